@@ -1,0 +1,43 @@
+# Two commands matter: `make demo` and `make test`. Everything installs into .venv; nothing else is touched.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+.DEFAULT_GOAL := help
+
+help: ## say what can be done here
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/.ready: pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(0 if v >= (3, 11) else f"codegemma needs Python 3.11 or newer, {sys.executable} is {v[0]}.{v[1]}; try: make PYTHON=python3.11 demo")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install --quiet --editable ".[jax]"
+	@touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready
+	$(BIN)/python -m pip install --quiet --group check --group test --group oracle
+	@touch $@
+
+setup: $(VENV)/.ready ## create .venv with what the demo needs
+setup-dev: $(VENV)/.ready-dev ## add what checks and tests need
+
+check: $(VENV)/.ready-dev ## format, lint, strict types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --config pyproject.toml
+
+format: $(VENV)/.ready-dev ## rewrite the code in the one format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: $(VENV)/.ready-dev ## all tests; of the long suites a tenth, chosen by commit hash
+	$(BIN)/python -m pytest -n 2
+
+test-all: $(VENV)/.ready-dev ## all tests, the long suites whole
+	CODEGEMMA_TEST_ALL=1 $(BIN)/python -m pytest -n 2
+
+clean: ## remove the demo's output and caches, keep .venv
+	rm -rf demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+
+.PHONY: help setup setup-dev check format test test-all demo clean

@@ -1,0 +1,1 @@
+"""One thin file per verb; wires the parts and holds no logic."""

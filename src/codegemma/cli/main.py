@@ -1,0 +1,71 @@
+"""The command line: one verb per reach, each imported when it is called, so that help never loads JAX.
+
+**In**: `sys.argv`.
+**Out**: the exit code: 0 done, 1 failed, 2 wrong usage, 3 unusable input, 4 unwritable output, 130 interrupted.
+**Not**: logic. A verb wires parts; the parts are in the packages below.
+"""
+
+import importlib
+import sys
+
+import click
+
+import codegemma
+from codegemma.errors import UserError
+
+# verb -> one line for `codegemma --help`; the module is codegemma.cli.<verb> and its click command is `command`.
+VERBS = {
+    "adapt": "Turn repositories into a model that knows them, and prove it on held-out files.",
+    "build": "Repositories to packs, with every dropped file and its reason.",
+    "train": "Train on packs; killed and started again, it goes on where it was.",
+    "complete": "Complete the code at a cursor.",
+    "evaluate": "Measure a model: held-out holes of a repository, infilling benchmarks.",
+}
+
+
+class VerbGroup(click.Group):
+    """A click group that imports a verb's module only when the verb is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        """List the verbs in river order."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import `codegemma.cli.<verb>` and return its `command`."""
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = importlib.import_module(f"codegemma.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """Print the verbs from the table, without importing any of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.group(cls=VerbGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(codegemma.__version__, prog_name="codegemma")
+def cli() -> None:
+    """Turn code that no public model has seen into a model that knows it.
+
+    \b
+    Start here:
+      codegemma adapt path/to/repo --out my-model
+      codegemma complete my-model/model path/to/repo/file.py:12:8
+    """
+
+
+def main() -> None:
+    """Run the command line; errors that a user can act on are printed without a traceback."""
+    try:
+        exit_code = cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except UserError as error:
+        click.echo(f"codegemma: {error}", err=True)
+        sys.exit(error.exit_code)
+    sys.exit(exit_code if isinstance(exit_code, int) else 0)

@@ -1,0 +1,1 @@
+"""Repositories in; files fit to train on out, and every dropped file with its reason."""

@@ -1,0 +1,1 @@
+"""Gemma as plain functional JAX, its configurations and its checkpoints."""

@@ -1,0 +1,1 @@
+"""One experiment a file, its command on top."""

@@ -1,0 +1,1 @@
+"""How things are spelled: control tokens, tokenizer, infill format, languages, syntax."""

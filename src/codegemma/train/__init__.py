@@ -1,0 +1,1 @@
+"""A loss, a gradient, new parameters; resumable at any step."""
