@@ -5,7 +5,27 @@
 **Not**: an engine of our own. At scale the same task functions run on Ray or Slurm.
 """
 
-from typing import Protocol
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from typing import Protocol, TypeVar
+
+from codegemma.errors import UserError
+
+X = TypeVar("X")
+Y = TypeVar("Y")
+
+# Items that travel to a worker together: enough to hide the cost of the trip, few enough to keep all workers busy.
+CHUNK_ITEMS = 16
+# Chunks under way per worker: inputs are read as they are needed, never all at once.
+CHUNKS_AHEAD = 4
+
+
+class WorkerError(UserError):
+    """A worker process died before it could answer; nothing of the step may be used."""
 
 
 class Progress(Protocol):
@@ -18,3 +38,63 @@ class Progress(Protocol):
 
 def ignore_progress(stage: str, done: int, total: int | None) -> None:
     """Say nothing."""
+
+
+def map_ordered(
+    function: Callable[[X], Y],
+    items: Iterable[X],
+    workers: int,
+    on_progress: Progress = ignore_progress,
+    stage: str = "map",
+    total: int | None = None,
+) -> Iterator[Y]:
+    """Yield `function(item)` for every item, in order; one worker computes in this process.
+
+    With more workers, `function` must be importable by name and items and results travel between fresh processes. What
+    the function raises is raised here, at the place of its item.
+
+    >>> list(map_ordered(abs, [-3, 2, -1], workers=1))
+    [3, 2, 1]
+
+    Raises:
+        ValueError: fewer than one worker.
+        WorkerError: a worker process died, for lack of memory most often.
+    """
+    if workers < 1:
+        raise ValueError(f"workers={workers}: wanted at least 1")
+    results = map(function, items) if workers == 1 else _map_pooled(function, items, workers, stage)
+    done = 0
+    on_progress(stage, done, total)
+    for result in results:
+        done += 1
+        on_progress(stage, done, total)
+        yield result
+
+
+def _map_pooled(function: Callable[[X], Y], items: Iterable[X], workers: int, stage: str) -> Iterator[Y]:
+    # Fresh processes, not forks: a fork copies the locks of threads that JAX, Arrow and progress bars have started.
+    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    under_way: deque[Future[list[Y]]] = deque()
+    try:
+        for chunk in _chunks(items):
+            under_way.append(pool.submit(_map_chunk, function, chunk))
+            if len(under_way) >= workers * CHUNKS_AHEAD:
+                yield from under_way.popleft().result()
+        while under_way:
+            yield from under_way.popleft().result()
+    except BrokenProcessPool as error:
+        raise WorkerError(
+            f"{stage}: a worker process died, perhaps for lack of memory; run again with fewer workers than {workers}"
+        ) from error
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _chunks(items: Iterable[X]) -> Iterator[list[X]]:
+    iterator = iter(items)
+    while chunk := list(islice(iterator, CHUNK_ITEMS)):
+        yield chunk
+
+
+def _map_chunk(function: Callable[[X], Y], chunk: list[X]) -> list[Y]:
+    return [function(item) for item in chunk]

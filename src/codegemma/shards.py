@@ -1,6 +1,201 @@
 """Records on disk: frozen dataclasses to Parquet and back, so that the data reaches can each be rerun alone.
 
-**In**: records of `records.py` (nested records, tuples and int32 arrays included).
-**Out**: Parquet files, written under a temporary name and renamed when whole.
+**In**: records of `records.py` (nested records, tuples, enums and int32 arrays included).
+**Out**: Parquet files, written under a temporary name, synced, renamed when whole; equal records give equal bytes.
 **Not**: any knowledge of what a record means.
 """
+
+import contextlib
+import dataclasses
+import enum
+import functools
+import os
+import types
+import typing
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from codegemma.errors import InputError, OutputError
+
+T = TypeVar("T")
+
+# Records in one row group: enough for zstd to find repetition, few enough that a reader holds some megabytes.
+ROW_GROUP_RECORDS = 128
+SCALARS = {str: pa.string(), bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
+
+
+class Column(NamedTuple):
+    """How one annotation is stored: its Arrow type, and the way there and back."""
+
+    arrow_type: Any
+    is_nullable: bool
+    encode: Callable[[Any], Any]
+    decode: Callable[[Any], Any]
+
+
+def write_records(path: Path, records: Iterable[T], kind: type[T] | None = None) -> int:
+    """Write all records to `path` and return their number; until then, nothing stands under that name.
+
+    `kind` names the record class where there may be no record to tell it; without it, an empty file has no columns.
+
+    Raises:
+        OutputError: no permission, no space, or a folder in the way.
+    """
+    path = Path(path)
+    iterator = iter(records)
+    first = list(islice(iterator, 1))
+    kind = kind if kind is not None or not first else type(first[0])
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with _as_output_error(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        count = _write_table(temporary, path, chain(first, iterator), kind)
+        with _as_output_error(path):
+            _rename_synced(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return count
+
+
+def _write_table(temporary: Path, path: Path, records: Iterator[Any], kind: type | None) -> int:
+    schema = _schema(kind) if kind is not None else pa.schema([])
+    columns = _columns(kind) if kind is not None else {}
+    count = 0
+    with _as_output_error(path):
+        writer = pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True)
+    with writer:
+        while group := list(islice(records, ROW_GROUP_RECORDS)):
+            rows = [
+                {name: column.encode(getattr(record, name)) for name, column in columns.items()} for record in group
+            ]
+            table = pa.Table.from_pylist(rows, schema=schema)
+            with _as_output_error(path):
+                writer.write_table(table, row_group_size=ROW_GROUP_RECORDS)
+            count += len(group)
+    return count
+
+
+def read_records(path: Path, kind: type[T]) -> Iterator[T]:
+    """Stream the records of `path`, in the order in which they were written.
+
+    Raises:
+        InputError: no such file, not whole, damaged, or written for another kind of record; the message names the file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; wanted {kind.__name__} records in Parquet")
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as parquet:
+            _check_schema(path, parquet, kind)
+            columns = _columns(kind)
+            for batch in parquet.iter_batches(batch_size=ROW_GROUP_RECORDS):
+                for row in batch.to_pylist():
+                    yield kind(**{name: column.decode(row[name]) for name, column in columns.items()})
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{path}: truncated, damaged or not Parquet ({reason}); build it again") from error
+
+
+def _check_schema(path: Path, parquet: Any, kind: type) -> None:
+    schema = parquet.schema_arrow
+    is_empty = parquet.metadata.num_rows == 0 and not schema.names
+    if not is_empty and not schema.equals(_schema(kind)):
+        wanted, came = ", ".join(_columns(kind)), ", ".join(schema.names)
+        raise InputError(f"{path}: not {kind.__name__} records; wanted columns {wanted}; came {came}; build it again")
+
+
+@functools.cache
+def _schema(kind: Any) -> Any:
+    return pa.schema([pa.field(n, c.arrow_type, nullable=c.is_nullable) for n, c in _columns(kind).items()])
+
+
+@functools.cache
+def _columns(kind: Any) -> dict[str, Column]:
+    hints = typing.get_type_hints(kind)
+    return {field.name: _column(hints[field.name]) for field in dataclasses.fields(kind)}
+
+
+def _column(annotation: Any) -> Column:
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin in (types.UnionType, typing.Union) and len(arguments) == 2 and type(None) in arguments:
+        return _optional(_column(next(a for a in arguments if a is not type(None))))
+    if origin is tuple and len(arguments) == 2 and arguments[1] is Ellipsis:
+        return _tuple(_column(arguments[0]))
+    if getattr(annotation, "array_type", None) is np.ndarray and list(annotation.dtypes) == ["int32"]:
+        return _int32_array()
+    if annotation in SCALARS:
+        return Column(SCALARS[annotation], False, _same, _same)
+    if isinstance(annotation, type) and issubclass(annotation, enum.StrEnum):
+        return Column(pa.string(), False, str, annotation)
+    if dataclasses.is_dataclass(annotation):
+        return _nested(typing.cast(type, annotation))
+    raise TypeError(
+        f"a record field of type {annotation} cannot be stored; known: {SCALARS.keys()} and what holds them"
+    )
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _optional(inner: Column) -> Column:
+    def encode(value: Any) -> Any:
+        return None if value is None else inner.encode(value)
+
+    def decode(value: Any) -> Any:
+        return None if value is None else inner.decode(value)
+
+    return Column(inner.arrow_type, True, encode, decode)
+
+
+def _tuple(inner: Column) -> Column:
+    element = pa.field("element", inner.arrow_type, nullable=inner.is_nullable)
+    return Column(
+        pa.list_(element),
+        False,
+        lambda values: [inner.encode(v) for v in values],
+        lambda values: tuple(inner.decode(v) for v in values),
+    )
+
+
+def _int32_array() -> Column:
+    element = pa.field("element", pa.int32(), nullable=False)
+    return Column(pa.list_(element), False, _same, lambda values: np.array(values, dtype=np.int32))
+
+
+def _nested(kind: type) -> Column:
+    columns = _columns(kind)
+
+    def encode(record: Any) -> dict[str, Any]:
+        return {name: column.encode(getattr(record, name)) for name, column in columns.items()}
+
+    def decode(row: dict[str, Any]) -> Any:
+        return kind(**{name: column.decode(row[name]) for name, column in columns.items()})
+
+    return Column(pa.struct(list(_schema(kind))), False, encode, decode)
+
+
+@contextlib.contextmanager
+def _as_output_error(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(f"{path}: cannot be written ({reason}); choose another --out or make room") from error
+
+
+def _rename_synced(temporary: Path, path: Path) -> None:
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
