@@ -12,7 +12,7 @@ import functools
 import os
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -59,7 +59,8 @@ def write_records(path: Path, records: Iterable[T], kind: type[T] | None = None)
         with _as_output_error(path):
             _rename_synced(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
     return count
 
 
@@ -69,15 +70,15 @@ def _write_table(temporary: Path, path: Path, records: Iterator[Any], kind: type
     count = 0
     with _as_output_error(path):
         writer = pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True)
-    with writer:
+    try:
         while group := list(islice(records, ROW_GROUP_RECORDS)):
-            rows = [
-                {name: column.encode(getattr(record, name)) for name, column in columns.items()} for record in group
-            ]
-            table = pa.Table.from_pylist(rows, schema=schema)
+            table = pa.Table.from_pylist([_to_row(record, columns) for record in group], schema=schema)
             with _as_output_error(path):
                 writer.write_table(table, row_group_size=ROW_GROUP_RECORDS)
             count += len(group)
+    finally:
+        with _as_output_error(path):
+            writer.close()
     return count
 
 
@@ -92,17 +93,17 @@ def read_records(path: Path, kind: type[T]) -> Iterator[T]:
         raise InputError(f"{path}: no such file; wanted {kind.__name__} records in Parquet")
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as parquet:
+            columns = _columns(typing.cast(Hashable, kind))
             _check_schema(path, parquet, kind)
-            columns = _columns(kind)
             for batch in parquet.iter_batches(batch_size=ROW_GROUP_RECORDS):
                 for row in batch.to_pylist():
-                    yield kind(**{name: column.decode(row[name]) for name, column in columns.items()})
+                    yield _from_row(row, kind, columns)
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(f"{path}: truncated, damaged or not Parquet ({reason}); build it again") from error
 
 
-def _check_schema(path: Path, parquet: Any, kind: type) -> None:
+def _check_schema(path: Path, parquet: Any, kind: Any) -> None:
     schema = parquet.schema_arrow
     is_empty = parquet.metadata.num_rows == 0 and not schema.names
     if not is_empty and not schema.equals(_schema(kind)):
@@ -172,13 +173,20 @@ def _int32_array() -> Column:
 def _nested(kind: type) -> Column:
     columns = _columns(kind)
 
-    def encode(record: Any) -> dict[str, Any]:
-        return {name: column.encode(getattr(record, name)) for name, column in columns.items()}
+    return Column(
+        pa.struct(list(_schema(kind))),
+        False,
+        lambda record: _to_row(record, columns),
+        lambda row: _from_row(row, kind, columns),
+    )
 
-    def decode(row: dict[str, Any]) -> Any:
-        return kind(**{name: column.decode(row[name]) for name, column in columns.items()})
 
-    return Column(pa.struct(list(_schema(kind))), False, encode, decode)
+def _to_row(record: Any, columns: dict[str, Column]) -> dict[str, Any]:
+    return {name: column.encode(getattr(record, name)) for name, column in columns.items()}
+
+
+def _from_row(row: dict[str, Any], kind: type[T], columns: dict[str, Column]) -> T:
+    return kind(**{name: column.decode(row[name]) for name, column in columns.items()})
 
 
 @contextlib.contextmanager

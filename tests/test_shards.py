@@ -1,0 +1,159 @@
+import dataclasses
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codegemma.errors import InputError, OutputError
+from codegemma.records import DroppedFile, Pack, PackedFile, SourceFile, Split
+from codegemma.shards import ROW_GROUP_RECORDS, read_records, write_records
+
+TEXT = st.text(st.characters(codec="utf-8"))
+OFFSETS = st.lists(st.integers(0, 2**31 - 1), max_size=5).map(lambda offsets: np.array(sorted(offsets), np.int32))
+FILES = st.builds(
+    PackedFile,
+    path=TEXT,
+    language=TEXT,
+    text=TEXT,
+    blob=TEXT,
+    license=st.none() | TEXT,
+    natural_cuts=OFFSETS,
+    block_starts=OFFSETS,
+)
+PACKS = st.builds(
+    Pack,
+    pack_id=TEXT,
+    repo=TEXT,
+    commit=st.none() | TEXT,
+    split=st.sampled_from(Split),
+    files=st.lists(FILES, max_size=3).map(tuple),
+)
+
+
+def source_file(number: int = 0) -> SourceFile:
+    return SourceFile(repo="r", path=f"{number}.py", language="python", text="x = 1\r\n" * number, blob="0" * 40)
+
+
+def dropped_file() -> DroppedFile:
+    return DroppedFile(repo="r", path="p", stage="read", reason="empty", detail="", size_bytes=0)
+
+
+def plain(pack: Pack) -> dict[str, object]:
+    def as_dict(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        return {k: (v.dtype.name, v.tolist()) if isinstance(v, np.ndarray) else v for k, v in pairs}
+
+    return dataclasses.asdict(pack, dict_factory=as_dict)
+
+
+@settings(max_examples=60, deadline=None)
+@given(packs=st.lists(PACKS, min_size=1, max_size=4))
+def test_packs_come_back_as_they_were_written(packs: list[Pack]) -> None:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "packs.parquet"
+        assert write_records(path, packs) == len(packs)
+        back = list(read_records(path, Pack))
+    assert [plain(pack) for pack in back] == [plain(pack) for pack in packs]
+    assert all(type(pack.split) is Split for pack in back)
+
+
+def test_records_stream_in_order_across_row_groups(tmp_path: Path) -> None:
+    files = [source_file(n) for n in range(ROW_GROUP_RECORDS + 3)]
+    write_records(tmp_path / "f.parquet", iter(files))
+    assert list(read_records(tmp_path / "f.parquet", SourceFile)) == files
+
+
+def test_equal_records_give_equal_bytes(tmp_path: Path) -> None:
+    for name in "ab":
+        write_records(tmp_path / name, [source_file(n) for n in range(9)])
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@pytest.mark.parametrize("kind", [None, DroppedFile])
+def test_no_records_are_read_back_as_none(tmp_path: Path, kind: type[DroppedFile] | None) -> None:
+    assert write_records(tmp_path / "f", [], kind) == 0
+    assert list(read_records(tmp_path / "f", DroppedFile)) == []
+
+
+def test_empty_file_of_a_known_kind_keeps_its_columns(tmp_path: Path) -> None:
+    write_records(tmp_path / "f", [], DroppedFile)
+    with pytest.raises(InputError, match="not SourceFile records"):
+        list(read_records(tmp_path / "f", SourceFile))
+
+
+@pytest.mark.parametrize("keep_share", [0.0, 0.3, 0.99])
+def test_truncated_file_is_an_input_error_that_names_it(tmp_path: Path, keep_share: float) -> None:
+    path = tmp_path / "f.parquet"
+    write_records(path, [source_file(n) for n in range(50)])
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * keep_share)])
+    with pytest.raises(InputError, match=r"f\.parquet: truncated"):
+        list(read_records(path, SourceFile))
+
+
+def test_any_changed_byte_of_the_data_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "f.parquet"
+    write_records(path, [source_file(n) for n in range(5)])
+    whole = path.read_bytes()
+    footer_bytes = int.from_bytes(whole[-8:-4], "little") + 8
+    unnoticed = 0
+    for position in range(4, len(whole) - footer_bytes, 7):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ 0xFF]) + whole[position + 1 :])
+        try:
+            unnoticed += list(read_records(path, SourceFile)) != [source_file(n) for n in range(5)]
+        except InputError:
+            continue
+    assert unnoticed == 0
+
+
+def test_foreign_records_are_an_input_error_that_lists_the_columns(tmp_path: Path) -> None:
+    write_records(tmp_path / "f.parquet", [dropped_file()])
+    with pytest.raises(InputError, match=r"wanted columns repo, path, language.*came repo, path, stage"):
+        list(read_records(tmp_path / "f.parquet", SourceFile))
+
+
+def test_missing_file_is_an_input_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such file"):
+        list(read_records(tmp_path / "none", SourceFile))
+
+
+def test_failing_source_of_records_leaves_nothing_behind_and_the_old_file_whole(tmp_path: Path) -> None:
+    def failing() -> Iterator[SourceFile]:
+        yield source_file(1)
+        raise RuntimeError("the source broke")
+
+    write_records(tmp_path / "f", [source_file(7)])
+    with pytest.raises(RuntimeError, match="the source broke"):
+        write_records(tmp_path / "f", failing())
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+    assert list(read_records(tmp_path / "f", SourceFile)) == [source_file(7)]
+
+
+def test_unwritable_place_is_an_output_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_records(tmp_path / "file" / "f.parquet", [dropped_file()])
+
+
+def test_full_disk_is_an_output_error_and_leaves_nothing(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, hard))
+    try:
+        with pytest.raises(OutputError, match=r"f\.parquet: cannot be written"):
+            write_records(tmp_path / "f.parquet", [source_file(n) for n in range(300)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_field_that_cannot_be_stored_is_a_programming_error(tmp_path: Path) -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Odd:
+        table: dict[str, int]
+
+    with pytest.raises(TypeError, match="cannot be stored"):
+        write_records(tmp_path / "f", [Odd({})])
