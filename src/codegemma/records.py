@@ -2,7 +2,8 @@
 
 **In**: nothing of ours; the standard library and numpy only.
 **Out**: one frozen record for every thing that crosses from one reach to the next.
-**Not**: behaviour. A record that only one reach needs lives in that reach. `docs/river.md` says who makes and reads each.
+**Not**: behaviour. A record that only one reach needs lives in that reach. `docs/river.md` says who makes
+and reads each.
 
 Axis letters, used everywhere: `B` rows, `L` tokens in a row, `D` embedding, `H` query heads, `K` key/value heads,
 `A` head width, `F` feed-forward width, `V` vocabulary, `S` cache slots.
@@ -65,8 +66,8 @@ class Split(StrEnum):
 class PackedFile:
     """A file in its place in a pack, with where it may be cut.
 
-    `natural_cuts` are sorted character offsets at which a suffix starts naturally (`text/syntax.py`); `block_starts` are
-    sorted character offsets of top-level syntax blocks, where a file longer than the window may be divided.
+    `natural_cuts` are sorted character offsets at which a suffix starts naturally (`text/syntax.py`); `block_starts`
+    are sorted character offsets of top-level blocks, where a file longer than the window may be divided.
     """
 
     path: str
@@ -158,7 +159,7 @@ class Request:
 class StopReason(StrEnum):
     """Why generation ended."""
 
-    CONTROL_TOKEN = "control_token"
+    CONTROL_TOKEN = "control_token"  # noqa: S105
     MAX_NEW_TOKENS = "max_new_tokens"
     CONTEXT_FULL = "context_full"
     CANCELLED = "cancelled"

@@ -1,0 +1,54 @@
+"""How packs become training rows: the values that a recipe may set.
+
+**In**: nothing.
+**Out**: `FeedChoices`.
+**Not**: batch size and window, which the training chooses.
+"""
+
+from dataclasses import dataclass
+
+from codegemma.errors import UserError
+
+
+@dataclass(frozen=True, slots=True)
+class FeedChoices:
+    """The infill specification's free values. Shares are probabilities; the four `hole_*` shares are relative weights.
+
+    CodeGemma: `infill_share` 0.8 (0.9 for 2B 1.1), modes half and half (model card). The rest Google did not publish.
+    """
+
+    infill_share: float = 0.8
+    spm_share: float = 0.5
+    path_share: float = 0.9
+    # Where the hole lies: both borders uniform in characters; a length log-uniform in 1 to max_log_uniform_chars; a
+    # line's content after its indentation; the rest of a line from anywhere in it.
+    hole_uniform: float = 1.0
+    hole_log_uniform: float = 0.0
+    hole_line: float = 0.0
+    hole_rest_of_line: float = 0.0
+    max_log_uniform_chars: int = 256
+    # The suffix start moves forward to a natural cut this often, and at most this far (else to the line's end): a
+    # cursor can be anywhere, but what follows a finished completion is a natural point.
+    natural_share: float = 0.9
+    max_natural_shift_chars: int = 256
+    # Loss weight of the middle and the token that ends it, relative to everything else.
+    middle_weight: float = 1.0
+    # Number of rows that are filled at the same time; more bins fill better and mix packs more.
+    packing_bins: int = 32
+
+    def __post_init__(self) -> None:
+        """Refuse values that are no probability or no weight."""
+        for name in ("infill_share", "spm_share", "path_share", "natural_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a share between 0 and 1, got {getattr(self, name)}")
+        weights = (self.hole_uniform, self.hole_log_uniform, self.hole_line, self.hole_rest_of_line)
+        if min(weights) < 0 or sum(weights) <= 0:
+            raise ValueError(f"the hole_* weights must not be negative and not all zero, got {weights}")
+        if min(self.max_log_uniform_chars, self.max_natural_shift_chars, self.packing_bins) < 1:
+            raise ValueError("max_log_uniform_chars, max_natural_shift_chars and packing_bins are at least 1")
+
+
+class FeedError(UserError):
+    """The packs cannot feed a training run; the message says why."""
+
+    exit_code = 3

@@ -1,0 +1,122 @@
+"""Feeds training: shuffles windows, spells them with fresh holes in every epoch, packs them into rows, batches rows.
+
+**In**: a Parquet file of packs, a tokenizer, choices, the shape of a batch.
+**Out**: `Loader`, an endless iterator of `Batch` that can be stopped and taken up exactly where it was.
+**Not**: several worker processes: one core spells some hundred times what a laptop trains on (`benchmarks/feed.py`).
+
+Grain underneath: the state of a loader is a few integers, and the batches after `set_state` equal those without an
+interruption. Rows are packed in this process, as grain's packing iterator must be, and prefetched by one thread.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from codegemma.errors import InputError
+from codegemma.feed.choices import FeedChoices, FeedError
+from codegemma.feed.rows import WindowSpeller
+from codegemma.feed.windows import Window, plan_windows
+from codegemma.recipe import fingerprint
+from codegemma.records import Batch, Pack
+from codegemma.shards import read_records
+from codegemma.text.tokenizer import Tokenizer
+
+# Batches that lie ready while a step runs.
+_PREFETCHED_BATCHES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class RowShape:
+    """The shape of a batch: `rows` (B) of `row_tokens` (L), and which share of the data this host reads."""
+
+    rows: int
+    row_tokens: int
+    host: int = 0
+    hosts: int = 1
+
+
+class Loader:
+    """An endless, resumable iterator of batches."""
+
+    def __init__(
+        self, packs: list[Pack], tokenizer: Tokenizer, choices: FeedChoices, shape: RowShape, seed: int
+    ) -> None:
+        """Plan the windows of `packs` and start at the first epoch; see `open_loader`."""
+        self.speller = WindowSpeller(packs, tokenizer, choices, seed, shape.row_tokens)
+        self.windows = plan_windows(packs, tokenizer, shape.row_tokens, self.speller.encode)
+        if len(self.windows) < shape.hosts:
+            raise FeedError(f"{len(self.windows)} windows cannot feed {shape.hosts} hosts; use fewer or more data")
+        self._identity = fingerprint([w.blob for p in packs for w in p.files], choices, shape, seed)
+        self._iterator = _build_pipeline(self.windows, self.speller, choices, shape, seed)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Return the loader itself."""
+        return self
+
+    def __next__(self) -> Batch:
+        """Return the next batch; there is always one."""
+        rows = next(self._iterator)
+        return Batch(rows["ids"], rows["weights"], rows["ids_segment_ids"], rows["ids_positions"])
+
+    def get_state(self) -> dict[str, Any]:
+        """Return where the loader is, as plain data; taken after a batch, it leads to the next."""
+        return {"identity": self._identity, "position": self._iterator.get_state()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go to where `state` was taken.
+
+        Raises:
+            InputError: the state is of other data, choices, shape or seed: it would lead to other batches.
+        """
+        if state.get("identity") != self._identity:
+            raise InputError(
+                f"this loader state belongs to other data or choices ({state.get('identity')}, here {self._identity}); "
+                "go on with the run's own data and settings, or start a new run in another folder"
+            )
+        self._iterator.set_state(state["position"])
+
+    def close(self) -> None:
+        """Stop prefetching."""
+        self._iterator.close()
+
+
+def open_loader(packs: Path, tokenizer: Tokenizer, choices: FeedChoices, shape: RowShape, seed: int) -> Loader:
+    """Open `packs-train.parquet` (or the folder that holds it) as an endless loader.
+
+    The order of batches depends on `seed`, the choices, the packs and the shape alone.
+
+    Raises:
+        InputError: no such file, or not packs.
+        FeedError: nothing to train on, or rows too short.
+    """
+    file = packs / "packs-train.parquet" if packs.is_dir() else packs
+    records = list(read_records(file, Pack))
+    if not any(f.text for pack in records for f in pack.files):
+        raise FeedError(f"{file} holds no text to train on; run `codegemma build` on a repository with source files")
+    return Loader(records, tokenizer, choices, shape, seed)
+
+
+def _build_pipeline(
+    windows: list[Window], speller: WindowSpeller, choices: FeedChoices, shape: RowShape, seed: int
+) -> Any:
+    import grain  # loads JAX: only who trains pays for it
+
+    def spell(index: int, window: int) -> dict[str, np.ndarray]:
+        # `index` counts on through the epochs of this host's share.
+        spelled = speller.spell(windows[window], epoch=index // len(own))
+        return {"ids": spelled.ids, "weights": spelled.weights}
+
+    order = grain.MapDataset.range(len(windows)).seed(seed).shuffle()
+    own = order[shape.host :: shape.hosts]
+    dataset = (
+        own.repeat().map_with_index(spell).to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
+    )
+    lengths = {"ids": shape.row_tokens, "weights": shape.row_tokens}
+    packed = grain.experimental.FirstFitPackIterDataset(
+        dataset, length_struct=lengths, num_packing_bins=choices.packing_bins, seed=seed
+    )
+    batches = packed.batch(shape.rows, drop_remainder=True)
+    return iter(grain.experimental.ThreadPrefetchIterDataset(batches, prefetch_buffer_size=_PREFETCHED_BATCHES))

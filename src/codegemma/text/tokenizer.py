@@ -1,0 +1,202 @@
+"""Text to token ids and back, in Gemma's manner: BPE over whole text, spaces as `▁`, unknown characters as bytes.
+
+**In**: a `tokenizer.json` of the Hugging Face `tokenizers` library (Gemma's own, or one trained here), or text.
+**Out**: `Tokenizer`, whose `encode` never yields a control token, whatever the text spells.
+**Not**: control tokens (inserted as ids by `infill_format`), or windows (`window`).
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import tokenizers
+from jaxtyping import Bool, Int32
+
+from codegemma.errors import InputError
+from codegemma.text.control_tokens import CONTROL_TOKENS, RESERVED_IDS, UNK_ID
+
+TOKENIZER_FILE = "tokenizer.json"
+_SPACE = "▁"
+_SPACE_BYTES = _SPACE.encode()
+_ASCII = 128
+
+# Words for training only: pieces of the finished vocabulary never cross these borders, so the finished tokenizer
+# needs no splitting of its own, as Gemma's does not. A line break takes the indentation after it along: one token then
+# carries the line's depth, which matters where a window is short.
+_WORD_PATTERN = r"\n▁*|▁?[^\W\d_]+|▁?_+|\d|▁?[^\w\n▁]+|▁+"
+
+
+class Tokenizer:
+    """A BPE tokenizer in Gemma's layout: control tokens and reserved ids below 108, then bytes and pieces.
+
+    >>> tokenizer = train_tokenizer(["def add(a, b):\\n    return a + b\\n"] * 9, vocab_size=400)
+    >>> tokenizer.decode(tokenizer.encode("def add<|fim_middle|>"))
+    'def add<|fim_middle|>'
+    """
+
+    def __init__(self, definition: dict[str, object], source: str = "tokenizer definition") -> None:
+        """Build from the parsed JSON of a `tokenizer.json`; `source` names it in errors."""
+        self._definition = definition
+        model = definition.get("model")
+        if not isinstance(model, dict) or model.get("type") != "BPE" or not model.get("byte_fallback"):
+            raise InputError(f"{source} is not a Gemma tokenizer: wanted a BPE model with byte fallback")
+        vocab: dict[str, int] = model["vocab"]
+        if len(set(vocab.values())) != len(vocab) or max(vocab.values()) != len(vocab) - 1:
+            raise InputError(f"{source}: ids are not 0 to {len(vocab) - 1}, each once")
+        # Without added tokens nothing in a text can be recognised as a control token: they are no product of merges.
+        plain = {**definition, "added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
+        self._backend = tokenizers.Tokenizer.from_str(json.dumps(plain))
+        self._pieces: list[bytes] = [b""] * len(vocab)
+        chars = np.zeros(len(vocab), dtype=np.int32)
+        for piece, piece_id in vocab.items():
+            if piece_id >= RESERVED_IDS:
+                self._pieces[piece_id], chars[piece_id] = _spell(piece)
+        self._chars_of_id = chars
+        self._vocab = vocab
+
+    @classmethod
+    def load(cls, path: Path) -> "Tokenizer":
+        """Load a `tokenizer.json`, or the one in a model folder.
+
+        Raises:
+            InputError: no such file, no JSON, or not a Gemma tokenizer.
+        """
+        file = path / TOKENIZER_FILE if path.is_dir() else path
+        try:
+            definition = json.loads(file.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise InputError(f"no tokenizer at {file}; a model folder holds a {TOKENIZER_FILE}") from error
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{file} cannot be read as a tokenizer ({error}); copy it again from its source"
+            ) from error
+        if not isinstance(definition, dict):
+            raise InputError(f"{file} is not a tokenizer: wanted a JSON object")
+        return cls(definition, str(file))
+
+    def save(self, path: Path) -> None:
+        """Write `tokenizer.json` (into `path` if that is a folder), as transformers and others read it."""
+        file = path / TOKENIZER_FILE if path.is_dir() else path
+        file.write_text(self.to_json(), encoding="utf-8")
+
+    def to_json(self) -> str:
+        """The definition as JSON text; equal tokenizers give equal text."""
+        return json.dumps(self._definition, ensure_ascii=False, indent=1)
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of ids, control and reserved ones included."""
+        return len(self._pieces)
+
+    def encode(self, text: str) -> Int32[np.ndarray, " n"]:
+        """Encode text as text: no `<bos>`, no added space, and control tokens spelled in it stay text."""
+        if _SPACE not in text:
+            return np.asarray(self._backend.encode(text, add_special_tokens=False).ids, dtype=np.int32)
+        # A literal ▁ would come back as a space: spell it in bytes instead.
+        byte_ids = [self._vocab[f"<0x{byte:02X}>"] for byte in _SPACE_BYTES]
+        ids: list[int] = []
+        for index, part in enumerate(text.split(_SPACE)):
+            if index:
+                ids.extend(byte_ids)
+            ids.extend(self._backend.encode(part, add_special_tokens=False).ids)
+        return np.asarray(ids, dtype=np.int32)
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        """Spell ids as UTF-8 bytes; control tokens spell nothing. A cut-off character gives a cut-off sequence."""
+        return b"".join([self._pieces[i] for i in ids])
+
+    def decode(self, ids: Sequence[int] | Int32[np.ndarray, " n"]) -> str:
+        """Spell ids as text; bytes that are not UTF-8 become U+FFFD."""
+        return self.decode_bytes(int(i) for i in ids).decode("utf-8", errors="replace")
+
+    def find_starts(self, ids: Int32[np.ndarray, " n"]) -> Int32[np.ndarray, " n"]:
+        """Character offset at which each id begins in the text that `ids` encode; bytes of one character share it."""
+        lengths = self._chars_of_id[ids]
+        ends = np.cumsum(lengths, dtype=np.int32)
+        # The later bytes of a character begin where its first byte does.
+        return np.where(lengths > 0, ends - lengths, ends - 1).astype(np.int32)
+
+    @cached_property
+    def _joinable(self) -> Bool[np.ndarray, "128 128"]:
+        """Whether some piece holds this pair of ASCII characters side by side."""
+        table = np.zeros((_ASCII, _ASCII), dtype=np.bool_)
+        for piece_id in range(RESERVED_IDS, self.vocab_size):
+            piece = self._pieces[piece_id]
+            if len(piece) > 1:
+                codes = np.frombuffer(piece, dtype=np.uint8)
+                pairs = (codes[:-1] < _ASCII) & (codes[1:] < _ASCII)
+                table[codes[:-1][pairs], codes[1:][pairs]] = True
+        return table
+
+    def find_borders(self, text: str) -> Int32[np.ndarray, " borders"]:
+        """Offsets where `encode(text)` equals `encode(text[:o])` then `encode(text[o:])`, for certain.
+
+        No piece of the vocabulary holds the two ASCII characters around such an offset side by side, so no merge can
+        cross it. Offsets beside other characters are never reported, though many would do.
+        """
+        codes = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
+        ascii_codes = np.where(codes < _ASCII, codes, 0).astype(np.uint8)
+        is_border = ~self._joinable[ascii_codes[:-1], ascii_codes[1:]]
+        is_border &= (codes[:-1] < _ASCII) & (codes[1:] < _ASCII)
+        return (np.flatnonzero(is_border) + 1).astype(np.int32)
+
+
+def _spell(piece: str) -> tuple[bytes, int]:
+    """Return the bytes of a piece and how many characters begin in it."""
+    if len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">"):
+        byte = int(piece[3:5], 16)
+        return bytes([byte]), 0 if 0x80 <= byte < 0xC0 else 1
+    return piece.replace(_SPACE, " ").encode(), len(piece)
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """Train a BPE tokenizer with Gemma's control ids on `texts`.
+
+    Args:
+        texts: the training corpus; consumed once.
+        vocab_size: ids in all, of which 108 are reserved and 256 are bytes.
+
+    Raises:
+        InputError: `vocab_size` leaves no room for pieces.
+    """
+    byte_pieces = [f"<0x{byte:02X}>" for byte in range(256)]
+    if vocab_size < RESERVED_IDS + len(byte_pieces) + 1:
+        raise InputError(f"a vocabulary of {vocab_size} is too small: {RESERVED_IDS + 256} ids are reserved or bytes")
+    reserved = [CONTROL_TOKENS.get(i, f"<unused{i}>") for i in range(RESERVED_IDS)]
+    backend = tokenizers.Tokenizer(tokenizers.models.BPE(unk_token=CONTROL_TOKENS[UNK_ID], byte_fallback=True))
+    backend.normalizer = tokenizers.normalizers.Replace(" ", _SPACE)
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.Split(tokenizers.Regex(_WORD_PATTERN), "isolated")
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=reserved + byte_pieces,
+        # ASCII always has a piece of its own; other characters must earn one (they can always be spelled in bytes).
+        initial_alphabet=[chr(code) for code in range(9, 127) if chr(code) != " "],
+        limit_alphabet=160,
+        show_progress=False,
+    )
+    backend.train_from_iterator(_without_space_mark(texts), trainer)
+    definition = json.loads(backend.to_str())
+    definition["pre_tokenizer"] = None
+    definition["added_tokens"] = [
+        {
+            "id": token_id, "content": content, "special": True, "normalized": False,
+            "single_word": False, "lstrip": False, "rstrip": False,
+        }
+        for token_id, content in CONTROL_TOKENS.items()
+    ]  # fmt: skip
+    definition["decoder"] = {
+        "type": "Sequence",
+        "decoders": [
+            {"type": "Replace", "pattern": {"String": _SPACE}, "content": " "},
+            {"type": "ByteFallback"},
+            {"type": "Fuse"},
+        ],
+    }
+    return Tokenizer(definition)
+
+
+def _without_space_mark(texts: Iterable[str]) -> Iterator[str]:
+    for text in texts:
+        yield text.replace(_SPACE, "")
