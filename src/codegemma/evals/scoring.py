@@ -1,0 +1,179 @@
+"""Puts a completer before holes: thousands rated in one teacher-forced pass, a few hundred written out greedily.
+
+**In**: a `Subject` (completer, its tokenizer, its window) and holes.
+**Out**: one `HoleResult` per hole, system and mode, kept so that systems can be compared hole by hole later.
+**Not**: means and intervals (`measure.py`).
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rapidfuzz.distance import Levenshtein
+
+from codegemma.errors import InputError
+from codegemma.evals.choices import EvalChoices
+from codegemma.evals.heldout import Hole
+from codegemma.records import Completer, Completion, InfillMode, Request, Score
+from codegemma.runner import Progress, ignore_progress
+from codegemma.text.control_tokens import EOS_ID, FILE_SEPARATOR_ID
+from codegemma.text.infill_format import format_prompt
+from codegemma.text.tokenizer import Tokenizer
+from codegemma.text.window import fit_request
+
+# Holes handed to the completer at once: enough for it to batch by length, few enough to show progress.
+CHUNK_HOLES = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Who is examined."""
+
+    completer: Completer
+    tokenizer: Tokenizer
+    max_context_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class HoleResult:
+    """How one system did on one hole; `None` where it was not measured.
+
+    `exact_match` and `bits` come from teacher forcing (of a baseline: from its answer or its distribution), the
+    `generated_` fields and `edit_similarity` from text that was written. `mode` is `None` for a system without modes.
+    """
+
+    hole_id: str
+    repo: str
+    path: str
+    kind: str
+    system: str
+    mode: InfillMode | None
+    middle_bytes: int
+    exact_match: bool | None = None
+    bits: float | None = None
+    bits_with_stop: float | None = None
+    generated_text: str | None = None
+    generated_match: bool | None = None
+    edit_similarity: float | None = None
+
+
+def start_result(hole: Hole, system: str, mode: InfillMode | None = None) -> HoleResult:
+    """Open a result in which nothing is measured yet."""
+    return HoleResult(hole.hole_id, hole.repo, hole.path, hole.kind, system, mode, len(hole.middle.encode()))
+
+
+def score_holes(
+    subject: Subject,
+    holes: Sequence[Hole],
+    mode: InfillMode,
+    choices: EvalChoices,
+    system: str = "model",
+    on_progress: Progress = ignore_progress,
+) -> list[HoleResult]:
+    """Rate the true middle of each hole in one teacher-forced pass.
+
+    `exact_match`: at each step, given the true tokens before it, the most probable token is the next token of
+    `encode(middle)`, and after the last one it is a file separator or `<eos>`. Greedy decoding would then write exactly
+    this middle and stop. The converse does not hold: decoding may spell the same text in other tokens, so generation
+    can only match more often.
+
+    `bits` is the sum of -log2 p over the middle's tokens, `bits_with_stop` adds the file separator's.
+    A hole whose middle does not fit beside any prompt is no match and has no bits.
+    """
+    results = []
+    for start in range(0, len(holes), CHUNK_HOLES):
+        results += _score_chunk(subject, holes[start : start + CHUNK_HOLES], mode, choices, system)
+        on_progress(f"score {mode}", len(results), len(holes))
+    return results
+
+
+def _score_chunk(
+    subject: Subject, holes: Sequence[Hole], mode: InfillMode, choices: EvalChoices, system: str
+) -> list[HoleResult]:
+    items: dict[int, tuple[list[int], list[int]]] = {}
+    for index, hole in enumerate(holes):
+        middle: list[int] = subject.tokenizer.encode(hole.middle).tolist()
+        if prompt := _spell_prompt(subject, hole, mode, max(choices.reserved_tokens, len(middle) + 1)):
+            items[index] = (prompt, [*middle, FILE_SEPARATOR_ID])
+    scores = dict(zip(items, subject.completer.score(list(items.values())), strict=True))
+    ends = _find_eos_ends(subject, items, scores)
+    results = [dataclasses.replace(start_result(hole, system, mode), exact_match=False) for hole in holes]
+    for index, score in scores.items():
+        is_match = bool(score.is_argmax[:-1].all()) and (bool(score.is_argmax[-1]) or index in ends)
+        results[index] = dataclasses.replace(
+            results[index],
+            exact_match=is_match,
+            bits=-float(score.logprobs[:-1].sum(dtype=float)) / math.log(2),
+            bits_with_stop=-float(score.logprobs.sum(dtype=float)) / math.log(2),
+        )
+    return results
+
+
+def _find_eos_ends(
+    subject: Subject, items: dict[int, tuple[list[int], list[int]]], scores: dict[int, Score]
+) -> set[int]:
+    """Ask about `<eos>` where only the separator was not chosen: in training a file ends with either."""
+    open_ends = [i for i, s in scores.items() if s.is_argmax[:-1].all() and not s.is_argmax[-1]]
+    if not open_ends:
+        return set()
+    asked = [([*items[i][0], *items[i][1][:-1]], [EOS_ID]) for i in open_ends]
+    return {i for i, score in zip(open_ends, subject.completer.score(asked), strict=True) if score.is_argmax[0]}
+
+
+def _spell_prompt(subject: Subject, hole: Hole, mode: InfillMode, reserved_tokens: int) -> list[int] | None:
+    request = Request(hole.prefix, hole.suffix, hole.path or None, mode=mode)
+    try:
+        fitted = fit_request(request, subject.tokenizer, subject.max_context_tokens - reserved_tokens)
+    except InputError:
+        return None
+    return format_prompt(
+        subject.tokenizer, prefix=fitted.prefix, suffix=fitted.suffix, mode=mode, path=fitted.path, neighbors=()
+    )
+
+
+def generate_holes(
+    subject: Subject,
+    holes: Sequence[Hole],
+    mode: InfillMode,
+    choices: EvalChoices,
+    on_progress: Progress = ignore_progress,
+) -> list[str]:
+    """Write each middle greedily and return the first line of each answer, without trailing white space."""
+    # Never past half the window: a small model keeps room to read.
+    max_new_tokens = min(choices.max_new_tokens, subject.max_context_tokens // 2)
+    texts: list[str] = []
+    for start in range(0, len(holes), CHUNK_HOLES):
+        chunk = holes[start : start + CHUNK_HOLES]
+        requests = [_fit(subject, hole, mode, max_new_tokens) for hole in chunk]
+        texts += [read_first_line(completion) for completion in subject.completer.complete_all(requests)]
+        on_progress(f"generate {mode}", len(texts), len(holes))
+    return texts
+
+
+def _fit(subject: Subject, hole: Hole, mode: InfillMode, max_new_tokens: int) -> Request:
+    request = Request(hole.prefix, hole.suffix, hole.path or None, mode=mode, max_new_tokens=max_new_tokens)
+    return fit_request(request, subject.tokenizer, subject.max_context_tokens - max_new_tokens)
+
+
+def read_first_line(completion: Completion) -> str:
+    """Keep what single-line scores compare: the text before the first line end, without trailing white space."""
+    lines = completion.text.splitlines()
+    return lines[0].rstrip() if lines else ""
+
+
+def add_text(result: HoleResult, hole: Hole, text: str) -> HoleResult:
+    """Compare a written line with the truth: equality, and 1 - edit distance / longer length in characters.
+
+    >>> from codegemma.evals.heldout import HoleKind
+    >>> hole = Hole("r", "a.py", 1, 1, HoleKind.LINE, "", "return x", "")
+    >>> add_text(start_result(hole, "model"), hole, "return y").edit_similarity
+    0.875
+    """
+    truth = hole.middle.rstrip()
+    return dataclasses.replace(
+        result,
+        generated_text=text,
+        generated_match=text == truth,
+        edit_similarity=Levenshtein.normalized_similarity(text, truth),
+    )
