@@ -1,0 +1,176 @@
+"""Gemma 1 as plain functions on a dictionary of stacked arrays.
+
+**In**: token ids with their segments and positions, or with a cache of what was read before.
+**Out**: the hidden states after the last norm; `compute_logits` turns them into scores over the vocabulary.
+**Not**: a loss, sampling or files. Conventions are those of the published weights, checked against transformers:
+norm weights are stored minus one, the embedding is scaled on the way in only, rotary pairs are half a head apart.
+"""
+
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, Int
+
+from codegemma.model.attention import attend, attend_cached, rotate
+from codegemma.model.config import GemmaConfig
+
+# Stacked over layers, layer axis first. Hugging Face names of the same tensors are in `weights.py`:
+#   emb [V D]   attn_norm [N D]   q [N D H A]   kv [N 2 D K A]   o [N H A D]
+#   ffw_norm [N D]   gate_up [N 2 D F]   down [N F D]   final_norm [D]
+Params = dict[str, Array]
+LAYER_NAMES = ("attn_norm", "q", "kv", "o", "ffw_norm", "gate_up", "down")
+
+Remat = Literal["none", "layer"]
+
+
+class Cache(NamedTuple):
+    """Keys and values of what was read: slot `s` of row `b` belongs to the token at position `s` of that row."""
+
+    keys: Float[Array, "N B S K A"]
+    values: Float[Array, "N B S K A"]
+
+
+def init_params(config: GemmaConfig, key: Array) -> Params:
+    """Draw float32 parameters: each product keeps its variance, and the residual branches shrink with depth."""
+    branch = (2 * config.num_layers) ** -0.5
+    scales = {
+        "emb": config.embed_dim**-0.5,
+        "q": config.embed_dim**-0.5,
+        "kv": config.embed_dim**-0.5,
+        "o": branch * (config.num_heads * config.head_dim) ** -0.5,
+        "gate_up": config.embed_dim**-0.5,
+        "down": branch * config.mlp_dim**-0.5,
+    }
+    shapes = config.shape_params()
+    keys = dict(zip(shapes, jax.random.split(key, len(shapes)), strict=True))
+    return {
+        name: scales[name] * jax.random.normal(keys[name], shape) if name in scales else jnp.zeros(shape)
+        for name, shape in shapes.items()
+    }
+
+
+def forward(
+    params: Params,
+    config: GemmaConfig,
+    ids: Int[Array, "B L"],
+    segments: Int[Array, "B L"],
+    positions: Int[Array, "B L"],
+    *,
+    compute_dtype: Any = jnp.float32,
+    unroll: bool | int = True,
+    remat: Remat = "none",
+) -> Float[Array, "B L D"]:
+    """Read whole rows at once; attention is causal and stays within a segment (0 is padding).
+
+    `compute_dtype` is that of the operands of matrix products, which add up in float32; all else is float32.
+    `unroll` lays the layers out one after the other, which XLA's CPU backend runs faster than a loop; a deep model
+    compiles quicker with `False`. `remat="layer"` keeps only the layers' inputs for the gradient.
+    """
+    x = embed(params, config, ids)
+
+    def run_layer(x: Float[Array, "B L D"], layer: Params) -> tuple[Float[Array, "B L D"], None]:
+        q, k, v = project(x, layer, positions, config, compute_dtype)
+        mixed = attend(q, k, v, segments, compute_dtype)
+        return finish_layer(x, mixed, layer, config, compute_dtype), None
+
+    body = jax.checkpoint(run_layer) if remat == "layer" else run_layer
+    x, _ = lax.scan(body, x, {name: params[name] for name in LAYER_NAMES}, unroll=unroll)
+    return normalize(x, params["final_norm"], config.norm_epsilon)
+
+
+def init_cache(config: GemmaConfig, batch: int, slots: int, dtype: Any = jnp.float32) -> Cache:
+    """Make an empty cache for `batch` rows of at most `slots` tokens."""
+    shape = (config.num_layers, batch, slots, config.num_kv_heads, config.head_dim)
+    return Cache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
+
+
+def forward_cached(
+    params: Params,
+    config: GemmaConfig,
+    ids: Int[Array, "B T"],
+    positions: Int[Array, "B T"],
+    cache: Cache,
+    *,
+    compute_dtype: Any = jnp.float32,
+) -> tuple[Float[Array, "B T D"], Cache]:
+    """Read the next tokens of each row, whole prompts (`T` many) or one token a row (`T` = 1).
+
+    A token is stored in the slot of its position and sees the slots up to its own. Rows of different length need no
+    mask: fill the short ones up with any id at the positions that follow (`positions = arange(T)` for all rows). What
+    such a filler stores is never seen, because the row's real token of that position overwrites it first. A position
+    at or past the number of slots stores nothing: give that to rows that are finished.
+    """
+    x = embed(params, config, ids)
+    rows = jnp.arange(ids.shape[0])[:, None]
+
+    def run_layer(
+        carry: tuple[Float[Array, "B T D"], Cache], indexed: tuple[Int[Array, ""], Params]
+    ) -> tuple[tuple[Float[Array, "B T D"], Cache], None]:
+        (x, cache), (n, layer) = carry, indexed
+        q, k, v = project(x, layer, positions, config, compute_dtype)
+        cache = Cache(
+            cache.keys.at[n, rows, positions].set(k.astype(cache.keys.dtype), mode="drop"),
+            cache.values.at[n, rows, positions].set(v.astype(cache.values.dtype), mode="drop"),
+        )
+        mixed = attend_cached(q, cache.keys[n], cache.values[n], positions, compute_dtype)
+        return (finish_layer(x, mixed, layer, config, compute_dtype), cache), None
+
+    layers = {name: params[name] for name in LAYER_NAMES}
+    (x, cache), _ = lax.scan(run_layer, (x, cache), (jnp.arange(config.num_layers), layers))
+    return normalize(x, params["final_norm"], config.norm_epsilon), cache
+
+
+def compute_logits(params: Params, hidden: Float[Array, "*rows D"]) -> Float[Array, "*rows V"]:
+    """Score every token of the vocabulary as the next one; the output table is the embedding."""
+    logits: Array = jnp.einsum("...d,vd->...v", hidden, params["emb"], preferred_element_type=jnp.float32)
+    return logits
+
+
+def embed(params: Params, config: GemmaConfig, ids: Int[Array, "B L"]) -> Float[Array, "B L D"]:
+    """Look the tokens up and scale them by the square root of the width."""
+    table: Array = params["emb"]
+    scaled: Array = table[ids].astype(jnp.float32) * jnp.float32(config.embed_dim**0.5)
+    return scaled
+
+
+def normalize(x: Float[Array, "*rows D"], weight: Float[Array, " D"], epsilon: float) -> Float[Array, "*rows D"]:
+    """RMSNorm with the weight stored minus one.
+
+    >>> print(normalize(jnp.array([[2.0, -2.0]]), jnp.array([0.0, 0.5]), 0.0))
+    [[ 1.  -1.5]]
+    """
+    scale = lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + epsilon)
+    return x * scale * (1.0 + weight.astype(jnp.float32))
+
+
+def project(
+    x: Float[Array, "B L D"], layer: Params, positions: Int[Array, "B L"], config: GemmaConfig, compute_dtype: Any
+) -> tuple[Float[Array, "B L H A"], Float[Array, "B L K A"], Float[Array, "B L K A"]]:
+    """Make the layer's queries (turned and scaled), keys (turned) and values."""
+    y = normalize(x, layer["attn_norm"], config.norm_epsilon)
+    q = multiply("bld,dha->blha", y, layer["q"], compute_dtype)
+    k = multiply("bld,dka->blka", y, layer["kv"][0], compute_dtype)
+    v = multiply("bld,dka->blka", y, layer["kv"][1], compute_dtype)
+    q = rotate(q, positions, config.rope_theta) * config.head_dim**-0.5
+    return q, rotate(k, positions, config.rope_theta), v
+
+
+def finish_layer(
+    x: Float[Array, "B L D"], mixed: Float[Array, "B L H A"], layer: Params, config: GemmaConfig, compute_dtype: Any
+) -> Float[Array, "B L D"]:
+    """Add what attention mixed, then what the gated feed-forward makes of the sum."""
+    x = x + multiply("blha,had->bld", mixed, layer["o"], compute_dtype)
+    y = normalize(x, layer["ffw_norm"], config.norm_epsilon)
+    gate = multiply("bld,df->blf", y, layer["gate_up"][0], compute_dtype)
+    up = multiply("bld,df->blf", y, layer["gate_up"][1], compute_dtype)
+    return x + multiply("blf,fd->bld", jax.nn.gelu(gate, approximate=True) * up, layer["down"], compute_dtype)
+
+
+def multiply(spec: str, x: Array, weight: Array, compute_dtype: Any) -> Array:
+    """Multiply operands of `compute_dtype`, adding up in float32."""
+    product: Array = jnp.einsum(
+        spec, x.astype(compute_dtype), weight.astype(compute_dtype), preferred_element_type=jnp.float32
+    )
+    return product

@@ -1,0 +1,53 @@
+"""How the model rates tokens that are already there: log-probabilities without a full table of logits.
+
+**In**: hidden states and the tokens that follow them.
+**Out**: for each token its natural log-probability and whether it is the most probable one.
+**Not**: weighting, averaging or generation.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Bool, Float, Int
+
+from codegemma.model.config import GemmaConfig
+from codegemma.model.gemma import Params, compute_logits, forward
+
+# Tokens whose logits exist at the same time: 1,024 x 256,000 x 4 bytes is 1 GB.
+_CHUNK_TOKENS = 1024
+
+
+def score_tokens(
+    params: Params,
+    config: GemmaConfig,
+    ids: Int[Array, "B L"],
+    segments: Int[Array, "B L"],
+    positions: Int[Array, "B L"],
+    *,
+    compute_dtype: Any = jnp.float32,
+    unroll: bool | int = True,
+) -> tuple[Float[Array, "B L"], Bool[Array, "B L"]]:
+    """Rate each token given what stands before it in its row; entry 0 of a row is 0 and `False`.
+
+    The entry at the first token of a later segment rates it after the end of another pack: it means nothing.
+    """
+    hidden = forward(params, config, ids, segments, positions, compute_dtype=compute_dtype, unroll=unroll)
+    targets = jnp.roll(ids, -1, axis=1)
+    rows = ids.size
+    chunk = min(_CHUNK_TOKENS, rows)
+    padding = -rows % chunk
+    flat_hidden = jnp.pad(hidden.reshape(rows, -1), ((0, padding), (0, 0))).reshape(-1, chunk, config.embed_dim)
+    flat_targets = jnp.pad(targets.reshape(rows), (0, padding)).reshape(-1, chunk)
+
+    def rate(chunk: tuple[Float[Array, "C D"], Int[Array, " C"]]) -> tuple[Float[Array, " C"], Bool[Array, " C"]]:
+        logits = compute_logits(params, chunk[0])
+        chosen = jnp.take_along_axis(logits, chunk[1][:, None], axis=-1)[:, 0]
+        return chosen - jax.nn.logsumexp(logits, axis=-1), jnp.argmax(logits, axis=-1) == chunk[1]
+
+    logprobs, is_argmax = lax.map(rate, (flat_hidden, flat_targets))
+    logprobs = logprobs.reshape(-1)[:rows].reshape(ids.shape)
+    is_argmax = is_argmax.reshape(-1)[:rows].reshape(ids.shape)
+    first = jnp.arange(ids.shape[1]) == 0
+    return jnp.where(first, 0.0, jnp.roll(logprobs, 1, axis=1)), ~first & jnp.roll(is_argmax, 1, axis=1)
