@@ -1,0 +1,39 @@
+"""Writes a file whole or not at all, so that no later run trusts half of one.
+
+**In**: a path and its bytes.
+**Out**: the file, synced, under its name; or nothing there and an error that says why.
+**Not**: streams: Parquet is `shards.py`, checkpoints are `train/checkpoint.py`.
+"""
+
+import os
+from pathlib import Path
+
+from codegemma.errors import OutputError
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write under a temporary name beside `path`, sync, rename; missing folders are made.
+
+    Raises:
+        OutputError: no permission, no space, or a folder in the way.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(f"{path}: cannot be written ({reason}); choose another --out or make room") from error
+    finally:
+        _remove(temporary)
+
+
+def _remove(temporary: Path) -> None:
+    try:
+        temporary.unlink(missing_ok=True)
+    except OSError:
+        return  # Its folder cannot even be reached: nothing was written.
