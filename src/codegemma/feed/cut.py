@@ -40,7 +40,7 @@ def cut_piece(
     >>> only_lines = FeedChoices(hole_uniform=0.0, hole_line=1.0)
     >>> hole = cut_piece(text, cuts, only_lines, random.Random(1))
     >>> text[hole.start : hole.end]
-    'for x in xs:'
+    'total = 0'
     """
     weights = (choices.hole_uniform, choices.hole_log_uniform, choices.hole_line, choices.hole_rest_of_line)
     kind = rng.choices(_KINDS, weights)[0]
@@ -72,7 +72,7 @@ def apply_hole(text: str, hole: Hole, mode: InfillMode, path: str | None) -> Inf
 
 def _shift_to_natural(text: str, end: int, natural_cuts: Int32[np.ndarray, " cuts"], reach: int) -> tuple[int, bool]:
     """Move `end` forward to the next natural cut within `reach` characters, else to the end of its line."""
-    index = int(np.searchsorted(natural_cuts, end))
+    index = int(natural_cuts.searchsorted(end))
     if index < len(natural_cuts) and int(natural_cuts[index]) - end <= reach:
         return int(natural_cuts[index]), True
     line_end = text.find("\n", end)
@@ -80,7 +80,7 @@ def _shift_to_natural(text: str, end: int, natural_cuts: Int32[np.ndarray, " cut
 
 
 def _is_cut(offset: int, natural_cuts: Int32[np.ndarray, " cuts"]) -> bool:
-    index = int(np.searchsorted(natural_cuts, offset))
+    index = int(natural_cuts.searchsorted(offset))
     return index < len(natural_cuts) and int(natural_cuts[index]) == offset
 
 

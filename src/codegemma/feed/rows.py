@@ -112,7 +112,7 @@ class WindowSpeller:
             ids = format_whole(path_ids, encoded.encode_span(piece.start, piece.end))
             return ids, np.ones(len(ids), dtype=np.float32), PieceOutcome(piece, None, None, has_path)
         mode = InfillMode.SPM if rng.random() < self._choices.spm_share else InfillMode.PSM
-        first, last = np.searchsorted(file.natural_cuts, (piece.start, piece.end + 1))
+        first, last = file.natural_cuts.searchsorted((piece.start, piece.end + 1))
         local = cut_piece(
             file.text[piece.start : piece.end], file.natural_cuts[first:last] - piece.start, self._choices, rng
         )

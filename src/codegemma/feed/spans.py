@@ -35,8 +35,8 @@ class EncodedText:
         """Encode `text[start:end]` from the kept ids; only the pieces beside `start` and `end` are encoded afresh."""
         if start >= end:
             return np.zeros(0, dtype=np.int32)
-        first = int(np.searchsorted(self._borders, start))
-        last = int(np.searchsorted(self._borders, end, side="right")) - 1
+        first = int(self._borders.searchsorted(start))
+        last = int(self._borders.searchsorted(end, side="right")) - 1
         if start == 0:
             head_end, head_token = 0, 0
         elif first < len(self._borders):

@@ -1,0 +1,42 @@
+"""Real packs for the tests of the feed: files of the standard library's json and email packages."""
+
+import email
+import functools
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+
+from codegemma.records import Pack, PackedFile, Split
+
+
+def make_file(path: str, text: str) -> PackedFile:
+    """A file whose natural cuts are its line ends and whose blocks begin at definitions and lines without indentation."""
+    line_ends = [i for i, char in enumerate(text) if char == "\n"]
+    blocks = [0, *(i + 1 for i in line_ends if re.match(r"[^ \t\n]|    (def|@|class)", text[i + 1 : i + 10]))]
+    return PackedFile(
+        path=path,
+        language="python",
+        text=text,
+        blob=hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest(),
+        license=None,
+        natural_cuts=np.array(line_ends, dtype=np.int32),
+        block_starts=np.array(blocks, dtype=np.int32),
+    )
+
+
+@functools.cache
+def standard_packs() -> tuple[Pack, ...]:
+    """One pack for each package."""
+    packs = []
+    for module in (json, email):
+        folder = Path(module.__file__).parent
+        files = [
+            make_file(f"{folder.name}/{file.name}", file.read_bytes().decode())
+            for file in sorted(folder.glob("*.py"))[:8]
+            if file.stat().st_size
+        ]
+        packs.append(Pack(folder.name, "std", None, Split.TRAIN, tuple(files)))
+    return tuple(packs)

@@ -1,0 +1,106 @@
+"""Windows: everything is read once, nothing is longer than a row."""
+
+import dataclasses
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.feed.packs import make_file, standard_packs
+from tests.text.test_tokenizer import SOURCE_TEXT, small_tokenizer
+
+from codegemma.feed.choices import FeedChoices, FeedError
+from codegemma.feed.rows import WindowSpeller
+from codegemma.feed.windows import plan_windows
+from codegemma.records import Pack, Split
+from codegemma.text.control_tokens import BOS_ID, EOS_ID, FILE_SEPARATOR_ID
+
+TEXTS = st.lists(st.lists(SOURCE_TEXT, max_size=12).map("\n".join), min_size=1, max_size=4)
+
+
+def plan(packs, row_tokens, choices=None):
+    speller = WindowSpeller(packs, small_tokenizer(), choices or FeedChoices(), 0, row_tokens)
+    return speller, plan_windows(packs, small_tokenizer(), row_tokens, speller.encode)
+
+
+@given(TEXTS, st.sampled_from([64, 100, 400]))
+@settings(deadline=None)
+def test_every_character_is_in_exactly_one_window(texts, row_tokens):
+    files = tuple(make_file(f"f{i}.py", text) for i, text in enumerate(texts))
+    packs = [Pack("p", "r", None, Split.TRAIN, files)]
+    if not any(texts):
+        with pytest.raises(FeedError, match="no text"):
+            plan(packs, row_tokens)
+        return
+    _, windows = plan(packs, row_tokens)
+    covered = [""] * len(texts)
+    for window in windows:
+        for piece in window:
+            assert piece.end > piece.start
+            assert len(covered[piece.file]) == piece.start
+            covered[piece.file] += texts[piece.file][piece.start : piece.end]
+    assert covered == texts
+
+
+@given(TEXTS, st.sampled_from([64, 100, 400]), st.integers(0, 5))
+@settings(deadline=None)
+def test_no_spelled_window_is_longer_than_a_row(texts, row_tokens, epoch):
+    files = tuple(make_file(f"f{i}.py", text) for i, text in enumerate(texts))
+    packs = [Pack("p", "r", None, Split.TRAIN, files)]
+    if any(texts):
+        speller, windows = plan(packs, row_tokens)
+        for window in windows:
+            spelled = speller.spell(window, epoch)
+            assert len(spelled.ids) == len(spelled.weights) <= row_tokens
+            assert spelled.ids[0] == BOS_ID
+            assert spelled.ids[-1] == EOS_ID
+            assert list(spelled.ids).count(FILE_SEPARATOR_ID) == len(window) - 1
+
+
+def test_a_file_that_fits_is_not_divided():
+    packs = standard_packs()
+    speller, windows = plan(packs, 2048)
+    divided = {(p.pack, p.file) for w in windows for p in w if p.end - p.start < len(packs[p.pack].files[p.file].text)}
+    assert divided
+    for pack, file in divided:
+        assert len(speller.encode(pack, file).ids) > 2048 - 64
+
+
+def test_long_files_are_divided_at_block_starts():
+    packs = standard_packs()
+    _, windows = plan(packs, 512)
+    borders = [(p.pack, p.file, p.start) for w in windows for p in w if p.start]
+    at_blocks = [start in packs[pack].files[file].block_starts for pack, file, start in borders]
+    assert sum(at_blocks) > 0.5 * len(borders)
+    assert all(packs[pack].files[file].text[start - 1] == "\n" for pack, file, start in borders)
+
+
+def test_windows_are_well_filled():
+    speller, windows = plan(standard_packs(), 256)
+    tokens = sum(len(speller.spell(window, 0).ids) for window in windows)
+    assert tokens > 0.7 * 256 * len(windows)
+
+
+def test_shares_of_infill_spm_and_paths_are_as_chosen():
+    choices = FeedChoices(infill_share=0.8, spm_share=0.5, path_share=0.9)
+    speller, windows = plan(standard_packs(), 256, choices)
+    outcomes = [o for epoch in range(6) for w in windows for o in speller.spell(w, epoch).outcomes]
+    holes = [o for o in outcomes if o.hole is not None]
+    assert len(holes) / len(outcomes) == pytest.approx(0.8, abs=0.04)
+    assert sum(o.mode == "spm" for o in holes) / len(holes) == pytest.approx(0.5, abs=0.05)
+    assert sum(o.has_path for o in outcomes) / len(outcomes) == pytest.approx(0.9, abs=0.03)
+
+
+def test_holes_are_drawn_afresh_in_every_epoch_and_alike_in_the_same():
+    speller, windows = plan(standard_packs(), 256)
+    again, _ = plan(standard_packs(), 256)
+    first = [speller.spell(w, 0).ids.tolist() for w in windows]
+    assert [again.spell(w, 0).ids.tolist() for w in reversed(windows)] == first[::-1]
+    assert sum(speller.spell(w, 1).ids.tolist() != ids for w, ids in zip(windows, first, strict=True)) > 0.7 * len(
+        first
+    )
+
+
+def test_a_row_too_short_for_the_path_is_refused():
+    pack = dataclasses.replace(standard_packs()[0], files=(make_file("deep/" * 40 + "a.py", "x = 1\n"),))
+    with pytest.raises(FeedError, match="too short for the path"):
+        plan([pack], 64)

@@ -1,0 +1,146 @@
+"""The tokenizer: text in, the same text out, and never a control token."""
+
+import functools
+import json
+import lzma
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codegemma.errors import InputError
+from codegemma.text.control_tokens import CONTROL_TOKENS, RESERVED_IDS
+from codegemma.text.tokenizer import Tokenizer, train_tokenizer
+
+# Text as it occurs and as it never should: control tokens, CRLF, tabs, NUL, astral characters, the space mark itself.
+FRAGMENTS = [
+    *CONTROL_TOKENS.values(),
+    "def f(x):",
+    "\r\n",
+    "\n",
+    "\t",
+    "    ",
+    " ",
+    "\0",
+    "𝒳",
+    "é",
+    "▁",
+    "▁x",
+    "<0x41>",
+    "1",
+    "__",
+]
+SOURCE_TEXT = st.lists(
+    st.one_of(st.sampled_from(FRAGMENTS), st.text(st.characters(exclude_categories=["Cs"]), max_size=8)), max_size=24
+).map("".join)
+
+
+@functools.cache
+def small_tokenizer() -> Tokenizer:
+    source = Path(json.__file__).parent
+    texts = [file.read_text(encoding="utf-8") for file in sorted(source.glob("*.py"))]
+    return train_tokenizer(texts, vocab_size=1024)
+
+
+@functools.cache
+def gemma_tokenizer() -> Tokenizer:
+    folder = os.environ.get("CODEGEMMA_TEST_DATA")
+    if not folder:
+        pytest.skip("CODEGEMMA_TEST_DATA is not set: the real Gemma tokenizer is not tested")
+    packed = Path(folder) / "tokenizer" / "gemma_tokenizer.json.xz"
+    return Tokenizer(json.loads(lzma.decompress(packed.read_bytes())), str(packed))
+
+
+@pytest.mark.parametrize("load", [small_tokenizer, gemma_tokenizer])
+@given(text=SOURCE_TEXT)
+@settings(deadline=None)
+def test_decoding_gives_back_the_exact_text(load, text):
+    tokenizer = load()
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+@pytest.mark.parametrize("load", [small_tokenizer, gemma_tokenizer])
+@given(text=SOURCE_TEXT)
+@settings(deadline=None)
+def test_text_never_becomes_a_control_token(load, text):
+    assert all(i >= RESERVED_IDS for i in load().encode(text))
+
+
+@pytest.mark.parametrize("load", [small_tokenizer, gemma_tokenizer])
+@given(text=SOURCE_TEXT)
+@settings(deadline=None)
+def test_starts_are_the_offsets_at_which_ids_begin(load, text):
+    tokenizer = load()
+    ids = tokenizer.encode(text)
+    starts = tokenizer.find_starts(ids)
+    for index, start in enumerate(starts):
+        before = tokenizer.decode_bytes(ids[:index])
+        assert before.decode("utf-8", errors="ignore") == text[:start]
+
+
+@pytest.mark.parametrize("load", [small_tokenizer, gemma_tokenizer])
+@given(text=SOURCE_TEXT)
+@settings(deadline=None)
+def test_encoding_may_be_split_at_every_border(load, text):
+    tokenizer = load()
+    whole = tokenizer.encode(text)
+    for border in tokenizer.find_borders(text):
+        parts = tokenizer.encode(text[:border]), tokenizer.encode(text[border:])
+        assert np.array_equal(np.concatenate(parts), whole)
+
+
+def test_ordinary_code_has_many_borders():
+    text = Path(json.__file__).read_text(encoding="utf-8")
+    assert len(small_tokenizer().find_borders(text)) > len(text) / 10
+
+
+def test_saved_tokenizer_loads_equal(tmp_path):
+    small_tokenizer().save(tmp_path)
+    loaded = Tokenizer.load(tmp_path)
+    text = "def f(x):\n\treturn 'é𝒳'\n"
+    assert loaded.vocab_size == 1024
+    assert np.array_equal(loaded.encode(text), small_tokenizer().encode(text))
+    assert loaded.to_json() == small_tokenizer().to_json()
+
+
+def test_transformers_reads_a_trained_tokenizer_alike(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    small_tokenizer().save(tmp_path)
+    theirs = transformers.PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json"))
+    text = Path(json.__file__).read_text(encoding="utf-8")
+    assert theirs.encode(text, add_special_tokens=False) == small_tokenizer().encode(text).tolist()
+    assert theirs.convert_tokens_to_ids("<|fim_middle|>") == 68
+
+
+def test_training_is_deterministic():
+    texts = ["def f(x):\n    return x\n" * 5, "class A:\n    pass\n" * 5]
+    assert train_tokenizer(texts, 500).to_json() == train_tokenizer(list(texts), 500).to_json()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        "{",
+        '{"model": {"type": "Unigram"}}',
+        '{"model": {"type": "BPE", "vocab": {"a": 5}, "byte_fallback": true}}',
+    ],
+)
+def test_what_is_no_tokenizer_is_refused_by_name(tmp_path, content):
+    (tmp_path / "tokenizer.json").write_text(content)
+    with pytest.raises(InputError, match=r"tokenizer\.json"):
+        Tokenizer.load(tmp_path)
+
+
+def test_missing_tokenizer_says_where_it_was_looked_for(tmp_path):
+    with pytest.raises(InputError, match="no tokenizer at"):
+        Tokenizer.load(tmp_path)
+
+
+def test_vocabulary_without_room_for_pieces_is_refused():
+    with pytest.raises(InputError, match="too small"):
+        train_tokenizer(["x"], 300)
