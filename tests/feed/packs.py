@@ -13,7 +13,7 @@ from codegemma.records import Pack, PackedFile, Split
 
 
 def make_file(path: str, text: str) -> PackedFile:
-    """A file whose natural cuts are its line ends and whose blocks begin at definitions and lines without indentation."""
+    """A file whose natural cuts are its line ends, and whose blocks begin at definitions and unindented lines."""
     line_ends = [i for i, char in enumerate(text) if char == "\n"]
     blocks = [0, *(i + 1 for i in line_ends if re.match(r"[^ \t\n]|    (def|@|class)", text[i + 1 : i + 10]))]
     return PackedFile(
@@ -32,7 +32,7 @@ def standard_packs() -> tuple[Pack, ...]:
     """One pack for each package."""
     packs = []
     for module in (json, email):
-        folder = Path(module.__file__).parent
+        folder = Path(str(module.__file__)).parent
         files = [
             make_file(f"{folder.name}/{file.name}", file.read_bytes().decode())
             for file in sorted(folder.glob("*.py"))[:8]

@@ -1,0 +1,19 @@
+"""The whole river in minutes on a CPU: adapt the shipped base to a repository.
+
+    codegemma adapt path/to/repo --out my-model --recipe tiny
+"""
+
+import dataclasses
+
+from codegemma.evals.choices import EvalChoices
+from codegemma.recipes import Recipe, tiny_base
+from codegemma.train.choices import TrainChoices
+
+RECIPE = Recipe(
+    name="tiny",
+    base="tiny",
+    model=tiny_base.RECIPE.model,
+    feed=dataclasses.replace(tiny_base.RECIPE.feed, middle_weight=3.0),
+    train=TrainChoices(batch_rows=8, row_tokens=256, peak_learning_rate=2e-3, warmup_steps=20),
+    evals=EvalChoices(max_holes_per_kind=500, generated_holes=100),
+)

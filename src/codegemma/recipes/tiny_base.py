@@ -1,0 +1,95 @@
+"""The small base that ships with the project: general Python, learned from permissively licensed packages.
+
+    python -m codegemma.recipes.tiny_base --list                      # the packages and their licences
+    codegemma build $(python -m codegemma.recipes.tiny_base --folders) --out runs/base-data
+    codegemma train --data runs/base-data --out runs/base --recipe tiny_base --minutes 75
+
+About three million parameters: it fits in 6 MB as bfloat16, and a CPU of two cores adapts it in minutes. The demo's
+repository and the repository of the demo's control run are not among its packages.
+"""
+
+import sys
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+from codegemma.feed.choices import FeedChoices
+from codegemma.model.config import GemmaConfig
+from codegemma.recipes import Recipe
+from codegemma.train.choices import TrainChoices
+
+RECIPE = Recipe(
+    name="tiny_base",
+    model=GemmaConfig(
+        vocab_size=4096, embed_dim=192, num_layers=4, num_heads=3, num_kv_heads=1, head_dim=64, mlp_dim=768
+    ),
+    feed=FeedChoices(
+        # Short middles, as a cursor meets them; a model of this size has nothing to gain from long ones.
+        hole_uniform=0.1,
+        hole_line=0.3,
+        hole_rest_of_line=0.35,
+        hole_log_uniform=0.25,
+        middle_weight=2.0,
+    ),
+    train=TrainChoices(batch_rows=16, row_tokens=256, peak_learning_rate=4e-3, warmup_steps=100),
+)
+
+# Import name -> distribution, whose metadata names the licence. All are dependencies of this project or of its tests.
+PACKAGES = {
+    "transformers": "transformers",
+    "torch": "torch",
+    "sympy": "sympy",
+    "matplotlib": "matplotlib",
+    "networkx": "networkx",
+    "numpy": "numpy",
+    "mypy": "mypy",
+    "pygments": "Pygments",
+    "fontTools": "fonttools",
+    "huggingface_hub": "huggingface_hub",
+    "orbax": "orbax-checkpoint",
+    "setuptools": "setuptools",
+    "pip": "pip",
+    "optax": "optax",
+    "hypothesis": "hypothesis",
+    "_pytest": "pytest",
+    "rich": "rich",
+    "grain": "grain",
+    "PIL": "pillow",
+    "fsspec": "fsspec",
+    "click": "click",
+    "jinja2": "Jinja2",
+    "packaging": "packaging",
+    "beartype": "beartype",
+    "mpmath": "mpmath",
+}
+
+
+def list_folders() -> dict[str, Path]:
+    """Find the folders of the packages that are installed here."""
+    folders = {}
+    for name in PACKAGES:
+        spec = find_spec(name)
+        if spec is not None and spec.submodule_search_locations:
+            folders[name] = Path(next(iter(spec.submodule_search_locations)))
+    return folders
+
+
+def main(arguments: list[str]) -> int:
+    """Print the folders (`--folders`) or a table of packages, versions and licences (`--list`)."""
+    folders = list_folders()
+    if arguments == ["--folders"]:
+        print(" ".join(str(folder) for folder in folders.values()))
+        return 0
+    if arguments == ["--list"]:
+        for name in folders:
+            about = metadata.metadata(PACKAGES[name])
+            license_name = about.get("License-Expression") or about.get("License") or ""
+            classifiers = [c.rpartition(" :: ")[2] for c in about.get_all("Classifier") or [] if "License" in c]
+            print(f"{PACKAGES[name]}\t{about['Version']}\t{(license_name or '; '.join(classifiers)).splitlines()[0]}")
+        return 0
+    print("usage: python -m codegemma.recipes.tiny_base --list | --folders", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
