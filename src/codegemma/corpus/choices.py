@@ -1,0 +1,54 @@
+"""The choices of the corpus: what is read, what is refused, and what is held out.
+
+**In**: nothing.
+**Out**: `CorpusChoices`, the `corpus` group of a recipe.
+**Not**: word lists and patterns; those are tables beside the rules that use them.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class HeldoutBy(StrEnum):
+    """What a held-out file has in common with its kind. Never a random file: its neighbours would give it away."""
+
+    DIRECTORY = "directory"
+    TIME = "time"
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusChoices:
+    """Every threshold of the corpus. "StarCoder2" is Lozhkov et al. (2024), section 3.1 and appendix A."""
+
+    languages: tuple[str, ...] = ("python",)
+
+    # Ours: of source that people wrote, almost nothing is larger; StarCoder2 allows 10 MB before its line filters.
+    max_file_bytes: int = 1_048_576
+    # StarCoder2: longest line above 1,000 or mean line above 100 characters.
+    max_line_chars: int = 1_000
+    max_mean_line_chars: float = 100.0
+    # StarCoder2: less than 25 % alphabetic characters.
+    min_alphabetic_share: float = 0.25
+    # StarCoder2: one base64, hexadecimal or `\u` run above 1,024 characters, or such runs above half of the file.
+    max_encoded_run_chars: int = 1_024
+    max_encoded_share: float = 0.5
+    # Ours, measured on the standard library: code stays below 0.2, tables of numbers (charmaps, samples) are above.
+    max_digit_share: float = 0.3
+    # Ours: minified code hardly has white space; hand-written code has 0.15 to 0.4. Short files are left alone.
+    min_space_share: float = 0.05
+
+    # Byte-equal files, and files that differ in white space only, are kept once.
+    heldout_by: HeldoutBy = HeldoutBy.DIRECTORY
+    heldout_share: float = 0.1
+    # StarCoder2's near-duplicate border: Jaccard of 5-gram shingles.
+    max_heldout_jaccard: float = 0.7
+    # Ours: a held-out file most of whose shingles stand in one training file is a copy of a part of it.
+    max_heldout_containment: float = 0.8
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse shares outside their range."""
+        if not 0.0 <= self.heldout_share < 1.0:
+            raise ValueError(f"heldout_share={self.heldout_share}: wanted at least 0 and below 1")
+        if not self.languages:
+            raise ValueError("languages is empty: wanted at least one")

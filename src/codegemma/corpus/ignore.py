@@ -1,0 +1,92 @@
+"""Which paths of a folder its `.gitignore` files leave out.
+
+**In**: an open git repository, or a plain folder.
+**Out**: a function from a relative path to whether it is ignored.
+**Not**: tracked files; git does not ignore what it tracks, and neither do we.
+"""
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+import pygit2
+from pathspec import GitIgnoreSpec
+from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
+
+# (relative path with `/`, whether it is a folder) -> whether it is ignored
+IsIgnored = Callable[[str, bool], bool]
+MAX_GITIGNORE_BYTES = 1_048_576
+TOP = PurePosixPath(".")
+# Plain `re`: the faster backends refuse names that are not UTF-8.
+BACKEND = "simple"
+
+
+def ignore_by_git(repository: pygit2.Repository) -> IsIgnored:
+    """Leave out what `git status` leaves out: untracked files that a `.gitignore` or an exclude file names.
+
+    libgit2's own answer is not used: it overlooks a `!pattern` in a deeper `.gitignore` than the rule it lifts.
+    """
+    root = Path(repository.workdir)
+    tracked = {entry.path for entry in repository.index}
+    tracked_folders = {str(parent) for path in tracked for parent in PurePosixPath(path).parents}
+    is_ignored_by_files = ignore_by_files(root, _find_exclude_files(repository))
+
+    def is_ignored(path: str, is_folder: bool) -> bool:
+        return path not in (tracked_folders if is_folder else tracked) and is_ignored_by_files(path, is_folder)
+
+    return is_ignored
+
+
+def ignore_by_files(root: Path, exclude_files: tuple[Path, ...] = ()) -> IsIgnored:
+    """Read `.gitignore` files as git does: the deepest file and its last matching line decide, exclude files come last.
+
+    The walk must ask for a folder before it asks for what is in it: inside an ignored folder, nothing is asked.
+    """
+    specs: dict[str, GitIgnoreSpec] = {}
+    excludes = [_read_spec(path) for path in exclude_files]
+
+    def find_spec(folder: str) -> GitIgnoreSpec:
+        if folder not in specs:
+            specs[folder] = _read_spec(root / folder / ".gitignore")
+        return specs[folder]
+
+    def is_ignored(path: str, is_folder: bool) -> bool:
+        name = f"{path}/" if is_folder else path
+        for parent in PurePosixPath(path).parents:
+            relative = name if parent == TOP else name[len(str(parent)) + 1 :]
+            verdict = find_spec(str(parent)).check_file(relative).include
+            if verdict is not None:
+                return verdict
+        verdicts = (spec.check_file(name).include for spec in excludes)
+        return next((verdict for verdict in verdicts if verdict is not None), False)
+
+    return is_ignored
+
+
+def _find_exclude_files(repository: pygit2.Repository) -> tuple[Path, ...]:
+    git_folder = Path(repository.path)
+    if (git_folder / "commondir").is_file():  # a linked working tree
+        git_folder /= (git_folder / "commondir").read_text(encoding="utf-8").strip()
+    files = [git_folder / "info" / "exclude"]
+    if "core.excludesfile" in repository.config:
+        files.append(Path(str(repository.config["core.excludesfile"])).expanduser())
+    return tuple(files)
+
+
+def _read_spec(path: Path) -> GitIgnoreSpec:
+    try:
+        facts = path.lstat()
+        if not stat.S_ISREG(facts.st_mode) or facts.st_size > MAX_GITIGNORE_BYTES:
+            return GitIgnoreSpec([], backend=BACKEND)
+        lines = os.fsdecode(path.read_bytes()).splitlines()
+    except OSError:
+        return GitIgnoreSpec([], backend=BACKEND)
+    return GitIgnoreSpec([pattern for line in lines for pattern in _parse_line(line)], backend=BACKEND)
+
+
+def _parse_line(line: str) -> list[GitIgnoreSpecPattern]:
+    try:
+        return list(GitIgnoreSpec.from_lines([line]).patterns)
+    except ValueError:
+        return []  # git passes over a line that is not a pattern

@@ -1,0 +1,111 @@
+"""Reads the files of a repository: each comes out decoded, or dropped with the reason.
+
+**In**: a folder: git working tree, bare repository or plain folder.
+**Out**: one `SourceFile` or `DroppedFile` (stage `read`) per entry of the listing, in its order.
+**Not**: judgement of the text; that is `safety.py` and `quality.py`. At most `max_file_bytes` of a file are ever read.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from codegemma.corpus.choices import CorpusChoices
+from codegemma.corpus.listing import Entry, Listing, list_repository
+from codegemma.records import DroppedFile, SourceFile
+from codegemma.text.languages import Language, detect_language, has_grammar
+
+STAGE = "read"
+# Enough for any `#!` line.
+FIRST_LINE_BYTES = 256
+BYTE_ORDER_MARK = "\ufeff"
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+
+
+class _RefusedError(Exception):
+    """Carries reason and detail from the check that failed to the record."""
+
+
+def read_repository(root: Path, choices: CorpusChoices) -> Iterator[SourceFile | DroppedFile]:
+    """Read a repository file by file.
+
+    Raises:
+        InputError: no such folder, no commit, nothing in it.
+    """
+    yield from read_listing(list_repository(root), choices)
+
+
+def read_listing(listing: Listing, choices: CorpusChoices) -> Iterator[SourceFile | DroppedFile]:
+    """Read what was listed; whatever happens to one file, the next one is read."""
+    for entry in listing.entries:
+        try:
+            yield _read_entry(listing, entry, choices)
+        except _RefusedError as refused:
+            reason, detail = refused.args
+            yield DroppedFile(listing.repo, entry.path, STAGE, reason, detail, entry.size_bytes)
+
+
+def _read_entry(listing: Listing, entry: Entry, choices: CorpusChoices) -> SourceFile:
+    if entry.refusal is not None:
+        raise _RefusedError(*entry.refusal)
+    language = _check_language(entry, choices)
+    if entry.size_bytes > choices.max_file_bytes:
+        raise _RefusedError("too_big", f"{entry.size_bytes} bytes, at most {choices.max_file_bytes}")
+    content = _read_bytes(entry, choices.max_file_bytes + 1)
+    if len(content) > choices.max_file_bytes:
+        raise _RefusedError("too_big", f"grew beyond {choices.max_file_bytes} bytes while it was read")
+    text = decode_source(content)
+    blob = hash_blob(content)
+    return SourceFile(listing.repo, entry.path, language.name, text, blob, commit=listing.commit)
+
+
+def _check_language(entry: Entry, choices: CorpusChoices) -> Language:
+    suffix = PurePosixPath(entry.path).suffix
+    head = b"" if suffix else _read_bytes(entry, FIRST_LINE_BYTES)
+    language = detect_language(entry.path, head.decode("utf-8", "replace").partition("\n")[0])
+    if language is None:
+        raise _RefusedError("language", f"unknown: {suffix or 'no extension'}")
+    if language.name not in choices.languages:
+        raise _RefusedError("language", f"{language.name} is not among the wanted languages")
+    if not has_grammar(language.name):
+        raise _RefusedError(
+            "no_grammar", f"{language.name} needs {language.grammar_module.replace('_', '-')} installed"
+        )
+    return language
+
+
+def _read_bytes(entry: Entry, max_bytes: int) -> bytes:
+    try:
+        return entry.read_bytes(max_bytes)
+    except OSError as error:
+        raise _RefusedError("unreadable", error.strerror or str(error)) from error
+
+
+def decode_source(content: bytes) -> str:
+    r"""Decode strict UTF-8 and leave line ends alone; a byte order mark is no part of the text, as in an editor.
+
+    >>> decode_source(b"\xef\xbb\xbfx = 1\r\n")
+    'x = 1\r\n'
+    """
+    if content.startswith(LFS_POINTER):
+        raise _RefusedError("lfs_pointer", "the content is in Git LFS, not here")
+    if content.startswith(UTF16_MARKS):
+        raise _RefusedError("undecodable", "UTF-16; wanted UTF-8")
+    if b"\0" in content:
+        raise _RefusedError("binary", f"NUL at byte {content.index(0)}")
+    try:
+        text = content.decode("utf-8").removeprefix(BYTE_ORDER_MARK)
+    except UnicodeDecodeError as error:
+        raise _RefusedError("undecodable", f"not UTF-8 at byte {error.start}") from error
+    if not text.strip():
+        raise _RefusedError("empty", f"{len(content)} bytes of white space")
+    return text
+
+
+def hash_blob(content: bytes) -> str:
+    """Name content as git does.
+
+    >>> hash_blob(b"")
+    'e69de29bb2d1d6434b8b29ae775ad8c2e48c5391'
+    """
+    return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
