@@ -23,4 +23,8 @@ class EvalChoices:
     max_new_tokens: int = 128
     # Training text that the baselines may see; both keep all of it in memory (about 150 bytes for each).
     max_baseline_bytes: int = 8_000_000
+    # Whether the suite `heldout` also runs the n-gram and the retrieval baseline.
+    has_baselines: bool = True
+    # At most this many holes (both kinds together) or tasks a suite; a shorter run uses the first ones of a longer run.
+    limit: int | None = None
     seed: int = 0

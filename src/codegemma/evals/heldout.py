@@ -111,8 +111,8 @@ def _deal_file(repo: str, file: PackedFile, kind: HoleKind, choices: EvalChoices
 
 
 def _cut(draw: _Draw, choices: EvalChoices) -> Hole:
-    text, line_start = draw.file.text, draw.file.text.rfind("\n", 0, draw.start) + 1
-    cursor = draw.start
+    text, cursor = draw.file.text, draw.start
+    line_start = max(text.rfind(end, 0, cursor) for end in "\r\n") + 1
     if draw.kind is HoleKind.REST_OF_LINE:
         # Its low bits choose the cursor; the order of dealing hangs on the high ones.
         cursor += 1 + draw.draw % (draw.end - draw.start - choices.min_middle_chars)

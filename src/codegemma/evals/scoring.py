@@ -15,7 +15,7 @@ from rapidfuzz.distance import Levenshtein
 from codegemma.errors import InputError
 from codegemma.evals.choices import EvalChoices
 from codegemma.evals.heldout import Hole
-from codegemma.records import Completer, Completion, InfillMode, Request, Score
+from codegemma.records import Completer, InfillMode, Request, Score
 from codegemma.runner import Progress, ignore_progress
 from codegemma.text.control_tokens import EOS_ID, FILE_SEPARATOR_ID
 from codegemma.text.infill_format import format_prompt
@@ -33,6 +33,10 @@ class Subject:
     completer: Completer
     tokenizer: Tokenizer
     max_context_tokens: int
+
+    def reserve_tokens(self, choices: EvalChoices) -> int:
+        """Room kept for the middle: what was chosen, but never more than a quarter of a small window."""
+        return min(choices.reserved_tokens, self.max_context_tokens // 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,9 +96,10 @@ def _score_chunk(
     subject: Subject, holes: Sequence[Hole], mode: InfillMode, choices: EvalChoices, system: str
 ) -> list[HoleResult]:
     items: dict[int, tuple[list[int], list[int]]] = {}
+    reserved_tokens = subject.reserve_tokens(choices)
     for index, hole in enumerate(holes):
         middle: list[int] = subject.tokenizer.encode(hole.middle).tolist()
-        if prompt := _spell_prompt(subject, hole, mode, max(choices.reserved_tokens, len(middle) + 1)):
+        if prompt := _spell_prompt(subject, hole, mode, max(reserved_tokens, len(middle) + 1)):
             items[index] = (prompt, [*middle, FILE_SEPARATOR_ID])
     scores = dict(zip(items, subject.completer.score(list(items.values())), strict=True))
     ends = _find_eos_ends(subject, items, scores)
@@ -122,58 +127,53 @@ def _find_eos_ends(
 
 
 def _spell_prompt(subject: Subject, hole: Hole, mode: InfillMode, reserved_tokens: int) -> list[int] | None:
-    request = Request(hole.prefix, hole.suffix, hole.path or None, mode=mode)
-    try:
-        fitted = fit_request(request, subject.tokenizer, subject.max_context_tokens - reserved_tokens)
-    except InputError:
+    request = _fit(subject, Request(hole.prefix, hole.suffix, hole.path, mode=mode, max_new_tokens=reserved_tokens))
+    if request is None:
         return None
     return format_prompt(
-        subject.tokenizer, prefix=fitted.prefix, suffix=fitted.suffix, mode=mode, path=fitted.path, neighbors=()
+        subject.tokenizer, prefix=request.prefix, suffix=request.suffix, mode=mode, path=request.path, neighbors=()
     )
 
 
-def generate_holes(
-    subject: Subject,
-    holes: Sequence[Hole],
-    mode: InfillMode,
-    choices: EvalChoices,
-    on_progress: Progress = ignore_progress,
-) -> list[str]:
-    """Write each middle greedily and return the first line of each answer, without trailing white space."""
-    # Never past half the window: a small model keeps room to read.
-    max_new_tokens = min(choices.max_new_tokens, subject.max_context_tokens // 2)
-    texts: list[str] = []
-    for start in range(0, len(holes), CHUNK_HOLES):
-        chunk = holes[start : start + CHUNK_HOLES]
-        requests = [_fit(subject, hole, mode, max_new_tokens) for hole in chunk]
-        texts += [read_first_line(completion) for completion in subject.completer.complete_all(requests)]
-        on_progress(f"generate {mode}", len(texts), len(holes))
+def _fit(subject: Subject, request: Request) -> Request | None:
+    """Shorten the text around the cursor to the window; `None` where even the path leaves no room for it."""
+    try:
+        return fit_request(request, subject.tokenizer, subject.max_context_tokens - request.max_new_tokens)
+    except InputError:
+        return None
+
+
+def generate_lines(subject: Subject, requests: Sequence[Request], on_progress: Progress = ignore_progress) -> list[str]:
+    """Write greedily and return the first line of each answer; empty where the request does not fit the window."""
+    texts = [""] * len(requests)
+    for start in range(0, len(requests), CHUNK_HOLES):
+        chunk = enumerate(requests[start : start + CHUNK_HOLES], start)
+        fitted = {i: fit for i, request in chunk if (fit := _fit(subject, request)) is not None}
+        for i, completion in zip(fitted, subject.completer.complete_all(list(fitted.values())), strict=True):
+            texts[i] = read_first_line(completion.text)
+        on_progress(f"generate {requests[0].mode}", min(start + CHUNK_HOLES, len(requests)), len(requests))
     return texts
 
 
-def _fit(subject: Subject, hole: Hole, mode: InfillMode, max_new_tokens: int) -> Request:
-    request = Request(hole.prefix, hole.suffix, hole.path or None, mode=mode, max_new_tokens=max_new_tokens)
-    return fit_request(request, subject.tokenizer, subject.max_context_tokens - max_new_tokens)
+def read_first_line(text: str) -> str:
+    """Keep what single-line scores compare: the text before the first line end, without trailing white space.
+
+    >>> read_first_line("return x  \\n    y = 1")
+    'return x'
+    """
+    return text.splitlines()[0].rstrip() if text else ""
 
 
-def read_first_line(completion: Completion) -> str:
-    """Keep what single-line scores compare: the text before the first line end, without trailing white space."""
-    lines = completion.text.splitlines()
-    return lines[0].rstrip() if lines else ""
-
-
-def add_text(result: HoleResult, hole: Hole, text: str) -> HoleResult:
+def add_text(result: HoleResult, truth: str, text: str) -> HoleResult:
     """Compare a written line with the truth: equality, and 1 - edit distance / longer length in characters.
 
-    >>> from codegemma.evals.heldout import HoleKind
-    >>> hole = Hole("r", "a.py", 1, 1, HoleKind.LINE, "", "return x", "")
-    >>> add_text(start_result(hole, "model"), hole, "return y").edit_similarity
+    >>> empty = HoleResult("id", "repo", "a.py", "line", "model", None, middle_bytes=8)
+    >>> add_text(empty, "return x", "return y").edit_similarity
     0.875
     """
-    truth = hole.middle.rstrip()
     return dataclasses.replace(
         result,
         generated_text=text,
-        generated_match=text == truth,
-        edit_similarity=Levenshtein.normalized_similarity(text, truth),
+        generated_match=text == truth.rstrip(),
+        edit_similarity=Levenshtein.normalized_similarity(text, truth.rstrip()),
     )

@@ -1,0 +1,120 @@
+"""An evaluation leaves figures and every hole on disk, asks for what is missing, and says what was not run."""
+
+import dataclasses
+import gzip
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from tests.evals.byte_completer import ByteCompleter
+from tests.evals.subjects import make_subject, write_data
+
+from codegemma.errors import InputError
+from codegemma.evals.choices import EvalChoices
+from codegemma.evals.infilling import DATA_FILE
+from codegemma.evals.measure import compare
+from codegemma.evals.run import Results, evaluate, read_hole_results
+from codegemma.records import InfillMode, Score
+
+CHOICES = EvalChoices(limit=24, generated_holes=8)
+
+
+def _run(data: Path, out: Path, **changes: object) -> Results:
+    choices = dataclasses.replace(CHOICES, **changes)  # type: ignore[arg-type]
+    return evaluate(make_subject(), ["heldout"], data=[data], out=out, model="bytes", choices=choices)
+
+
+def test_all_systems_answer_the_same_holes(tmp_path: Path) -> None:
+    results = _run(write_data(tmp_path), tmp_path / "out")
+    (suite,) = results.suites
+    rows = read_hole_results(tmp_path / "out" / suite.holes_file)
+    by_system: dict[tuple[str, str | None], set[str]] = {}
+    for row in rows:
+        by_system.setdefault((row.system, row.mode), set()).add(row.hole_id)
+    assert set(by_system) == {
+        ("model", InfillMode.PSM),
+        ("model", InfillMode.SPM),
+        ("n-gram", None),
+        ("nearest line", None),
+    }
+    assert len({frozenset(holes) for holes in by_system.values()}) == 1
+    assert suite.items == 24 == len(next(iter(by_system.values())))
+    assert sum(r.generated_text is not None for r in rows if r.mode is InfillMode.PSM) == 8
+    assert any("bytes of context" in note for note in suite.notes)
+
+
+def test_summary_on_disk_is_what_is_returned(tmp_path: Path) -> None:
+    results = _run(write_data(tmp_path), tmp_path / "out")
+    written = json.loads((tmp_path / "out" / "results.json").read_text())
+    assert written["model"] == "bytes"
+    assert written["choices"]["limit"] == 24
+    first, row = results.suites[0].measurements[0], written["suites"][0]["measurements"][0]
+    assert (row["metric"], row["mode"]) == ("exact_match", "psm")
+    assert row["interval"]["mean"] == first.interval.mean
+    assert row["interval"]["items"] == 12
+    assert row["interval"]["clusters"] > 1
+
+
+def test_equal_runs_give_equal_bytes(tmp_path: Path) -> None:
+    data = write_data(tmp_path)
+    for name in ("one", "two"):
+        _run(data, tmp_path / name, has_baselines=False)
+    for file in ("results.json", "holes-heldout.jsonl"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+def test_a_run_compared_with_itself_shows_no_difference(tmp_path: Path) -> None:
+    _run(write_data(tmp_path), tmp_path / "out", has_baselines=False)
+    rows = read_hole_results(tmp_path / "out" / "holes-heldout.jsonl")
+    differences = compare(rows, rows)
+    assert differences
+    assert {(d.interval.low, d.interval.mean, d.interval.high) for d in differences} == {(0.0, 0.0, 0.0)}
+
+
+def test_completer_that_cannot_score_is_reported_as_not_run(tmp_path: Path) -> None:
+    class Remote(ByteCompleter):
+        def score(self, items: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Score]:
+            raise NotImplementedError
+
+    subject = make_subject()
+    assert isinstance(subject.completer, ByteCompleter)
+    remote = dataclasses.replace(subject, completer=Remote(subject.completer.model))
+    data, choices = write_data(tmp_path), dataclasses.replace(CHOICES, has_baselines=False)
+    results = evaluate(remote, ["heldout"], data=[data], out=tmp_path / "out", model="remote", choices=choices)
+    (suite,) = results.suites
+    assert {m.metric for m in suite.measurements} == {"generated_match", "edit_similarity"}
+    assert any("not run" in note for note in suite.notes)
+
+
+def test_infilling_says_how_it_was_scored(tmp_path: Path) -> None:
+    row = {"task_id": "S/HumanEval/0/L0", "prompt": "import os\n", "suffix": "", "canonical_solution": "import re\n"}
+    (tmp_path / DATA_FILE).write_bytes(gzip.compress(json.dumps(row).encode()))
+    results = evaluate(
+        make_subject(), ["infilling-single"], data=[tmp_path], out=tmp_path / "out", model="bytes", choices=CHOICES
+    )
+    assert (results.suites[0].scored_by, results.suites[0].items) == ("exact_match", 1)
+    assert {m.mode for m in results.suites[0].measurements} == set(InfillMode)
+
+
+@pytest.mark.parametrize(
+    ("suite", "message"),
+    [
+        ("humaneval", "unknown suite 'humaneval'; known: heldout, infilling-single"),
+        ("heldout", r"no packs-heldout\.parquet in --data .*codegemma build"),
+        ("infilling-single", "no HumanEval-SingleLineInfilling.jsonl.gz .*openai/human-eval-infilling"),
+    ],
+)
+def test_what_is_missing_is_named_and_nothing_is_written(tmp_path: Path, suite: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        evaluate(make_subject(), [suite], data=[tmp_path], out=tmp_path / "out", model="m", choices=CHOICES)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("content", [None, "not json\n", '{"hole": 1}\n'])
+def test_foreign_results_are_refused(tmp_path: Path, content: str | None) -> None:
+    path = tmp_path / "holes.jsonl"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(InputError, match=r"holes\.jsonl"):
+        read_hole_results(path)

@@ -1,0 +1,90 @@
+"""Teacher forcing and generation agree where they must, and nothing is counted that was not measured."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import pytest
+from tests.evals.byte_completer import ByteCompleter
+from tests.evals.subjects import make_subject, train_packs
+
+from codegemma.evals.choices import EvalChoices
+from codegemma.evals.heldout import Hole, HoleKind, make_holes
+from codegemma.evals.scoring import Subject, add_text, generate_lines, score_holes, start_result
+from codegemma.records import InfillMode, Request, Score
+from codegemma.text.control_tokens import FILE_SEPARATOR_ID
+
+CHOICES = EvalChoices(max_holes_per_kind=30)
+BOTH_MODES = pytest.mark.parametrize("mode", list(InfillMode))
+
+
+def _ascii_holes() -> list[Hole]:
+    """Training files: the completer knows many of these lines by heart. A byte a token: 64 bytes is the reserve."""
+    return [h for h in make_holes(train_packs(), CHOICES) if h.middle.isascii() and len(h.middle) < 60]
+
+
+@BOTH_MODES
+def test_teacher_forced_match_is_what_generation_writes_where_spelling_is_unique(mode: InfillMode) -> None:
+    holes, subject = _ascii_holes(), make_subject()
+    scored = score_holes(subject, holes, mode, CHOICES)
+    texts = generate_lines(subject, [Request(h.prefix, h.suffix, h.path, mode=mode, max_new_tokens=64) for h in holes])
+    written = [text == hole.middle for text, hole in zip(texts, holes, strict=True)]
+    assert [r.exact_match for r in scored] == written
+    assert 0 < sum(written) < len(written)
+
+
+@BOTH_MODES
+def test_bits_are_those_of_the_model_behind_the_completer(mode: InfillMode) -> None:
+    holes, subject = _ascii_holes(), make_subject()
+    assert isinstance(subject.completer, ByteCompleter)
+    expected = subject.completer.model.bits_of_middles([h.prefix for h in holes], [h.middle for h in holes])
+    scored = score_holes(subject, holes, mode, CHOICES)
+    assert [r.bits for r in scored] == pytest.approx(expected.tolist(), rel=1e-4)
+    assert all(r.bits_with_stop > r.bits for r in scored if r.bits_with_stop is not None and r.bits is not None)
+
+
+def test_middle_that_ends_with_end_of_file_counts_as_ended() -> None:
+    """A model that prefers `<eos>` to a separator after the middle stops there as well."""
+
+    class EosCompleter(ByteCompleter):
+        def _rate(self, prompt: Sequence[int], continuation: Sequence[int]) -> Score:
+            score = super()._rate(prompt, continuation)
+            if continuation[-1] == FILE_SEPARATOR_ID:
+                score.is_argmax[-1] = False
+            return score
+
+    subject = make_subject()
+    assert isinstance(subject.completer, ByteCompleter)
+    eos = dataclasses.replace(subject, completer=EosCompleter(subject.completer.model))
+    holes = _ascii_holes()
+    assert [r.exact_match for r in score_holes(eos, holes, InfillMode.PSM, CHOICES)] == [
+        r.exact_match for r in score_holes(subject, holes, InfillMode.PSM, CHOICES)
+    ]
+
+
+def test_middle_longer_than_the_window_is_no_match_and_has_no_bits() -> None:
+    subject = make_subject()
+    small = Subject(subject.completer, subject.tokenizer, max_context_tokens=40)
+    hole = Hole("std", "a.py", 1, 1, HoleKind.LINE, "", "x" * 60, "\n")
+    (result,) = score_holes(small, [hole], InfillMode.PSM, CHOICES)
+    assert (result.exact_match, result.bits, result.bits_with_stop) == (False, None, None)
+    assert generate_lines(small, [Request("", "", "very/long/path" * 9, max_new_tokens=10)]) == [""]
+
+
+def test_progress_reaches_the_total() -> None:
+    reports: list[tuple[str, int, int | None]] = []
+    holes = _ascii_holes()[:5]
+    score_holes(make_subject(), holes, InfillMode.SPM, CHOICES, on_progress=lambda s, d, t: reports.append((s, d, t)))
+    assert reports == [("score spm", 5, 5)]
+
+
+@pytest.mark.parametrize(
+    ("truth", "text", "is_match", "similarity"),
+    [("return x", "return x", True, 1.0), ("abcd", "", False, 0.0), ("kitten", "sitting", False, 1 - 3 / 7)],
+)
+def test_written_line_is_compared_with_the_truth(truth: str, text: str, is_match: bool, similarity: float) -> None:
+    hole = Hole("std", "a.py", 1, 1, HoleKind.LINE, "", truth, "")
+    result = add_text(start_result(hole, "model"), truth, text)
+    assert result.generated_match is is_match
+    assert result.edit_similarity is not None
+    assert math.isclose(result.edit_similarity, similarity)
