@@ -1,0 +1,214 @@
+"""Finds where a file may be cut: natural starts of a suffix, block starts, and how much of it does not parse.
+
+**In**: the text of one file and its language, whose grammar wheel is installed.
+**Out**: `Syntax`: sorted character offsets (tree-sitter counts bytes) and the share of the text that is in error.
+**Not**: a choice among the cuts: that is `feed`'s. Nothing recurses and the parser's steps are counted, so a file made
+to break parsers costs seconds at most; it then gets line-based cuts and counts as wholly in error.
+"""
+
+import functools
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+from jaxtyping import Int32, Int64
+from tree_sitter import Language, Node, Parser, Query, QueryCursor, Tree
+
+from codegemma.text.languages import LANGUAGES
+
+# The parser reports every 100 of its steps. Ordinary Python takes 7 reports a kB and bracket towers 60. Steps are
+# counted, not seconds, so that a file is given up on every machine or on none.
+MAX_PARSE_REPORTS: Final = 1_000
+MAX_PARSE_REPORTS_PER_KB: Final = 100
+
+# What the grammars of our languages call a comment and a sequence of statements or members; each uses some of these.
+COMMENT_KINDS: Final = ("comment", "line_comment", "block_comment", "multiline_comment")
+BODY_KINDS: Final = (
+    "block",
+    "statement_block",
+    "compound_statement",
+    "class_body",
+    "interface_body",
+    "enum_body",
+    "constructor_body",
+    "function_body",
+    "declaration_list",
+    "field_declaration_list",
+)
+CLOSING_BRACKETS: Final = (")", "]", "}")
+BLANKS: Final = b" \t\f\v\xef\xbb\xbf"  # the last three bytes are a byte-order mark
+# How far before a body its header's end is looked for.
+MAX_HEADER_GAP_BYTES: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Syntax:
+    """Where a text may be cut, in characters.
+
+    `natural_cuts`: ends of statements, comments and block headers, and places before a closing bracket. `block_starts`:
+    starts of the lines on which a top-level statement or a member of a top-level body begins, with its comments.
+    """
+
+    natural_cuts: Int32[np.ndarray, " cuts"] = field(repr=False)
+    block_starts: Int32[np.ndarray, " blocks"] = field(repr=False)
+    error_share: float
+
+
+def analyze_syntax(text: str, language: str) -> Syntax:
+    r"""Parse one file and find its cuts; `language` is a name of `LANGUAGES` whose grammar is installed.
+
+    >>> syntax = analyze_syntax("def f(a):\n    return g(a)  # why\n\nf(1)\n", "python")
+    >>> syntax.natural_cuts.tolist()  # a|) :| g(a|) )| why| f(1|) )|
+    [7, 9, 24, 25, 32, 37, 38]
+    >>> syntax.block_starts.tolist(), syntax.error_share
+    ([0, 10, 34], 0.0)
+    """
+    source = text.encode("utf-8", errors="surrogatepass")
+    tree = _parse(source, language)
+    if tree is None:
+        cuts, starts, error_share = _line_ends(source), _unindented_lines(source), 1.0
+    else:
+        captures = QueryCursor(_query(language)).captures(tree.root_node)
+        bodies = captures.get("body", [])
+        cuts = _natural_cuts(source, tree.root_node, bodies, captures)
+        starts = _block_starts(source, tree.root_node, bodies, captures.get("comment", []))
+        error_share = _error_share(len(source), captures)
+    to_chars = _char_offsets(source, len(text))
+    return Syntax(to_chars(_keep_line_ends_whole(source, cuts)), to_chars(starts), error_share)
+
+
+@functools.cache
+def _grammar(language: str) -> Language:
+    row = LANGUAGES[language]
+    return Language(getattr(importlib.import_module(row.grammar_module), row.grammar_function)())
+
+
+@functools.cache
+def _query(language: str) -> Query:
+    grammar = _grammar(language)
+
+    def any_of(kinds: tuple[str, ...], is_named: bool, capture: str) -> str:
+        known = [kind for kind in kinds if grammar.id_for_node_kind(kind, is_named) is not None]
+        names = " ".join(f"({kind})" if is_named else f'"{kind}"' for kind in known)
+        return f"[{names}] @{capture}" if known else ""
+
+    patterns = [
+        any_of(CLOSING_BRACKETS, False, "closing"),
+        any_of(COMMENT_KINDS, True, "comment"),
+        any_of(BODY_KINDS, True, "body"),
+        "(ERROR) @error (MISSING) @missing",
+    ]
+    return Query(grammar, "\n".join(patterns))
+
+
+def _parse(source: bytes, language: str) -> Tree | None:
+    parser = Parser(_grammar(language))
+    reports_left = MAX_PARSE_REPORTS + len(source) * MAX_PARSE_REPORTS_PER_KB // 1024
+
+    def is_too_long(_offset: int, _has_error: bool) -> bool:
+        nonlocal reports_left
+        reports_left -= 1
+        return reports_left < 0
+
+    try:
+        return parser.parse(lambda start, _point: source[start:], progress_callback=is_too_long)
+    except ValueError:  # how the parser says that it was stopped
+        return None
+
+
+def _natural_cuts(
+    source: bytes, root: Node, bodies: list[Node], captures: dict[str, list[Node]]
+) -> Int64[np.ndarray, " cuts"]:
+    closings = [node.start_byte for node in captures.get("closing", ())]
+    ends = [node.end_byte for node in captures.get("comment", ())]
+    for body in (root, *bodies):
+        ends += [statement.end_byte for statement in body.named_children]
+    ends += [_header_end(source, body.start_byte) for body in bodies]
+    # Some grammars count the line end as part of a statement or comment.
+    ends = [end - 1 if source[end - 1 : end] == b"\n" else end for end in ends]
+    return np.array(closings + ends, np.int64)
+
+
+def _header_end(source: bytes, body_start: int) -> int:
+    # Python's body begins with its first statement, lines below the colon; elsewhere it begins with its bracket.
+    if source[body_start : body_start + 1] == b"{":
+        return body_start + 1
+    gap_start = max(body_start - MAX_HEADER_GAP_BYTES, 0)
+    return gap_start + len(source[gap_start:body_start].rstrip())
+
+
+def _block_starts(source: bytes, root: Node, bodies: list[Node], comments: list[Node]) -> Int64[np.ndarray, " blocks"]:
+    starts_above = _starts_above(source, comments)
+    starts = set()
+    for body in (root, *_outermost(bodies)):
+        for statement in body.named_children:
+            line, column = _line_and_column(source, statement.start_byte)
+            if source[line : line + column].strip(BLANKS):
+                continue  # something else stands before it on its line
+            while (line, column) in starts_above:
+                line = starts_above[line, column]
+            starts.add(line)
+    return np.array(sorted(starts), np.int64)
+
+
+def _starts_above(source: bytes, comments: list[Node]) -> dict[tuple[int, int], int]:
+    """Map the line below each comment that has its own line, and its column, to the comment's line."""
+    starts = {}
+    for comment in comments:
+        line, column = _line_and_column(source, comment.start_byte)
+        line_end = source.find(b"\n", comment.end_byte - 1)
+        if line_end >= 0 and not source[line : line + column].strip(BLANKS):
+            starts[line_end + 1, column] = line
+    return starts
+
+
+def _outermost(bodies: list[Node]) -> list[Node]:
+    outermost: list[Node] = []
+    for body in sorted(bodies, key=lambda body: (body.start_byte, -body.end_byte)):  # captures come in no order
+        if not outermost or body.start_byte >= outermost[-1].end_byte:
+            outermost.append(body)
+    return outermost
+
+
+def _line_and_column(source: bytes, offset: int) -> tuple[int, int]:
+    line = source.rfind(b"\n", 0, offset) + 1
+    return line, offset - line
+
+
+def _error_share(size_bytes: int, captures: dict[str, list[Node]]) -> float:
+    wrong_bytes, covered = len(captures.get("missing", ())), 0
+    for start, end in sorted(node.byte_range for node in captures.get("error", ())):
+        wrong_bytes += max(end - max(start, covered), 0)
+        covered = max(covered, end)
+    return min(wrong_bytes / size_bytes, 1.0) if wrong_bytes else 0.0
+
+
+def _line_ends(source: bytes) -> Int64[np.ndarray, " lines"]:
+    return np.flatnonzero(np.frombuffer(source, np.uint8) == ord("\n"))
+
+
+def _unindented_lines(source: bytes) -> Int64[np.ndarray, " lines"]:
+    starts = np.concatenate([[0], _line_ends(source) + 1])
+    starts = starts[starts < len(source)]
+    firsts = np.frombuffer(source, np.uint8)[starts]
+    return starts[~np.isin(firsts, np.frombuffer(BLANKS[:4] + b"\r\n", np.uint8))]
+
+
+def _keep_line_ends_whole(source: bytes, cuts: Int64[np.ndarray, " cuts"]) -> Int64[np.ndarray, " kept"]:
+    """Sort the cuts, and move those between CR and LF before both."""
+    padded = np.frombuffer(
+        b" " + source + b" ", np.uint8
+    )  # padded[cut] stands before the cut, padded[cut + 1] after it
+    return np.unique(cuts - ((padded[cuts] == ord("\r")) & (padded[cuts + 1] == ord("\n"))))
+
+
+def _char_offsets(
+    source: bytes, text_chars: int
+) -> Callable[[Int64[np.ndarray, " offsets"]], Int32[np.ndarray, " offsets"]]:
+    if len(source) == text_chars:
+        return lambda offsets: offsets.astype(np.int32)
+    begins_char = (np.frombuffer(source, np.uint8) & 0xC0) != 0x80
+    chars_before = np.concatenate([[0], np.cumsum(begins_char)])
+    return lambda offsets: chars_before[offsets].astype(np.int32)
