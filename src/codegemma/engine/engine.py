@@ -1,0 +1,233 @@
+"""Answers requests with a model in JAX: streams one, batches many, rates given continuations.
+
+**In**: a model folder, or parameters with their shape and tokenizer; requests or token ids.
+**Out**: `Engine`, a `records.Completer`.
+**Not**: a server: rows of a batch start together and wait for the longest. Concurrent streams come with the scheduler.
+"""
+
+import codecs
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Int32
+
+from codegemma.engine.compute import RowState, rate_rows, read_prompts, round_rows, round_up, write_tokens
+from codegemma.engine.sample import Sampling, gather_sampling
+from codegemma.errors import InputError
+from codegemma.model.config import GemmaConfig
+from codegemma.model.gemma import Params
+from codegemma.model.weights import load_model
+from codegemma.records import Completion, CompletionDelta, InfillMode, Request, Score, StopReason
+from codegemma.text.control_tokens import BOS_ID, PAD_ID, STOP_IDS
+from codegemma.text.infill_format import format_prompt
+from codegemma.text.tokenizer import Tokenizer
+from codegemma.text.window import fit_request
+
+RUN_FILE = "run.json"
+# A batch: as many rows as keep the processor busy, fewer where rows are long. Decoding looks at stops this often.
+_MAX_ROWS = 32
+_MAX_BATCH_TOKENS = 8192
+_STEPS_BETWEEN_LOOKS = 8
+# At least this share of the window is the prompt's, however many new tokens are asked for.
+_LEAST_PROMPT_SHARE = 0.75
+
+
+@dataclass(slots=True)
+class _Answer:
+    """One row under way."""
+
+    prompt_ids: list[int]
+    limit: int
+    wants: int
+    ids: list[int] = field(default_factory=list)
+    stop_reason: StopReason | None = None
+
+    def take(self, token_id: int) -> None:
+        """Add the next id, or end at it."""
+        if token_id in STOP_IDS:
+            self.stop_reason = StopReason.CONTROL_TOKEN
+            return
+        self.ids.append(token_id)
+        if len(self.ids) >= self.limit:
+            is_whole = len(self.ids) >= self.wants
+            self.stop_reason = StopReason.MAX_NEW_TOKENS if is_whole else StopReason.CONTEXT_FULL
+
+
+class Engine:
+    """A loaded model that completes and scores."""
+
+    def __init__(
+        self, params: Params, config: GemmaConfig, tokenizer: Tokenizer, preferred_mode: InfillMode = InfillMode.PSM
+    ) -> None:
+        """Hold the parameters; nothing is compiled before the first request of a shape."""
+        if tokenizer.vocab_size > config.vocab_size:
+            raise InputError(
+                f"the tokenizer has {tokenizer.vocab_size} ids, the model {config.vocab_size}: "
+                "take the tokenizer.json that came with the model"
+            )
+        self.params = params
+        self.config = config
+        self.tokenizer = tokenizer
+        self.preferred_mode = preferred_mode
+        self.max_context_tokens = config.max_positions
+
+    @classmethod
+    def load(cls, folder: Path) -> "Engine":
+        """Load a model folder with its tokenizer.
+
+        Raises:
+            InputError: a file is missing, cut off or of another model.
+        """
+        params, config = load_model(folder)
+        return cls(params, config, Tokenizer.load(folder), read_preferred_mode(folder))
+
+    def build_prompt(self, request: Request) -> list[int]:
+        """Spell the prompt of a request, shortened to the window."""
+        reserved = min(request.max_new_tokens, int(self.max_context_tokens * (1 - _LEAST_PROMPT_SHARE)))
+        fitting = fit_request(request, self.tokenizer, self.max_context_tokens - reserved)
+        return format_prompt(
+            self.tokenizer,
+            prefix=fitting.prefix,
+            suffix=fitting.suffix,
+            mode=fitting.mode,
+            path=fitting.path,
+            neighbors=fitting.neighbors,
+        )
+
+    def complete(self, request: Request) -> Iterator[CompletionDelta]:
+        """Stream one completion, character by whole character; closing the iterator cancels it."""
+        answer = self._open(request)
+        return self._stream(answer, request)
+
+    def _stream(self, answer: _Answer, request: Request) -> Iterator[CompletionDelta]:
+        speller = codecs.getincrementaldecoder("utf-8")("replace")
+        spelled = told = 0
+        for _ in self._run([answer], [request], steps=1):
+            is_last = answer.stop_reason is not None
+            # A character of several byte tokens is told when its last byte is there.
+            text = speller.decode(self.tokenizer.decode_bytes(answer.ids[spelled:]), final=is_last)
+            spelled = len(answer.ids)
+            if text or is_last:
+                yield CompletionDelta(text, tuple(answer.ids[told:]), answer.stop_reason)
+                told = spelled
+
+    def complete_all(self, requests: Sequence[Request]) -> list[Completion]:
+        """Answer many requests, in order; rows of like length share a batch."""
+        answers = [self._open(request) for request in requests]
+        order = sorted(range(len(answers)), key=lambda i: len(answers[i].prompt_ids) + answers[i].limit)
+        while order:
+            longest = answers[order[-1]]
+            rows = min(_MAX_ROWS, max(1, _MAX_BATCH_TOKENS // (len(longest.prompt_ids) + longest.limit)))
+            batch, order = order[-rows:], order[:-rows]
+            for _ in self._run([answers[i] for i in batch], [requests[i] for i in batch], _STEPS_BETWEEN_LOOKS):
+                pass
+        return [self._close(answer) for answer in answers]
+
+    def score(self, items: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Score]:
+        """Rate each continuation after its prompt, teacher-forced: one pass, no generation.
+
+        Raises:
+            InputError: an id outside the vocabulary, an empty prompt, or more tokens than the window holds.
+        """
+        sequences = [np.asarray([*prompt, *continuation], np.int32) for prompt, continuation in items]
+        for (prompt, _), ids in zip(items, sequences, strict=True):
+            self._check_ids(ids)
+            if not prompt:
+                raise InputError("a prompt to score after is empty: it holds at least <bos>")
+        scores: list[Score | None] = [None] * len(items)
+        shapes: dict[int, list[int]] = {}
+        for index, ids in enumerate(sequences):
+            shapes.setdefault(round_up(len(ids), self.max_context_tokens), []).append(index)
+        for length, members in shapes.items():
+            rows = min(max(1, _MAX_BATCH_TOKENS // length), round_rows(len(members)))
+            for start in range(0, len(members), rows):
+                batch = members[start : start + rows]
+                rated = self._rate([sequences[i] for i in batch], rows, length)
+                for index, (logprobs, is_argmax) in zip(batch, rated, strict=True):
+                    first = len(items[index][0])
+                    scores[index] = Score(logprobs[first:], is_argmax[first:])
+        return [score for score in scores if score is not None]
+
+    def _rate(self, sequences: list[np.ndarray], rows: int, length: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        ids, lengths = _pad(sequences, rows, length)
+        logprobs, is_argmax = rate_rows(self.params, self.config, jnp.asarray(ids), jnp.asarray(lengths))
+        for row, sequence in enumerate(sequences):
+            yield np.asarray(logprobs)[row, : len(sequence)], np.asarray(is_argmax)[row, : len(sequence)]
+
+    def _open(self, request: Request) -> _Answer:
+        if request.max_new_tokens < 1:
+            raise InputError(f"max_new_tokens {request.max_new_tokens} is out of range: at least 1")
+        ids = self.build_prompt(request)
+        self._check_ids(np.asarray(ids, np.int32))
+        room = self.max_context_tokens - len(ids)
+        return _Answer(ids, limit=min(request.max_new_tokens, room), wants=request.max_new_tokens)
+
+    def _check_ids(self, ids: Int32[np.ndarray, " n"]) -> None:
+        if len(ids) > self.max_context_tokens:
+            raise InputError(f"{len(ids)} tokens do not fit: the model's window is {self.max_context_tokens} tokens")
+        wrong = ids[(ids < 0) | (ids >= self.config.vocab_size)]
+        if len(wrong):
+            raise InputError(f"token id {wrong[0]} is outside the vocabulary: 0 to {self.config.vocab_size - 1}")
+
+    def _close(self, answer: _Answer) -> Completion:
+        stop_reason = answer.stop_reason or StopReason.CANCELLED
+        return Completion(
+            self.tokenizer.decode(answer.ids), tuple(answer.ids), stop_reason, prompt_tokens=len(answer.prompt_ids)
+        )
+
+    def _run(self, answers: list[_Answer], requests: Sequence[Request], steps: int) -> Iterator[None]:
+        """Write into the answers until all have stopped; give way after each look at the new tokens."""
+        rows = round_rows(len(answers))
+        longest = max(len(a.prompt_ids) for a in answers)
+        slots = round_up(max(len(a.prompt_ids) + a.limit for a in answers), self.max_context_tokens)
+        prompts = [np.asarray(a.prompt_ids, np.int32) for a in answers]
+        ids, lengths = _pad(prompts, rows, min(round_up(longest, self.max_context_tokens), slots))
+        sampling = self._gather(requests, rows)
+        newest, cache = read_prompts(self.params, self.config, jnp.asarray(ids), jnp.asarray(lengths), sampling, slots)
+        for answer, token_id in zip(answers, np.asarray(newest).tolist(), strict=False):
+            answer.take(token_id)
+        yield
+        positions, written = jnp.asarray(lengths), 1
+        while any(a.stop_reason is None for a in answers):
+            row_state = RowState(newest, positions, jnp.asarray(written, jnp.int32))
+            chosen, cache = write_tokens(self.params, self.config, row_state, cache, sampling, steps)
+            for answer, row in zip(answers, np.asarray(chosen).tolist(), strict=False):
+                for token_id in row:
+                    if answer.stop_reason is None:
+                        answer.take(token_id)
+            newest, positions, written = chosen[:, -1], positions + steps, written + steps
+            yield
+
+    def _gather(self, requests: Sequence[Request], rows: int) -> Sampling | None:
+        sampling = gather_sampling([*requests, *[requests[0]] * (rows - len(requests))], self.config.vocab_size)
+        return sampling if any(r.temperature > 0 for r in requests) else None
+
+
+def _pad(
+    sequences: Sequence[np.ndarray], rows: int, length: int
+) -> tuple[Int32[np.ndarray, "B L"], Int32[np.ndarray, " B"]]:
+    """Stack sequences of different length; rows that nobody asked for hold `<bos>` alone."""
+    ids = np.full((rows, length), PAD_ID, np.int32)
+    ids[:, 0] = BOS_ID
+    lengths = np.ones(rows, np.int32)
+    for row, sequence in enumerate(sequences):
+        ids[row, : len(sequence)] = sequence
+        lengths[row] = len(sequence)
+    return ids, lengths
+
+
+def read_preferred_mode(folder: Path) -> InfillMode:
+    """Tell which order of the parts suits a model: SPM if it was trained here (its run says so), else PSM.
+
+    Official weights get PSM until SPM is shown to work on them.
+    """
+    try:
+        run = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return InfillMode.PSM
+    modes = run.get("infill_modes", []) if isinstance(run, dict) else []
+    return InfillMode.SPM if InfillMode.SPM.value in modes else InfillMode.PSM
