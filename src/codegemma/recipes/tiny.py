@@ -1,6 +1,6 @@
 """The whole river in minutes on a CPU: adapt the shipped base to a repository.
 
-    codegemma adapt path/to/repo --out my-model --recipe tiny
+codegemma adapt path/to/repo --out my-model --recipe tiny
 """
 
 import dataclasses

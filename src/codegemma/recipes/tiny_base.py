@@ -36,21 +36,18 @@ RECIPE = Recipe(
 
 # Import name -> distribution, whose metadata names the licence. All are dependencies of this project or of its tests.
 PACKAGES = {
-    "transformers": "transformers",
     "torch": "torch",
     "sympy": "sympy",
     "matplotlib": "matplotlib",
     "networkx": "networkx",
     "numpy": "numpy",
     "mypy": "mypy",
-    "pygments": "Pygments",
     "fontTools": "fonttools",
     "huggingface_hub": "huggingface_hub",
     "orbax": "orbax-checkpoint",
     "setuptools": "setuptools",
     "pip": "pip",
     "optax": "optax",
-    "hypothesis": "hypothesis",
     "_pytest": "pytest",
     "rich": "rich",
     "grain": "grain",
@@ -59,7 +56,6 @@ PACKAGES = {
     "click": "click",
     "jinja2": "Jinja2",
     "packaging": "packaging",
-    "beartype": "beartype",
     "mpmath": "mpmath",
 }
 
