@@ -17,6 +17,9 @@ class TrainChoices:
     of matrix products; they add up in float32, and parameters and optimiser state are float32.
     `final_lr_share` is the share of the peak that the learning rate falls to, linearly. `loss_chunk_tokens` bounds the
     tokens whose logits exist at the same time. `z_loss` weighs the squared log-normaliser (PaLM, section 5).
+    A checkpoint is due when either of `save_every_steps` and `save_every_s` has passed. `save_dtype` is that of the
+    finished model. `allow_thread_change` lets a run go on with another number of threads, though sums then round
+    differently.
     """
 
     batch_rows: int = 16
@@ -36,7 +39,21 @@ class TrainChoices:
     loss_chunk_tokens: int = 4096
     seed: int = 0
     save_every_steps: int = 500
+    save_every_s: float = 120.0
+    save_dtype: Literal["bfloat16", "float32"] = "bfloat16"
     log_every_steps: int = 10
     sample_every_steps: int = 200
     keep_checkpoints: int = 2
     allow_thread_change: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse values that no run can have."""
+        counts = ("batch_rows", "row_tokens", "save_every_steps", "log_every_steps", "sample_every_steps",
+                  "keep_checkpoints", "loss_chunk_tokens")  # fmt: skip
+        for name in counts:
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is at least 1, got {getattr(self, name)}")
+        if self.steps is not None and self.steps < 1:
+            raise ValueError(f"steps is at least 1, or none where --minutes decides, got {self.steps}")
+        if self.warmup_steps < 0 or self.save_every_s <= 0 or self.clip_norm <= 0:
+            raise ValueError("warmup_steps is at least 0; save_every_s and clip_norm are above 0")
