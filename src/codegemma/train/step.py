@@ -90,7 +90,7 @@ def make_train_step(config: GemmaConfig, choices: TrainChoices, total_steps: int
 
         gradients, metrics = jax.grad(loss_of, has_aux=True)(state.params)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        metrics |= {"gradient_norm": optax.global_norm(gradients), "learning_rate": schedule(state.step)}
+        metrics |= {"gradient_norm": optax.tree.norm(gradients), "learning_rate": schedule(state.step)}
         return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), metrics
 
     compiled = jax.jit(run, donate_argnums=0)
