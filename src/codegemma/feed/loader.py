@@ -49,6 +49,7 @@ class Loader:
         self.windows = plan_windows(packs, tokenizer, shape.row_tokens, self.speller.encode)
         if len(self.windows) < shape.hosts:
             raise FeedError(f"{len(self.windows)} windows cannot feed {shape.hosts} hosts; use fewer or more data")
+        self._windows_per_epoch = len(range(shape.host, len(self.windows), shape.hosts))
         self._identity = fingerprint([w.blob for p in packs for w in p.files], choices, shape, seed)
         self._iterator = _build_pipeline(self.windows, self.speller, choices, shape, seed)
 
@@ -78,9 +79,20 @@ class Loader:
             )
         self._iterator.set_state(state["position"])
 
+    @property
+    def epoch(self) -> int:
+        """Tell how many times the batches so far have gone through this host's windows."""
+        position = self._iterator.get_state()
+        while "next_index" not in position:
+            position = position["parent"]
+        return int(position["next_index"]) // self._windows_per_epoch
+
     def close(self) -> None:
-        """Stop prefetching."""
-        self._iterator.close()
+        """Stop prefetching; no more batches after this."""
+        iterator, self._iterator = self._iterator, None
+        if iterator is not None:
+            # Dropped here as well: grain complains if it is still held when the interpreter ends.
+            iterator.close()
 
 
 def open_loader(packs: Path, tokenizer: Tokenizer, choices: FeedChoices, shape: RowShape, seed: int) -> Loader:
