@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from codegemma.errors import UserError
 
@@ -28,6 +28,7 @@ class WorkerError(UserError):
     """A worker process died before it could answer; nothing of the step may be used."""
 
 
+@runtime_checkable
 class Progress(Protocol):
     """How far a long step is: `stage` names it, `total` is `None` while unknown. Printing is the caller's affair."""
 
