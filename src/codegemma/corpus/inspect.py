@@ -1,0 +1,107 @@
+"""Judges files one by one, over workers: secrets, quality, and the digest by which duplicates are found.
+
+**In**: the listings of the repositories.
+**Out**: the files worth keeping, streamed; what is remembered of each; and the dropped files.
+**Not**: anything that needs to see two files at once.
+"""
+
+import functools
+import time
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from codegemma.corpus import quality, safety
+from codegemma.corpus.choices import CorpusChoices
+from codegemma.corpus.dedup import Sighting, digest_text
+from codegemma.corpus.listing import Listing
+from codegemma.corpus.read import read_listing
+from codegemma.records import DroppedFile, SourceFile
+from codegemma.runner import Progress, map_ordered
+
+FileKey = tuple[str, str]  # repository and path
+
+
+class Inspection(NamedTuple):
+    """What a worker finds out about one file: why it is dropped, if it is; else its digest."""
+
+    drop: DroppedFile | None
+    digest: str
+    size_bytes: int
+    cpu_s: dict[str, float]
+
+
+class Kept(NamedTuple):
+    """What is remembered of a file while its text waits on disk."""
+
+    sighting: Sighting
+    size_bytes: int
+
+    @property
+    def key(self) -> FileKey:
+        """Repository and path."""
+        return self.sighting.repo, self.sighting.path
+
+
+@dataclass(slots=True)
+class Intake:
+    """What has come in so far. `kept` and `dropped` grow while `stream_kept` is read."""
+
+    kept: list[Kept] = field(default_factory=list)
+    dropped: list[DroppedFile] = field(default_factory=list)
+    cpu_s: Counter[str] = field(default_factory=Counter)
+
+
+def inspect_file(file: SourceFile, choices: CorpusChoices) -> Inspection:
+    """Judge one file; a dropped file's detail names the rule and the line, never the secret."""
+    size_bytes = len(file.text.encode())
+    times_s = [time.process_time()]
+    secrets = safety.find_secrets(file.text)
+    times_s.append(time.process_time())
+    defect = None if secrets else quality.find_defect(file.text, choices)
+    times_s.append(time.process_time())
+    digest = "" if secrets or defect else digest_text(file.text)
+    times_s.append(time.process_time())
+    drop = None
+    if secrets:
+        drop = _drop(file, safety.STAGE, "secret", f"{secrets[0].rule_id} in line {secrets[0].line}", size_bytes)
+    elif defect:
+        drop = _drop(file, quality.STAGE, defect.reason, defect.detail, size_bytes)
+    steps = ("safety_cpu_s", "quality_cpu_s", "digest_cpu_s")
+    cpu_s = {step: after - before for step, before, after in zip(steps, times_s, times_s[1:], strict=False)}
+    return Inspection(drop, digest, size_bytes, cpu_s)
+
+
+def _drop(file: SourceFile, stage: str, reason: str, detail: str, size_bytes: int) -> DroppedFile:
+    return DroppedFile(file.repo, file.path, stage, reason, detail, size_bytes)
+
+
+def stream_kept(
+    listings: Sequence[Listing], choices: CorpusChoices, workers: int, intake: Intake, on_progress: Progress
+) -> Iterator[SourceFile]:
+    """Yield the files that pass, in the order of the listings, and note in `intake` what became of every file."""
+    total = sum(len(listing.entries) for listing in listings)
+    under_way: deque[SourceFile] = deque()
+
+    def read_files() -> Iterator[SourceFile]:
+        for listing in listings:
+            for result in read_listing(listing, choices):
+                if isinstance(result, DroppedFile):
+                    intake.dropped.append(result)
+                else:
+                    under_way.append(result)
+                    yield result
+
+    for inspection in map_ordered(functools.partial(inspect_file, choices=choices), read_files(), workers):
+        file = under_way.popleft()
+        intake.cpu_s.update(inspection.cpu_s)
+        if inspection.drop is not None:
+            intake.dropped.append(inspection.drop)
+        else:
+            intake.kept.append(
+                Kept(Sighting(file.repo, file.path, file.blob, inspection.digest), inspection.size_bytes)
+            )
+            yield file
+        on_progress("corpus", len(intake.kept) + len(intake.dropped), total)
+    on_progress("corpus", total, total)

@@ -1,0 +1,136 @@
+"""What a corpus build did: how many files each stage took, kept and dropped, and why. The manifest is this, as JSON.
+
+**In**: counts from `pipeline.py`; a manifest of an earlier build.
+**Out**: `CorpusReport`, and `corpus.json`, which is written last: where it stands, the build is whole.
+**Not**: presentation; the build report page is made elsewhere.
+"""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from codegemma.errors import OutputError
+from codegemma.recipe import to_plain
+from codegemma.records import DroppedFile
+
+MANIFEST = "corpus.json"
+
+
+@dataclass(frozen=True, slots=True)
+class RepoCount:
+    """One repository: its name and commit, how many files were read, and what is held out of it, in words."""
+
+    repo: str
+    commit: str | None
+    files_listed: int
+    heldout: str
+
+
+@dataclass(frozen=True, slots=True)
+class StageCount:
+    """One stage in order. Always `files_in == files_kept + files_dropped`."""
+
+    stage: str
+    files_in: int
+    files_kept: int
+    files_dropped: int
+
+
+@dataclass(frozen=True, slots=True)
+class DropCount:
+    """How many files one stage dropped for one reason, and their bytes."""
+
+    stage: str
+    reason: str
+    files: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class CorpusReport:
+    """A whole build. `seconds` maps steps to wall time (`_wall_s`) or time of all workers (`_cpu_s`).
+
+    `notes` are sentences that a reader of the results must know. `parquet_bytes` is how a later run sees that the files
+    are those of this build. `is_reused` is true when an earlier build was found whole and nothing was done.
+    """
+
+    fingerprint: str
+    repos: tuple[RepoCount, ...]
+    stages: tuple[StageCount, ...]
+    dropped: tuple[DropCount, ...]
+    files_train: int
+    files_heldout: int
+    bytes_train: int
+    bytes_heldout: int
+    notes: tuple[str, ...]
+    seconds: dict[str, float]
+    parquet_bytes: dict[str, int]
+    is_reused: bool = False
+
+
+def count_stages(stages: Sequence[str], files_in: int, dropped: Sequence[DroppedFile]) -> tuple[StageCount, ...]:
+    """Count through the stages: what one keeps, the next takes.
+
+    >>> count_stages(["read", "safety"], 3, [DroppedFile("r", "a", "safety", "secret", "", 1)])[-1]
+    StageCount(stage='safety', files_in=3, files_kept=2, files_dropped=1)
+    """
+    drops = Counter(drop.stage for drop in dropped)
+    counts = []
+    for stage in stages:
+        counts.append(StageCount(stage, files_in, files_in - drops[stage], drops[stage]))
+        files_in -= drops[stage]
+    return tuple(counts)
+
+
+def count_drops(dropped: Sequence[DroppedFile]) -> tuple[DropCount, ...]:
+    """Count files and bytes by stage and reason, sorted by both."""
+    files: Counter[tuple[str, str]] = Counter()
+    size_bytes: Counter[tuple[str, str]] = Counter()
+    for drop in dropped:
+        files[drop.stage, drop.reason] += 1
+        size_bytes[drop.stage, drop.reason] += drop.size_bytes
+    return tuple(DropCount(*key, files[key], size_bytes[key]) for key in sorted(files))
+
+
+def write_manifest(out: Path, report: CorpusReport) -> None:
+    """Write `corpus.json` under a temporary name and rename it.
+
+    Raises:
+        OutputError: no permission or no space.
+    """
+    temporary = out / f".{MANIFEST}.{os.getpid()}.tmp"
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            json.dump(to_plain(report), file, indent=2)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(out / MANIFEST)
+    except OSError as error:
+        raise OutputError(
+            f"{out / MANIFEST}: cannot be written ({error.strerror}); make room or choose another --out"
+        ) from error
+
+
+def read_manifest(out: Path) -> CorpusReport | None:
+    """Read the report of an earlier build, or `None` where there is no whole one."""
+    try:
+        plain = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
+        report = _from_plain(plain)
+        is_whole = all((out / name).stat().st_size == size for name, size in report.parquet_bytes.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return report if is_whole else None
+
+
+def _from_plain(plain: dict[str, Any]) -> CorpusReport:
+    rows = {
+        "repos": tuple(RepoCount(**row) for row in plain["repos"]),
+        "stages": tuple(StageCount(**row) for row in plain["stages"]),
+        "dropped": tuple(DropCount(**row) for row in plain["dropped"]),
+        "notes": tuple(plain["notes"]),
+    }
+    return CorpusReport(**{**plain, **rows, "is_reused": True})
