@@ -107,7 +107,7 @@ def edges(files: dict[str, str], repo: str = "repo") -> list[tuple[str, str, int
         ({"p/a.py": "from .gone import x", "p/__init__.py": ""}, []),
         ({"a.py": "import a"}, []),
     ],
-    ids=["sibling", "folder", "names", "submodule", "attribute", "src", "parent", "package", "dot", "above", "gone", "self"],
+    ids=["sibling", "folder", "names", "module", "name", "src", "parent", "package", "dot", "above", "gone", "self"],
 )  # fmt: skip
 def test_imports_are_resolved_as_python_would(files: dict[str, str], wanted: list[tuple[str, str, int]]) -> None:
     assert edges(files) == wanted
