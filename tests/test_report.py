@@ -130,6 +130,17 @@ def test_cells_read_as_they_should(cell: object, column: Column, shown: str) -> 
     assert PageReader(report.render()).shown.split(column.title)[1].strip() == shown
 
 
+def test_plots_take_whatever_a_run_may_give() -> None:
+    report = Report("t")
+    report.lines(
+        [Series("diverged", [1, 2, 3], [1.0, float("nan"), float("inf")]), Series("empty", [], [])], "x", "y", ""
+    )
+    report.bars({}, "files", "")
+    report.bars({"漢字/ファイル.py": 1.0, "_" * 80: 0.0}, "files", "")
+    report.histogram({"empty": []}, [0, 1, 2], "characters", "")
+    assert "漢字" in PageReader(report.render()).shown
+
+
 def test_row_with_another_number_of_cells_is_refused() -> None:
     with pytest.raises(ValueError, match="zip"):
         Report("t").table(["a", "b"], [[1, 2], [3]], "")

@@ -8,6 +8,7 @@
 import html
 import io
 import re
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -171,7 +172,7 @@ class Report:
         """Add how samples are spread over the bins between `edges`, as shares, so that sizes do not matter."""
         figure, axes = _start_plot(x_label, "share of all, %")
         for index, sample in enumerate(samples.values()):
-            weights = [100 / len(sample)] * len(sample)
+            weights = [100 / max(len(sample), 1)] * len(sample)
             style = {"color": SERIES[index % len(SERIES)], "linewidth": 1.7}
             if len(samples) == 1:
                 axes.hist(sample, bins=list(edges), weights=weights, color=SERIES[0], rwidth=0.92)
@@ -303,7 +304,9 @@ def _draw(figure: Any, label: str, number: int) -> str:
     import matplotlib as mpl
 
     buffer = io.StringIO()
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": f"codegemma-{number}"}):
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": f"codegemma-{number}"}), warnings.catch_warnings():
+        # The browser draws the text, in fonts of its own; matplotlib only measures it.
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     svg = buffer.getvalue()
     svg = svg[svg.index("<svg") :]

@@ -63,6 +63,7 @@ def test_line_that_the_model_knows_is_matched_and_another_is_not() -> None:
         (gzip.compress(json.dumps({"task_id": "x"}).encode() * 99)[:40], "get it again"),
         (gzip.compress(b"[1, 2]\n"), "wanted gzipped JSON lines"),
     ],
+    ids=["missing", "not gzip", "other fields", "truncated", "not objects"],
 )
 def test_missing_or_foreign_file_is_named(tmp_path: Path, content: bytes | None, message: str) -> None:
     path = tmp_path / DATA_FILE

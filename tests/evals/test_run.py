@@ -10,12 +10,12 @@ import pytest
 from tests.evals.byte_completer import ByteCompleter
 from tests.evals.subjects import make_subject, write_data
 
-from codegemma.errors import InputError
+from codegemma.errors import InputError, OutputError
 from codegemma.evals.choices import EvalChoices
 from codegemma.evals.infilling import DATA_FILE
 from codegemma.evals.measure import compare
 from codegemma.evals.run import Results, evaluate, read_hole_results
-from codegemma.records import InfillMode, Score
+from codegemma.records import Completion, InfillMode, Request, Score
 
 CHOICES = EvalChoices(limit=24, generated_holes=8)
 
@@ -108,7 +108,43 @@ def test_infilling_says_how_it_was_scored(tmp_path: Path) -> None:
 def test_what_is_missing_is_named_and_nothing_is_written(tmp_path: Path, suite: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         evaluate(make_subject(), [suite], data=[tmp_path], out=tmp_path / "out", model="m", choices=CHOICES)
-    assert not (tmp_path / "out").exists()
+    assert list(tmp_path.rglob("*.json*")) == []
+
+
+def test_unwritable_folder_is_found_out_before_anything_is_asked(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("a file")
+    reports: list[str] = []
+    with pytest.raises(OutputError, match="choose another --out"):
+        evaluate(
+            make_subject(),
+            ["heldout"],
+            data=[write_data(tmp_path)],
+            out=tmp_path / "out",
+            model="m",
+            choices=CHOICES,
+            on_progress=lambda *report: reports.append(str(report)),
+        )
+    assert reports == []
+
+
+def test_interrupted_run_leaves_no_summary_of_an_older_one(tmp_path: Path) -> None:
+    data = write_data(tmp_path)
+    _run(data, tmp_path / "out", has_baselines=False)
+
+    class Dying(ByteCompleter):
+        def complete_all(self, requests: Sequence[Request]) -> list[Completion]:  # noqa: ARG002
+            raise KeyboardInterrupt
+
+    row = {"task_id": "S/HumanEval/0/L0", "prompt": "import os\n", "suffix": "", "canonical_solution": "import re\n"}
+    (tmp_path / DATA_FILE).write_bytes(gzip.compress(json.dumps(row).encode()))
+    subject = make_subject()
+    assert isinstance(subject.completer, ByteCompleter)
+    dying = dataclasses.replace(subject, completer=Dying(subject.completer.model))
+    choices = dataclasses.replace(CHOICES, generated_holes=0, has_baselines=False)
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(dying, ["heldout", "infilling-single"], data=[data], out=tmp_path / "out", model="m", choices=choices)
+    assert (tmp_path / "out" / "holes-heldout.jsonl").exists()
+    assert not (tmp_path / "out" / "results.json").exists()
 
 
 @pytest.mark.parametrize("content", [None, "not json\n", '{"hole": 1}\n'])

@@ -7,12 +7,13 @@
 
 import dataclasses
 import json
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from codegemma.errors import InputError
+from codegemma.errors import InputError, OutputError
 from codegemma.evals.choices import EvalChoices
 from codegemma.evals.examination import Answers, Examination
 from codegemma.evals.heldout_suite import run_heldout
@@ -81,6 +82,7 @@ def evaluate(
     """
     for suite in suites:
         check_suite(suite)
+    _prepare_folder(out)
     exam = Examination(subject, tuple(data), choices, on_progress)
     found = tuple(_run_suite(suite, exam, out) for suite in dict.fromkeys(suites))
     results = Results(model, choices, found)
@@ -91,9 +93,22 @@ def evaluate(
 def _run_suite(suite: str, exam: Examination, out: Path) -> SuiteResults:
     answers = SUITES[suite](exam)
     file = f"holes-{suite}.jsonl"
+    # From here until the end the folder holds no whole run.
+    (out / RESULTS_FILE).unlink(missing_ok=True)
     write_whole(out / file, _to_lines(answers.results))
     measurements = tuple(measure(answers.results, exam.choices.seed))
     return SuiteResults(suite, answers.scored_by, answers.items, measurements, answers.notes, file)
+
+
+def _prepare_folder(out: Path) -> None:
+    """Find out that nothing can be written before hours of work, not after."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            return
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(f"{out}: cannot be written ({reason}); choose another --out or make room") from error
 
 
 def check_suite(name: str) -> None:

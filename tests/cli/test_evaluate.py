@@ -1,0 +1,107 @@
+"""`codegemma evaluate` measures a real model folder, prints a table or JSON, and refuses what it cannot use."""
+
+import json
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+from tests.evals.subjects import train_packs, write_data
+
+from codegemma.cli.main import main
+from codegemma.evals.run import SUITES, read_hole_results
+from codegemma.model.config import GemmaConfig
+from codegemma.model.gemma import init_params
+from codegemma.model.weights import save_model
+from codegemma.text.tokenizer import train_tokenizer
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small Gemma with random weights and a tokenizer of its own, as a folder."""
+    tokenizer = train_tokenizer([file.text for pack in train_packs() for file in pack.files], vocab_size=512)
+    config = GemmaConfig(
+        tokenizer.vocab_size, 16, 1, num_heads=1, num_kv_heads=1, head_dim=16, mlp_dim=32, max_positions=128
+    )
+    folder = tmp_path_factory.mktemp("run") / "model"
+    params = init_params(config, jax.random.key(0))
+    save_model(folder, params, config, extra_files={"tokenizer.json": tokenizer.to_json().encode()})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_data(tmp_path_factory.mktemp("data"))
+
+
+def _run(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["codegemma", "evaluate", *map(str, arguments)])
+    monkeypatch.setenv("COLUMNS", "120")
+    with pytest.raises(SystemExit) as exit_info:
+        main()
+    code = exit_info.value.code
+    assert isinstance(code, int)
+    return code
+
+
+def test_table_shows_every_system_with_intervals(
+    model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "figures"
+    assert _run(monkeypatch, model, "--suite", "heldout", "--data", data, "--out", out, "--limit", 16) == 0
+    shown = capsys.readouterr().out
+    for wanted in ("heldout: line", "heldout: rest of line", "PSM", "SPM", "n-gram", "nearest line", "bits per byte"):
+        assert wanted in shown
+    assert " to " in shown
+    assert str(out / "results.json") in shown.replace("\n", "")
+    rows = read_hole_results(out / "holes-heldout.jsonl")
+    assert all(r.bits is not None and r.bits > 0 for r in rows if r.system == "model")
+
+
+def test_json_is_the_whole_of_standard_output(
+    model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = (model, "--suite", "heldout", "--data", data, "--out", tmp_path, "--limit", 4, "--json")
+    assert _run(monkeypatch, *arguments) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == json.loads((tmp_path / "results.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("name", "suite", "message"),
+    [
+        ("http://localhost:8000", "heldout", "is an address; this version measures a model folder"),
+        ("nowhere", "heldout", "nowhere"),
+        ("nowhere", "humaneval", "unknown suite 'humaneval'; known: heldout, infilling-single"),
+    ],
+)
+def test_unusable_input_ends_with_a_message_and_code_3(
+    name: str,
+    suite: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert _run(monkeypatch, name, "--suite", suite, "--out", tmp_path / "out") == 3
+    printed = capsys.readouterr()
+    assert message in printed.err
+    assert "Traceback" not in printed.err
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_data_is_asked_for(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(monkeypatch, model, "--suite", "heldout", "--out", tmp_path) == 3
+    assert "no packs-heldout.parquet in --data (no --data given)" in capsys.readouterr().err
+
+
+def test_help_shows_an_example_and_names_every_suite(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _run(monkeypatch, "--help") == 0
+    shown = capsys.readouterr().out
+    assert "codegemma evaluate my-model/model --suite heldout" in shown
+    for suite in SUITES:
+        assert suite in shown
