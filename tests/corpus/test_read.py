@@ -1,7 +1,6 @@
 import os
 import shutil
 import socket
-import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.corpus.repositories import commit, git, write
 
 from codegemma.corpus.choices import CorpusChoices
 from codegemma.corpus.listing import escape_path, list_repository
@@ -18,31 +18,6 @@ from codegemma.errors import InputError
 from codegemma.records import DroppedFile, SourceFile
 
 CHOICES = CorpusChoices()
-GIT_ENVIRONMENT = {
-    "PATH": os.environ["PATH"],
-    "HOME": "/nonexistent",
-    "GIT_CONFIG_NOSYSTEM": "1",
-    **{f"GIT_{who}_{what}": "a@b.c" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
-}
-
-
-def git(folder: Path, *arguments: str) -> str:
-    command = ["git", "-C", str(folder), "-c", "core.autocrlf=false", *arguments]
-    return subprocess.run(command, env=GIT_ENVIRONMENT, check=True, capture_output=True, text=True).stdout
-
-
-def write(root: Path, files: dict[str, str | bytes]) -> Path:
-    for path, content in files.items():
-        target = root / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content.encode() if isinstance(content, str) else content)
-    return root
-
-
-def commit(root: Path) -> None:
-    git(root, "init", "-q")
-    git(root, "add", "-A")
-    git(root, "commit", "-q", "--allow-empty", "-m", "x")
 
 
 def read(root: Path, choices: CorpusChoices = CHOICES) -> tuple[dict[str, SourceFile], dict[str, DroppedFile]]:

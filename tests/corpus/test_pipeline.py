@@ -1,0 +1,201 @@
+import dataclasses
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from tests.corpus.repositories import commit, write
+
+from codegemma.corpus.choices import CorpusChoices, HeldoutBy
+from codegemma.corpus.pipeline import DROPPED_FILE, HELDOUT_FILE, TRAIN_FILE, build_corpus
+from codegemma.corpus.report import MANIFEST, CorpusReport
+from codegemma.errors import InputError, OutputError
+from codegemma.records import DroppedFile, SourceFile
+from codegemma.shards import read_records
+
+CHOICES = CorpusChoices()
+
+
+def module(name: str, functions: int = 6) -> str:
+    """Write code that shares nothing with another name's."""
+    return "".join(f"def {name}_{n}({name}_x{n}):\n    return {name}_x{n} + {n}\n\n\n" for n in range(functions))
+
+
+def sample_files() -> dict[str, str | bytes]:
+    files: dict[str, str | bytes] = {f"d{d}/m{m}.py": module(f"w{d}q{m}") for d in range(12) for m in range(3)}
+    files["copy/of.py"] = module("w0q0")
+    files["copy/spaced.py"] = module("w0q1").replace("\n", "\r\n")
+    files["leak/key.py"] = f"token = '{'ghp_'}{'a1B2c3D4e5F6' * 3}'\n"
+    files["made.py"] = "# This file is generated\n" + module("made")
+    files["README.md"] = "# Sample\n"
+    files["bad.py"] = b"# caf\xe9\n"
+    return files
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    return write(tmp_path / "sample", sample_files())
+
+
+def build(repos: Iterable[Path], out: Path, choices: CorpusChoices = CHOICES, workers: int = 1) -> CorpusReport:
+    return build_corpus(list(repos), out, choices, workers)
+
+
+def paths(out: Path, name: str) -> set[str]:
+    return {file.path for file in read_records(out / name, SourceFile)}
+
+
+def test_every_listed_file_is_kept_on_one_side_or_dropped_with_a_reason(repo: Path, tmp_path: Path) -> None:
+    report = build([repo], tmp_path / "out")
+    train, heldout = paths(tmp_path / "out", TRAIN_FILE), paths(tmp_path / "out", HELDOUT_FILE)
+    drops = {drop.path: drop for drop in read_records(tmp_path / "out" / DROPPED_FILE, DroppedFile)}
+    assert sorted([*train, *heldout, *drops]) == sorted(sample_files())
+    assert {path: (drop.stage, drop.reason) for path, drop in drops.items()} == {
+        "README.md": ("read", "language"),
+        "bad.py": ("read", "undecodable"),
+        "leak/key.py": ("safety", "secret"),
+        "made.py": ("quality", "generated"),
+        "d0/m0.py": ("dedup", "exact_duplicate"),
+        "d0/m1.py": ("dedup", "whitespace_duplicate"),
+    }
+    assert [stage.files_dropped for stage in report.stages] == [2, 1, 1, 2, 0]
+    assert all(stage.files_in == stage.files_kept + stage.files_dropped for stage in report.stages)
+    assert (report.files_train, report.files_heldout) == (len(train), len(heldout))
+    assert report.stages[0].files_in == len(sample_files())
+    assert 0.05 <= report.bytes_heldout / (report.bytes_heldout + report.bytes_train) <= 0.11
+
+
+def test_secret_is_named_by_rule_and_line_and_written_nowhere(repo: Path, tmp_path: Path) -> None:
+    build([repo], tmp_path / "out")
+    [drop] = [d for d in read_records(tmp_path / "out" / DROPPED_FILE, DroppedFile) if d.stage == "safety"]
+    assert drop.detail == "github-token in line 1"
+    assert all(b"a1B2c3D4" not in path.read_bytes() for path in (tmp_path / "out").iterdir())
+
+
+def test_any_number_of_workers_gives_the_same_bytes(repo: Path, tmp_path: Path) -> None:
+    one, two = (build([repo], tmp_path / f"out{workers}", workers=workers) for workers in (1, 2))
+    assert dataclasses.replace(one, seconds={}) == dataclasses.replace(two, seconds={})
+    for name in (TRAIN_FILE, HELDOUT_FILE, DROPPED_FILE):
+        assert (tmp_path / "out1" / name).read_bytes() == (tmp_path / "out2" / name).read_bytes()
+
+
+def test_held_out_file_that_training_gives_away_is_dropped(tmp_path: Path) -> None:
+    files = sample_files()
+    kept_out = paths_after_build(tmp_path / "first", files)[1]
+    leaked = sorted(kept_out)[0]
+    twin = str(files[leaked]).replace("+ 5", "+ 55")
+    files["zz/huge.py"] = module("huge", 60) + str(files[leaked])
+    files["zz/twin.py"] = twin
+    out = tmp_path / "second"
+    _, heldout = paths_after_build(out, files)
+    drops = {d.path: d for d in read_records(out / "out" / DROPPED_FILE, DroppedFile) if d.stage == "split"}
+    assert leaked not in heldout
+    assert drops[leaked].reason == "near_duplicate_of_train"
+    assert "zz/twin.py" in drops[leaked].detail
+
+
+def paths_after_build(folder: Path, files: dict[str, str | bytes]) -> tuple[set[str], set[str]]:
+    # A directory's turn depends on its name alone, so that those of the first build come first in the second as well.
+    build([write(folder / "sample", files)], folder / "out", dataclasses.replace(CHOICES, heldout_share=0.2))
+    return paths(folder / "out", TRAIN_FILE), paths(folder / "out", HELDOUT_FILE)
+
+
+def test_split_by_time_holds_out_what_was_added_last(tmp_path: Path) -> None:
+    root = write(tmp_path / "sample", {f"m{n}.py": module(f"old{n}") for n in range(9)})
+    commit(root, time_s=100)
+    write(root, {"newest.py": module("new")})
+    commit(root, time_s=200)
+    report = build([root], tmp_path / "out", dataclasses.replace(CHOICES, heldout_by=HeldoutBy.TIME))
+    assert paths(tmp_path / "out", HELDOUT_FILE) == {"newest.py"}
+    assert "1970-01-01T00:03:20" in report.repos[0].heldout
+
+
+def test_same_command_again_does_nothing_and_a_changed_input_builds_anew(repo: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    first = build([repo], out)
+    written_ns = (out / TRAIN_FILE).stat().st_mtime_ns
+    again = build([repo], out)
+    assert again == dataclasses.replace(first, is_reused=True)
+    assert (out / TRAIN_FILE).stat().st_mtime_ns == written_ns
+    write(repo, {"added.py": module("added")})
+    assert not build([repo], out).is_reused
+    assert not build([repo], out, dataclasses.replace(CHOICES, seed=1)).is_reused
+
+
+@pytest.mark.parametrize("damage", ["truncate", "remove", "manifest"])
+def test_damaged_build_is_not_trusted(repo: Path, tmp_path: Path, damage: str) -> None:
+    out = tmp_path / "out"
+    build([repo], out)
+    whole = (out / TRAIN_FILE).read_bytes()
+    if damage == "truncate":
+        os.truncate(out / TRAIN_FILE, len(whole) // 2)
+    elif damage == "remove":
+        (out / HELDOUT_FILE).unlink()
+    else:
+        (out / MANIFEST).write_text((out / MANIFEST).read_text()[:100])
+    assert not build([repo], out).is_reused
+    assert (out / TRAIN_FILE).read_bytes() == whole
+
+
+def test_failed_build_leaves_no_manifest_and_no_spool(repo: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    build([repo], out)
+    with pytest.raises(InputError, match="nothing left to train on: dropped 42 read/language; wanted rust"):
+        build([repo], out, dataclasses.replace(CHOICES, languages=("rust",)))
+    assert MANIFEST not in {path.name for path in out.iterdir()}
+    assert not [path.name for path in out.iterdir() if path.name.startswith(".")]
+
+
+def test_output_inside_the_repository_is_not_part_of_it(repo: Path) -> None:
+    out = repo / "out"
+    build([repo], out)
+    write(out, {"notes.py": "x = 1\n"})
+    assert build([repo], out).is_reused
+
+
+def test_repositories_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    roots = [write(tmp_path / name / "app", {f"m{n}.py": module(f"{name}{n}") for n in range(4)}) for name in "ab"]
+    report = build(roots, tmp_path / "out")
+    assert [count.repo for count in report.repos] == ["app", "app#2"]
+    repos = {file.repo for file in read_records(tmp_path / "out" / TRAIN_FILE, SourceFile)}
+    assert repos == {"app", "app#2"}
+
+
+def test_another_repository_does_not_change_what_is_held_out_of_the_first(repo: Path, tmp_path: Path) -> None:
+    other = write(tmp_path / "other", {f"m{n}.py": module(f"other{n}") for n in range(4)})
+    alone = build([repo], tmp_path / "alone")
+    both = build([repo, other], tmp_path / "both")
+    assert both.repos[0] == alone.repos[0]
+    assert paths(tmp_path / "alone", HELDOUT_FILE) <= paths(tmp_path / "both", HELDOUT_FILE)
+
+
+def test_single_file_is_trained_on_and_the_report_says_that_nothing_is_held_out(tmp_path: Path) -> None:
+    report = build([write(tmp_path / "one", {"a.py": module("a")})], tmp_path / "out")
+    assert (report.files_train, report.files_heldout) == (1, 0)
+    assert report.notes == ("one: nothing could be held out, it has too few files",)
+
+
+def test_unusable_arguments_are_errors_that_say_what_to_do(repo: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="given twice"):
+        build([repo, repo / "d0" / ".."], tmp_path / "out")
+    with pytest.raises(InputError, match="no repository given"):
+        build([], tmp_path / "out")
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(OutputError, match="cannot be written"):
+        build([repo], tmp_path / "file")
+
+
+def test_manifest_is_plain_json_with_counts_and_times(repo: Path, tmp_path: Path) -> None:
+    build([repo], tmp_path / "out")
+    manifest = json.loads((tmp_path / "out" / MANIFEST).read_text())
+    assert {"stage": "safety", "reason": "secret", "files": 1, "size_bytes": 51} in manifest["dropped"]
+    assert {"inspect_wall_s", "leaks_wall_s", "safety_cpu_s", "quality_cpu_s"} <= manifest["seconds"].keys()
+
+
+def test_progress_ends_at_the_number_of_files(repo: Path, tmp_path: Path) -> None:
+    seen: list[tuple[str, int, int | None]] = []
+    build_corpus([repo], tmp_path / "out", CHOICES, 1, lambda stage, done, total: seen.append((stage, done, total)))
+    total = len(sample_files())
+    assert ("corpus", total, total) in seen
+    assert all(done <= (total or done) for _, done, total in seen)
