@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,11 @@ def test_file_of_a_merged_branch_is_born_on_the_branch(tmp_path: Path) -> None:
     commit(root, time_s=300)
     git(root, "merge", "-q", "--no-edit", "side", time_s=400)
     assert find_birth_times_s(root) == {"a.py": 100, "side.py": 200, "main.py": 300}
+
+
+def test_path_that_is_not_utf8_does_not_stop_the_walk(tmp_path: Path) -> None:
+    commit(write(tmp_path, {os.fsdecode(b"b\xff.py"): "x = 1\n", "é.py": "a = 1\n"}), time_s=100)
+    assert find_birth_times_s(tmp_path)["é.py"] == 100
 
 
 def test_history_of_what_has_none_is_an_input_error(tmp_path: Path) -> None:

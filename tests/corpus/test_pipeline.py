@@ -11,6 +11,7 @@ from codegemma.corpus.choices import CorpusChoices, HeldoutBy
 from codegemma.corpus.pipeline import DROPPED_FILE, HELDOUT_FILE, TRAIN_FILE, build_corpus
 from codegemma.corpus.report import MANIFEST, CorpusReport
 from codegemma.errors import InputError, OutputError
+from codegemma.recipe import ChoiceError, override
 from codegemma.records import DroppedFile, SourceFile
 from codegemma.shards import read_records
 
@@ -174,6 +175,17 @@ def test_single_file_is_trained_on_and_the_report_says_that_nothing_is_held_out(
     report = build([write(tmp_path / "one", {"a.py": module("a")})], tmp_path / "out")
     assert (report.files_train, report.files_heldout) == (1, 0)
     assert report.notes == ("one: nothing could be held out, it has too few files",)
+
+
+def test_unknown_language_is_a_wrong_choice_that_lists_the_known() -> None:
+    with pytest.raises(ChoiceError, match="unknown: pyhton; wanted some of python, c,"):
+        override(CHOICES, ["languages=python,pyhton"])
+
+
+def test_build_that_was_killed_leaves_nothing_after_the_next(repo: Path, tmp_path: Path) -> None:
+    out = write(tmp_path / "out", {".files-train.parquet.123.tmp": "half", ".files-read.parquet": "half"})
+    build([repo], out)
+    assert {path.name for path in out.iterdir()} == {TRAIN_FILE, HELDOUT_FILE, DROPPED_FILE, MANIFEST}
 
 
 def test_unusable_arguments_are_errors_that_say_what_to_do(repo: Path, tmp_path: Path) -> None:

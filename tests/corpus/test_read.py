@@ -294,6 +294,8 @@ def test_unusable_root_is_an_input_error(tmp_path: Path) -> None:
     git(tmp_path, "init", "-q", "--bare", "bare.git")
     git(tmp_path / "unborn", "init", "-q")
     write(tmp_path / "broken/.git", {"HEAD": "nonsense"})
+    commit(write(tmp_path / "index", {"a.py": "a = 1\n"}))
+    write(tmp_path / "index/.git", {"index": "DIRC nonsense"})
     wanted = {
         "none": "nothing there",
         "file.py": "a file; wanted the folder",
@@ -301,10 +303,27 @@ def test_unusable_root_is_an_input_error(tmp_path: Path) -> None:
         "unborn": "an empty repository",
         "bare.git": "no commit",
         "broken": "damaged git repository",
+        "index": "damaged git repository",
     }
     for name, message in wanted.items():
         with pytest.raises(InputError, match=message):
             list(read_repository(tmp_path / name, CHOICES))
+
+
+def test_unreadable_root_is_an_input_error(as_ordinary_user: Path) -> None:
+    root = write(as_ordinary_user, {"sub/a.py": "a = 1\n"}) / "sub"
+    root.chmod(0)
+    if os.geteuid() == 0:
+        os.seteuid(65534)
+    with pytest.raises(InputError, match="cannot be read"):
+        list_repository(root)
+
+
+def test_path_that_is_not_utf8_is_dropped_from_a_bare_repository_too(tmp_path: Path) -> None:
+    commit(write(tmp_path, {os.fsdecode(b"b\xff/a.py"): "x = 1\n", "a.py": "a = 1\n"}))
+    kept, dropped = read(tmp_path / ".git")
+    assert list(kept) == ["a.py"]
+    assert dropped[r"b\udcff/a.py"].reason == "path"
 
 
 def test_excluded_folder_is_not_part_of_the_repository(tmp_path: Path) -> None:

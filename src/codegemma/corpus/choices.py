@@ -8,6 +8,8 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from codegemma.text.languages import LANGUAGES
+
 
 class HeldoutBy(StrEnum):
     """What a held-out file has in common with its kind. Never a random file: its neighbours would give it away."""
@@ -47,8 +49,10 @@ class CorpusChoices:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse shares outside their range."""
+        """Refuse unknown languages and shares outside their range."""
         if not 0.0 <= self.heldout_share < 1.0:
             raise ValueError(f"heldout_share={self.heldout_share}: wanted at least 0 and below 1")
-        if not self.languages:
-            raise ValueError("languages is empty: wanted at least one")
+        unknown = [language for language in self.languages if language not in LANGUAGES]
+        if unknown or not self.languages:
+            came = f"unknown: {', '.join(unknown)}" if unknown else "none given"
+            raise ValueError(f"languages: {came}; wanted some of {', '.join(LANGUAGES)}")

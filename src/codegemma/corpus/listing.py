@@ -62,12 +62,21 @@ class Listing:
 def list_repository(root: Path, repo: str | None = None, exclude: Path | None = None) -> Listing:
     """List a working tree as it is on disk, a bare repository's `HEAD`, or a plain folder.
 
-    `repo` is the name to give it, `exclude` a folder inside that is not part of it, such as our own output.
+    A folder inside a working tree is a plain folder: it may be one that the repository around it ignores. `repo` is the
+    name to give it, `exclude` a folder inside that is not part of it, such as our own output.
 
     Raises:
-        InputError: no such folder, a bare repository without a commit, or nothing in it.
+        InputError: no such folder, a damaged or empty repository, or a bare one without a commit.
     """
-    folder = Path(root).resolve()
+    try:
+        return _list_folder(root, Path(root).resolve(), repo, exclude)
+    except pygit2.GitError as error:
+        raise InputError(f"{root}: a damaged git repository ({error}); clone it again or move .git away") from error
+    except OSError as error:
+        raise InputError(f"{root}: cannot be read ({error.strerror or error}); wanted a readable folder") from error
+
+
+def _list_folder(root: Path, folder: Path, repo: str | None, exclude: Path | None) -> Listing:
     if not folder.is_dir():
         came = "a file" if folder.exists() else "nothing there"
         raise InputError(f"{root}: {came}; wanted the folder of a repository")
@@ -89,10 +98,7 @@ def _open_git(folder: Path) -> pygit2.Repository | None:
     looks_bare = (folder / "HEAD").is_file() and (folder / "objects").is_dir() and (folder / "refs").is_dir()
     if not looks_bare and not (folder / ".git").exists():
         return None
-    try:
-        return pygit2.Repository(str(folder))
-    except (pygit2.GitError, KeyError) as error:
-        raise InputError(f"{folder}: a damaged git repository ({error}); clone it again or move .git away") from error
+    return pygit2.Repository(str(folder))
 
 
 def _is_working_tree(folder: Path, repository: pygit2.Repository) -> bool:

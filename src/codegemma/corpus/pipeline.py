@@ -123,6 +123,9 @@ def _clear_folder(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / MANIFEST).unlink(missing_ok=True)
+        for name in (TRAIN_FILE, HELDOUT_FILE, DROPPED_FILE, SPOOL_FILE, MANIFEST):
+            for left_by_a_kill in out.glob(f".{name}.*.tmp"):
+                left_by_a_kill.unlink()
     except OSError as error:
         raise OutputError(f"{out}: cannot be written ({error.strerror}); choose another --out") from error
 
