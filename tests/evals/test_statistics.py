@@ -68,11 +68,16 @@ def test_equal_values_give_a_point() -> None:
     assert (interval.low, interval.mean, interval.high) == (0.25, 0.25, 0.25)
 
 
-@pytest.mark.parametrize(("hit", "low", "high"), [(0, 0.0, 0.1684), (1, 0.8316, 1.0)])
-def test_share_without_spread_is_bounded_by_the_number_of_files(hit: int, low: float, high: float) -> None:
-    """20 files without a hit: Clopper-Pearson gives 1 - 0.025^(1/20) = 0.1684."""
+@pytest.mark.parametrize(("hit", "low", "high"), [(0, 0.0, 0.066), (1, 0.934, 1.0)])
+def test_share_without_spread_is_bounded_by_what_is_independent(hit: int, low: float, high: float) -> None:
+    """20 files of 10 holes count as 200 / (1 + 9 * 0.3) = 54 holes: 1 - 0.025^(1/54) = 0.066."""
     interval = bootstrap_share([hit] * 200, [i % 20 for i in range(200)], seed=0)
-    assert (interval.low, interval.high) == pytest.approx((low, high))
+    assert (interval.low, interval.high) == pytest.approx((low, high), abs=5e-4)
+
+
+def test_share_with_spread_is_an_ordinary_bootstrap() -> None:
+    hits, files = [i % 7 == 0 for i in range(200)], [i % 20 for i in range(200)]
+    assert bootstrap_share(hits, files, seed=0) == bootstrap_mean(hits, files, seed=0)
 
 
 def test_ratio_weighs_by_denominator() -> None:

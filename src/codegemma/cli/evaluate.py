@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from codegemma.evals.measure import Measurement
     from codegemma.evals.run import SuiteResults
 
+# An interval is never broken over two lines.
+MIN_WIDTH = 11
 # metric -> (column title, what the value is multiplied by, digits)
 COLUMNS = {
     "exact_match": ("exact match, %", 100, 1),
@@ -100,7 +102,7 @@ def print_suite(found: "SuiteResults", console: Console) -> None:
         for heading in ("system", "mode"):
             table.add_column(heading)
         for metric in metrics:
-            table.add_column(COLUMNS[metric][0], justify="right")
+            table.add_column(COLUMNS[metric][0], justify="right", min_width=MIN_WIDTH)
         for system, mode in dict.fromkeys((m.system, m.mode) for m in measured):
             row = {m.metric: _format(m) for m in measured if (m.system, m.mode) == (system, mode)}
             table.add_row(system, mode.upper() if mode else "", *(row.get(metric, "–") for metric in metrics))
@@ -118,4 +120,4 @@ def _format(measurement: "Measurement") -> str:
     shown = f"{interval.mean * scale:.{digits}f}"
     if interval.low is None or interval.high is None:
         return f"{shown}\n[dim]no interval[/dim]"
-    return f"{shown}\n[dim]{interval.low * scale:.{digits}f} to {interval.high * scale:.{digits}f}[/dim]"
+    return f"{shown}\n[dim]{interval.low * scale:.{digits}f}–{interval.high * scale:.{digits}f}[/dim]"

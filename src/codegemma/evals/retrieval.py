@@ -17,6 +17,8 @@ CONTEXT_BYTES = (256, 192, 128, 96, 64, 48, 40, 32, 28, 24, 20, 16, 14, 12, 10, 
 # Bytes are digits of a number in this base, modulo 2^64: odd, so that a stretch's hash can be shifted to start at 0.
 BASE = 0x5851F42D4C957F2D
 INVERSE_BASE = pow(BASE, -1, 1 << 64)
+SIEVE_BITS = 20
+SIEVE_SHIFT = np.uint64(64 - SIEVE_BITS)
 NEWLINE = ord("\n")
 FILE_BORDER = 0
 _LINE_BORDER = re.compile(r"[ \t\f\v\r]*\n\s*")
@@ -54,27 +56,25 @@ class Retriever:
             return [None] * len(endings)
         size_bytes = len(endings[0])
         wanted, question = np.unique([_hash_bytes(ending) for ending in endings], return_inverse=True)
-        ends = np.arange(size_bytes, len(self.text))
-        ends = ends[(self.text[ends] != NEWLINE) & (self.text[ends] != FILE_BORDER)]
-        hashes = self._hash_stretches(ends - size_bytes, ends)
-        at = np.minimum(np.searchsorted(wanted, hashes), len(wanted) - 1)
-        is_found = wanted[at] == hashes
-        return [self._most_frequent(where) for where in _group(ends[is_found], at[is_found], question)]
+        # Most stretches are none of the wanted ones: a table of the hashes' high bits sends them away at once.
+        sieve = np.zeros(1 << SIEVE_BITS, dtype=np.bool_)
+        sieve[wanted >> SIEVE_SHIFT] = True
+        starts = slice(0, len(self.text) - size_bytes)
+        hashes = (self.sums[size_bytes:-1] - self.sums[starts]) * self.shifts[starts]
+        maybe = np.flatnonzero(sieve[hashes >> SIEVE_SHIFT])
+        at = np.minimum(np.searchsorted(wanted, hashes[maybe]), len(wanted) - 1)
+        follows = self.text[maybe + size_bytes]
+        is_found = (wanted[at] == hashes[maybe]) & (follows != NEWLINE) & (follows != FILE_BORDER)
+        return [self._most_frequent(w) for w in _group(maybe[is_found] + size_bytes, at[is_found], question)]
 
     def _most_frequent(self, starts: Int64[np.ndarray, " n"]) -> str | None:
         """Read the most frequent rest of line among these places; the earliest decides a tie."""
         if not len(starts):
             return None
-        rests = self._hash_stretches(starts, self.line_ends[starts])
+        rests = (self.sums[self.line_ends[starts]] - self.sums[starts]) * self.shifts[starts]
         _, first, counts = np.unique(rests, return_index=True, return_counts=True)
         start = starts[first[np.lexsort((first, -counts))[0]]]
         return self.text[start : self.line_ends[start]].tobytes().decode()
-
-    def _hash_stretches(
-        self, starts: Int64[np.ndarray, " n"], ends: Int64[np.ndarray, " n"]
-    ) -> UInt64[np.ndarray, " n"]:
-        hashes: UInt64[np.ndarray, " n"] = (self.sums[ends] - self.sums[starts]) * self.shifts[starts]
-        return hashes
 
 
 def index_lines(texts: Sequence[str]) -> Retriever:

@@ -91,7 +91,10 @@ def evaluate(
 
 
 def _run_suite(suite: str, exam: Examination, out: Path) -> SuiteResults:
-    answers = SUITES[suite](exam)
+    def report(stage: str, done: int, total: int | None) -> None:
+        exam.on_progress(f"{suite}: {stage}", done, total)
+
+    answers = SUITES[suite](dataclasses.replace(exam, on_progress=report))
     file = f"holes-{suite}.jsonl"
     # From here until the end the folder holds no whole run.
     (out / RESULTS_FILE).unlink(missing_ok=True)

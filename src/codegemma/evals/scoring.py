@@ -85,7 +85,8 @@ def score_holes(
     `bits` is the sum of -log2 p over the middle's tokens, `bits_with_stop` adds the file separator's.
     A hole whose middle does not fit beside any prompt is no match and has no bits.
     """
-    results = []
+    results: list[HoleResult] = []
+    on_progress(f"score {mode}", 0, len(holes))
     for start in range(0, len(holes), CHUNK_HOLES):
         results += _score_chunk(subject, holes[start : start + CHUNK_HOLES], mode, choices, system)
         on_progress(f"score {mode}", len(results), len(holes))
@@ -146,12 +147,14 @@ def _fit(subject: Subject, request: Request) -> Request | None:
 def generate_lines(subject: Subject, requests: Sequence[Request], on_progress: Progress = ignore_progress) -> list[str]:
     """Write greedily and return the first line of each answer; empty where the request does not fit the window."""
     texts = [""] * len(requests)
+    stage = f"generate {requests[0].mode}" if requests else "generate"
+    on_progress(stage, 0, len(requests))
     for start in range(0, len(requests), CHUNK_HOLES):
         chunk = enumerate(requests[start : start + CHUNK_HOLES], start)
         fitted = {i: fit for i, request in chunk if (fit := _fit(subject, request)) is not None}
         for i, completion in zip(fitted, subject.completer.complete_all(list(fitted.values())), strict=True):
             texts[i] = read_first_line(completion.text)
-        on_progress(f"generate {requests[0].mode}", min(start + CHUNK_HOLES, len(requests)), len(requests))
+        on_progress(stage, min(start + CHUNK_HOLES, len(requests)), len(requests))
     return texts
 
 

@@ -16,6 +16,9 @@ from numpy.typing import ArrayLike
 
 RESAMPLES = 4000
 CONFIDENCE = 0.95
+# How alike the holes of one file are, rounded up: exact match of nearest-line retrieval on 60 files of the standard
+# library has an intraclass correlation of 0.16 (rests of lines) to 0.27 (whole lines).
+WITHIN_FILE_CORRELATION = 0.3
 # Resampled counts are drawn in blocks of about this many numbers: memory stays flat however many files there are.
 BLOCK_NUMBERS = 4_000_000
 
@@ -51,15 +54,16 @@ def bootstrap_share(
 ) -> Interval:
     """Average yes-or-no values; where all are equal, resampling sees no spread and a binomial bound takes its place.
 
-    The bound counts clusters, not items, so it is never too narrow: with no hit in 10 files the share may be 0.31.
+    The bound (Clopper and Pearson, 1934) is for as many independent items as the correlation within files leaves.
 
     >>> bootstrap_share([0] * 30, ["a.py", "b.py", "c.py"] * 10, seed=0).high
-    0.7076
+    0.3655
     """
     interval = bootstrap_mean(hits, clusters, seed=seed, resamples=resamples)
     if interval.low is None or interval.mean not in (0.0, 1.0):
         return interval
-    unseen = round(1.0 - ((1.0 - CONFIDENCE) / 2) ** (1.0 / interval.clusters), 4)
+    independent = interval.items / (1 + (interval.items / interval.clusters - 1) * WITHIN_FILE_CORRELATION)
+    unseen = round(1.0 - ((1.0 - CONFIDENCE) / 2) ** (1.0 / independent), 4)
     low, high = (0.0, unseen) if interval.mean == 0.0 else (1.0 - unseen, 1.0)
     return Interval(interval.mean, low, high, interval.items, interval.clusters)
 
