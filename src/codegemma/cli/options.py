@@ -1,0 +1,52 @@
+"""Options that several verbs share, spelled once.
+
+**In**: strings of the command line.
+**Out**: click decorators; a recipe with its overrides applied.
+**Not**: options of a single verb.
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from codegemma.recipes import Recipe
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of text.")
+workers_option = click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=lambda: len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+    show_default="all cores",
+    help="Processes for reading and parsing; the result does not depend on it.",
+)
+
+
+def recipe_options(function: F) -> F:
+    """Add `--recipe` and `--set`, passed on as `recipe` and `settings`."""
+    function = click.option(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Change one choice of the recipe, such as train.peak_learning_rate=1e-3; may be repeated.",
+    )(function)
+    return click.option(
+        "--recipe", default="tiny", show_default=True, help="A recipe's name, or the path of your own .py file."
+    )(function)
+
+
+def choose_recipe(name: str, settings: Sequence[str]) -> "Recipe":
+    """Load a recipe and apply `--set` overrides.
+
+    Raises:
+        ChoiceError: unknown recipe or choice.
+    """
+    from codegemma.recipe import override
+    from codegemma.recipes import load_recipe
+
+    return override(load_recipe(name), settings)
