@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from codegemma.errors import InputError, OutputError
 from codegemma.records import DroppedFile, Pack, PackedFile, SourceFile, Split
-from codegemma.shards import ROW_GROUP_RECORDS, read_records, write_records
+from codegemma.shards import ROW_GROUP_RECORDS, count_records, read_records, write_records
 
 TEXT = st.text(st.characters(codec="utf-8"))
 OFFSETS = st.lists(st.integers(0, 2**31 - 1), max_size=5).map(lambda offsets: np.array(sorted(offsets), np.int32))
@@ -157,3 +157,12 @@ def test_field_that_cannot_be_stored_is_a_programming_error(tmp_path: Path) -> N
 
     with pytest.raises(TypeError, match="cannot be stored"):
         write_records(tmp_path / "f", [Odd({})])
+
+
+def test_records_are_counted_without_reading_them(tmp_path: Path) -> None:
+    path = tmp_path / "files.parquet"
+    write_records(path, (source_file(i) for i in range(ROW_GROUP_RECORDS + 1)))
+    assert count_records(path) == ROW_GROUP_RECORDS + 1
+    path.write_bytes(b"PAR1")
+    with pytest.raises(InputError, match=r"files\.parquet: truncated"):
+        count_records(path)

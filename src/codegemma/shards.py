@@ -103,6 +103,20 @@ def read_records(path: Path, kind: type[T]) -> Iterator[T]:
         raise InputError(f"{path}: truncated, damaged or not Parquet ({reason}); build it again") from error
 
 
+def count_records(path: Path) -> int:
+    """Count the records of a file without reading them.
+
+    Raises:
+        InputError: no such file, or not Parquet.
+    """
+    try:
+        count: int = pq.read_metadata(path).num_rows
+    except (pa.ArrowException, OSError, ValueError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{path}: truncated, damaged or not Parquet ({reason}); build it again") from error
+    return count
+
+
 def _check_schema(path: Path, parquet: Any, kind: Any) -> None:
     schema = parquet.schema_arrow
     is_empty = parquet.metadata.num_rows == 0 and not schema.names
