@@ -1,0 +1,95 @@
+"""What a pack build did: packs, files, cuts, and how many imports share a pack. The manifest is this, as JSON.
+
+**In**: counts from `pipeline.py`; the manifest of an earlier build.
+**Out**: `PackReport`, and `packs.json`, which is written last: where it stands, the build is whole.
+**Not**: presentation; the build report page is made elsewhere.
+"""
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from codegemma.files import write_whole
+from codegemma.recipe import to_plain
+from codegemma.records import PackedFile
+
+MANIFEST = "packs.json"
+# How far the loader moves a cut to make it natural (the fill-in-the-middle specification, version 1).
+REACH_CHARS = 256
+
+
+@dataclass(slots=True)
+class SplitCount:
+    """Counts of one split. Always `files_in == files_packed + files_dropped`.
+
+    `chars_in_reach` counts the places that have a natural cut at most `REACH_CHARS` further on. `colocated_edges` maps
+    each order to the import edges whose two files it puts in one pack, out of `edges`; `broken_edges` closed cycles.
+    """
+
+    files_in: int = 0
+    files_packed: int = 0
+    files_dropped: int = 0
+    packs: int = 0
+    chars: int = 0
+    natural_cuts: int = 0
+    chars_in_reach: int = 0
+    block_starts: int = 0
+    edges: int = 0
+    broken_edges: int = 0
+    paired_tests: int = 0
+    colocated_edges: Counter[str] = field(default_factory=Counter)
+    files_by_language: Counter[str] = field(default_factory=Counter)
+
+    def add_file(self, file: PackedFile) -> None:
+        """Count one packed file."""
+        self.files_packed += 1
+        self.files_by_language[file.language] += 1
+        self.chars += len(file.text)
+        self.natural_cuts += len(file.natural_cuts)
+        self.block_starts += len(file.block_starts)
+        self.chars_in_reach += int(np.minimum(np.diff(file.natural_cuts, prepend=0), REACH_CHARS).sum())
+
+
+@dataclass(frozen=True, slots=True)
+class PackReport:
+    """A whole build. `seconds` maps steps to wall time (`_wall_s`) or time of all workers (`_cpu_s`).
+
+    `parquet_bytes` is how a later run sees that the files are those of this build. `is_reused` is true when an earlier
+    build was found whole and nothing was done.
+    """
+
+    fingerprint: str
+    order: str
+    budget_tokens: int
+    splits: dict[str, SplitCount]
+    seconds: dict[str, float]
+    parquet_bytes: dict[str, int]
+    is_reused: bool = False
+
+
+def write_manifest(out: Path, report: PackReport) -> None:
+    """Write `packs.json`, whole or not at all.
+
+    Raises:
+        OutputError: no permission or no space.
+    """
+    write_whole(out / MANIFEST, json.dumps(to_plain(report), indent=2).encode())
+
+
+def read_manifest(out: Path) -> PackReport | None:
+    """Read the report of an earlier build, or `None` where there is no whole one."""
+    try:
+        plain = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
+        splits = {name: _split_from_plain(row) for name, row in plain["splits"].items()}
+        report = PackReport(**{**plain, "splits": splits, "is_reused": True})
+        is_whole = all((out / name).stat().st_size == size for name, size in report.parquet_bytes.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return report if is_whole else None
+
+
+def _split_from_plain(row: dict[str, int | dict[str, int]]) -> SplitCount:
+    return SplitCount(**{key: Counter(value) if isinstance(value, dict) else value for key, value in row.items()})  # type: ignore[arg-type]
