@@ -1,0 +1,282 @@
+"""The main job: from repositories to a model that knows them, with the proof. Nothing but the sequence.
+
+**In**: `AdaptJob`: repositories, a recipe, a base, minutes.
+**Out**: `out/model`, and beside it the data, the runs, the figures and `report.html`.
+**Not**: any step itself. Every step keeps what it did, so the same job taken up again goes on where it was.
+"""
+
+import json
+import sysconfig
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from codegemma.build import BuildReport, build_data
+from codegemma.corpus.read import read_repository
+from codegemma.engine.engine import Engine
+from codegemma.errors import InputError
+from codegemma.evals.measure import Measurement, compare, measure
+from codegemma.evals.run import RESULTS_FILE, evaluate, read_hole_results
+from codegemma.evals.scoring import HoleResult, Subject
+from codegemma.feed.loader import RowShape, open_loader
+from codegemma.feed.survey import FeedSurvey, survey_feed
+from codegemma.files import write_whole
+from codegemma.model.weights import describe_model
+from codegemma.recipe import fingerprint, to_plain
+from codegemma.recipes import Recipe
+from codegemma.records import Pack, Request, SourceFile
+from codegemma.runner import Progress, ignore_progress
+from codegemma.shards import read_records
+from codegemma.text.tokenizer import Tokenizer, train_tokenizer
+from codegemma.train.job import TrainJob
+from codegemma.train.loop import OnLine, TrainResult, ignore_line, train
+from codegemma.train.plan import estimate
+
+BASES = Path(__file__).parent / "bases"
+SUMMARY_FILE = "adapt.json"
+HOLES_FILE = "holes-heldout.jsonl"
+# Packages that come with this one and may stand for "another repository"; neither was the base trained on.
+_OTHER_PACKAGES = ("scipy", "jax")
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptJob:
+    """What to adapt to, from what, for how long.
+
+    `base` is a model folder, or `None` to start from random parameters. `other` is the repository of the control run:
+    the same base, the same number of steps, other code; `None` leaves it out. `minutes` are those of one training run.
+    """
+
+    repos: tuple[Path, ...]
+    out: Path
+    recipe: Recipe
+    base: Path | None
+    other: Path | None
+    minutes: float | None
+    workers: int = 1
+
+    @property
+    def model(self) -> Path:
+        """Where the adapted model lies."""
+        return self.out / "model"
+
+    @property
+    def other_out(self) -> Path:
+        """Where the control run lies."""
+        return self.out / "other"
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptResult:
+    """Everything that the ending shows: what was built, trained and measured."""
+
+    job: AdaptJob
+    build: BuildReport
+    survey: FeedSurvey
+    run: TrainResult
+    other_run: TrainResult | None
+    results: tuple[HoleResult, ...]
+    measurements: tuple[Measurement, ...]
+    gains: tuple[Measurement, ...]
+
+
+def find_base(name: str) -> Path:
+    """Find a base that ships with the package by name, else a model folder.
+
+    Raises:
+        InputError: neither; the shipped names are listed.
+    """
+    if (BASES / name / "config.json").is_file():
+        return BASES / name
+    if not Path(name).is_dir():
+        shipped = ", ".join(sorted(folder.name for folder in BASES.glob("*") if folder.is_dir())) or "none"
+        raise InputError(f"no model folder {name!r}, and no base of that name ships with codegemma (it has: {shipped})")
+    return Path(name)
+
+
+def find_other(repos: Sequence[Path]) -> Path | None:
+    """Choose an installed package that shares no file with `repos`, for the control run."""
+    site = Path(sysconfig.get_path("purelib"))
+    for name in _OTHER_PACKAGES:
+        folder = (site / name).resolve()
+        roots = [repo.resolve() for repo in repos]
+        if folder.is_dir() and not any(r == folder or r in folder.parents or folder in r.parents for r in roots):
+            return folder
+    return None
+
+
+def adapt(job: AdaptJob, on_progress: Progress = ignore_progress, on_line: OnLine = ignore_line) -> AdaptResult:
+    """Build, train, train the control, measure; what is done already is kept.
+
+    Raises:
+        UserError: any that a step raises; what was finished before it is kept.
+    """
+    if not job.recipe.corpus.heldout_share:
+        raise InputError("corpus.heldout_share is 0: without held-out files there is no proof; set it above 0")
+    data = job.out / "data"
+    build = build_data(job.repos, data, job.recipe, job.workers, _name_stages(on_progress, ""))
+    tokenizer = _choose_tokenizer(job, data)
+    survey = _survey(job, data, tokenizer)
+    run = train(_train_job(job, data, job.out, tokenizer), _name_stages(on_progress, ""), on_line)
+    other_run = None
+    if job.other is not None:
+        other_data = job.other_out / "data"
+        label = _name_stages(on_progress, "other: ")
+        build_data([job.other], other_data, job.recipe, job.workers, label)
+        other_job = replace(
+            _train_job(job, other_data, job.other_out, tokenizer),
+            train=replace(job.recipe.train, steps=run.steps),
+            minutes=None,
+        )
+        other_run = train(other_job, label, on_line)
+    results = _examine(job, data, other_run, on_progress)
+    adapted = [r for r in results if r.system == "adapted"]
+    rivals = dict.fromkeys(r.system for r in results if r.system != "adapted")
+    gains = [m for rival in rivals for m in compare(adapted, [r for r in results if r.system == rival])]
+    result = AdaptResult(job, build, survey, run, other_run, tuple(results), tuple(measure(results)), tuple(gains))
+    _write_summary(result)
+    return result
+
+
+def plan(job: AdaptJob) -> dict[str, object]:
+    """Say what the job would take, from a look at the files and a few measured steps; nothing is written.
+
+    Raises:
+        InputError: a repository that cannot be used.
+    """
+    size_bytes = files = 0
+    for repo in job.repos:
+        for found in read_repository(repo, job.recipe.corpus):
+            if isinstance(found, SourceFile):
+                files += 1
+                size_bytes += len(found.text)
+    config = job.recipe.model if job.base is None else describe_model(job.base)
+    estimated = estimate(config, job.recipe.train, job.minutes)
+    epoch_tokens = round(size_bytes / job.recipe.pack.chars_per_token)
+    runs = 1 + (job.other is not None)
+    return {
+        "files": files,
+        "characters": size_bytes,
+        "tokens_per_epoch": epoch_tokens,
+        "parameters": estimated.parameters,
+        "steps": estimated.steps,
+        "tokens": estimated.tokens,
+        "epochs": round(estimated.tokens / max(epoch_tokens, 1), 2),
+        "tokens_per_s": round(estimated.tokens_per_s),
+        "training_runs": runs,
+        "training_minutes": round(runs * estimated.seconds / 60, 1),
+        "memory_MB": round(estimated.memory_bytes / 1e6),
+        "device": f"{estimated.device}, {estimated.threads} threads",
+    }
+
+
+def _name_stages(on_progress: Progress, prefix: str) -> Progress:
+    def report(stage: str, done: int, total: int | None) -> None:
+        on_progress(prefix + stage, done, total)
+
+    return report
+
+
+def _choose_tokenizer(job: AdaptJob, data: Path) -> Tokenizer:
+    """Take the base's tokenizer; without a base, train one on the training files, once."""
+    if job.base is not None:
+        return Tokenizer.load(job.base)
+    file = job.out / "tokenizer.json"
+    if not file.is_file():
+        packs = read_records(data / "packs-train.parquet", Pack)
+        tokenizer = train_tokenizer((f.text for p in packs for f in p.files), job.recipe.model.vocab_size)
+        write_whole(file, tokenizer.to_json().encode())
+    return Tokenizer.load(file)
+
+
+def _train_job(job: AdaptJob, data: Path, out: Path, tokenizer: Tokenizer) -> TrainJob:
+    return TrainJob(
+        data=data,
+        out=out,
+        train=job.recipe.train,
+        feed=job.recipe.feed,
+        tokenizer=tokenizer,
+        config=job.recipe.model,
+        base=job.base,
+        minutes=job.minutes,
+        sample=_choose_sample(data),
+        recipe=to_plain(job.recipe),
+    )
+
+
+def _choose_sample(data: Path) -> Request | None:
+    """Take a cursor in a held-out file, to watch what the model makes of it during the run."""
+    for pack in read_records(data / "packs-heldout.parquet", Pack):
+        for file in pack.files:
+            cursor = file.text.find("(", len(file.text) // 2) + 1
+            if cursor:
+                return Request(file.text[:cursor], file.text[cursor:], file.path, max_new_tokens=32)
+    return None
+
+
+def _survey(job: AdaptJob, data: Path, tokenizer: Tokenizer) -> FeedSurvey:
+    shape = RowShape(job.recipe.train.batch_rows, job.recipe.train.row_tokens)
+    loader = open_loader(data, tokenizer, job.recipe.feed, shape, job.recipe.train.seed)
+    try:
+        return survey_feed(loader.windows, loader.speller)
+    finally:
+        loader.close()
+
+
+def _examine(job: AdaptJob, data: Path, other_run: TrainResult | None, on_progress: Progress) -> list[HoleResult]:
+    """Put every system before the same holes; a system that was examined already is not asked again."""
+    systems: dict[str, Path] = {"adapted": job.model}
+    if job.base is not None:
+        systems["base"] = job.base
+    if other_run is not None:
+        systems["other repository"] = job.other_out / "model"
+    results: list[HoleResult] = []
+    for name, model in systems.items():
+        out = job.out / "evaluation" / name.replace(" ", "-")
+        # The baselines need no model: they are examined once, beside the adapted one.
+        choices = replace(job.recipe.evals, has_baselines=name == "adapted")
+        key = fingerprint(choices, [_stamp(model / "model.safetensors"), _stamp(data / "packs-heldout.parquet")])
+        if _read_key(out) != key:
+            engine = Engine.load(model)
+            subject = Subject(engine, engine.tokenizer, engine.max_context_tokens)
+            label = _name_stages(on_progress, f"{name}: ")
+            evaluate(subject, ["heldout"], data=[data], out=out, model=str(model), choices=choices, on_progress=label)
+            write_whole(out / "key.json", json.dumps({"key": key}).encode())
+        found = read_hole_results(out / HOLES_FILE)
+        results += [replace(r, system=name) if r.system == "model" else r for r in found]
+    return results
+
+
+def _stamp(file: Path) -> list[str | int]:
+    about = file.stat()
+    return [str(file), about.st_size, about.st_mtime_ns]
+
+
+def _read_key(folder: Path) -> str | None:
+    try:
+        key = json.loads((folder / "key.json").read_text(encoding="utf-8"))["key"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return str(key) if (folder / RESULTS_FILE).is_file() else None
+
+
+def _write_summary(result: AdaptResult) -> None:
+    """Write `adapt.json`, what a program reads of the ending."""
+    plain = summarize(result)
+    write_whole(result.job.out / SUMMARY_FILE, (json.dumps(plain, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def summarize(result: AdaptResult) -> dict[str, object]:
+    """Gather the ending as plain data: where the model lies, what was measured, what the gains are."""
+    return {
+        "model": str(result.job.model),
+        "report": str(result.job.out / "report.html"),
+        "repos": [str(repo) for repo in result.job.repos],
+        "base": None if result.job.base is None else str(result.job.base),
+        "other": None if result.job.other is None else str(result.job.other),
+        "steps": result.run.steps,
+        "tokens": result.run.tokens,
+        "seconds": result.run.seconds,
+        "measurements": to_plain(result.measurements),
+        "gains": to_plain(result.gains),
+    }

@@ -1,0 +1,176 @@
+"""`codegemma adapt`: repositories to a model that knows them, with the proof."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.syntax import Syntax
+from rich.table import Table
+
+from codegemma.cli.options import choose_recipe, json_option, recipe_options, workers_option
+from codegemma.cli.progress import show_progress
+
+if TYPE_CHECKING:
+    from codegemma.adapt import AdaptJob, AdaptResult
+    from codegemma.adapt_report import Showcase
+    from codegemma.evals.measure import Measurement
+
+
+@click.command(short_help="Turn repositories into a model that knows them.")
+@click.argument("repos", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="REPO...")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the model and everything else.")
+@click.option("--base", help="Model folder or shipped base to start from; 'none' starts from random parameters.")
+@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Time for one training run.")
+@click.option(
+    "--control",
+    default="auto",
+    show_default=True,
+    help="Repository of the control run, which spends the same steps on other code; 'none' leaves it out.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what it would take, and stop.")
+@workers_option
+@recipe_options
+@json_option
+def command(  # noqa: PLR0913, PLR0917
+    repos: tuple[Path, ...],
+    out: Path,
+    base: str | None,
+    minutes: float | None,
+    control: str,
+    dry_run: bool,
+    workers: int,
+    recipe: str,
+    settings: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Adapt a model to repositories and measure it on files it has not seen.
+
+    Reads, packs, trains, trains a control on other code, measures, and writes OUT/model and OUT/report.html.
+    Interrupted or killed, the same command goes on where it was.
+
+    \b
+    Example:
+      codegemma adapt ~/code/service --out my-model --minutes 10
+      codegemma adapt ~/code/service ~/code/library --out my-model --dry-run
+    """
+    from codegemma.adapt import AdaptJob, adapt, find_base, find_other, summarize
+    from codegemma.adapt_report import choose_showcases, write_report
+    from codegemma.errors import InputError
+
+    chosen = choose_recipe(recipe, settings)
+    base_name = base or chosen.base
+    other = None if control == "none" else find_other(repos) if control == "auto" else Path(control)
+    if minutes is None and chosen.train.steps is None:
+        minutes = 5.0
+    for repo in repos:
+        if not repo.exists():
+            raise InputError(f"no such repository: {repo}; name a folder that holds source files")
+    job = AdaptJob(
+        repos=repos,
+        out=out,
+        recipe=chosen,
+        base=None if base_name in (None, "none") else find_base(base_name),
+        other=other,
+        minutes=minutes,
+        workers=workers,
+    )
+    if dry_run:
+        _print_plan(job, as_json)
+        return
+    with show_progress() as on_progress:
+        result = adapt(job, on_progress)
+    showcases = choose_showcases(result)
+    report = write_report(result, showcases)
+    if as_json:
+        click.echo(json.dumps(summarize(result)))
+        return
+    print_ending(result, showcases, report, Console())
+
+
+def _print_plan(job: "AdaptJob", as_json: bool) -> None:
+    from codegemma.adapt import plan
+
+    planned = plan(job)
+    if as_json:
+        click.echo(json.dumps(planned))
+        return
+    for name, value in planned.items():
+        click.echo(
+            f"{name.replace('_', ' '):22} {value:,}"
+            if isinstance(value, int)
+            else f"{name.replace('_', ' '):22} {value}"
+        )
+
+
+def print_ending(result: "AdaptResult", showcases: "list[Showcase]", report: Path, console: Console) -> None:
+    """Print the proof, three completions, where everything lies, and what to type next."""
+    for kind in dict.fromkeys(m.kind for m in result.measurements):
+        console.print(_make_table(kind, [m for m in result.measurements if m.kind == kind]))
+    console.print(
+        "95 % intervals by bootstrap over files; exact match and bits per byte by teacher forcing.", style="dim"
+    )
+    for gain in result.gains:
+        if gain.metric == "exact_match" and gain.mode is not None:
+            low, high = gain.interval.low, gain.interval.high
+            bounds = f"{low:+.1%} to {high:+.1%}" if low is not None and high is not None else "no interval"
+            kind = gain.kind.replace("_", " ")
+            console.print(
+                f"  {gain.system:28} {kind:13} {gain.mode.upper()}  {gain.interval.mean:+.1%}  ({bounds})",
+                highlight=False,
+            )
+    for case in showcases:
+        _print_showcase(case, console)
+    job = result.job
+    console.print(f"\nmodel    {job.model}", highlight=False)
+    console.print(f"report   {report}", highlight=False)
+    if showcases:
+        hole = showcases[0].hole
+        file = _locate(job.repos, hole.path)
+        console.print(
+            f"next     codegemma complete {job.model} {file}:{hole.line}:{hole.column}", highlight=False, soft_wrap=True
+        )
+
+
+def _make_table(kind: str, rows: "list[Measurement]") -> Table:
+    holes, files = max(m.interval.items for m in rows), max(m.interval.clusters for m in rows)
+    title = f"{kind.replace('_', ' ')}: {holes:,} held-out holes in {files:,} files"
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column("system")
+    table.add_column("mode")
+    for name in ("exact match, %", "edit similarity", "bits per byte"):
+        table.add_column(name, justify="right")
+    for system, mode in dict.fromkeys((m.system, m.mode) for m in rows):
+        found = {m.metric: m for m in rows if (m.system, m.mode) == (system, mode)}
+        cells = [
+            _format(found.get("exact_match"), 100, 1),
+            _format(found.get("edit_similarity"), 1, 3),
+            _format(found.get("bits_per_byte"), 1, 3),
+        ]
+        table.add_row(system, mode.upper() if mode else "", *cells, style="bold" if system == "adapted" else "")
+    return table
+
+
+def _format(measurement: "Measurement | None", scale: float, digits: int) -> str:
+    if measurement is None:
+        return ""
+    interval = measurement.interval
+    if interval.low is None or interval.high is None:
+        return f"{interval.mean * scale:.{digits}f}"
+    return f"{interval.mean * scale:.{digits}f} ({interval.low * scale:.{digits}f}-{interval.high * scale:.{digits}f})"
+
+
+def _print_showcase(case: "Showcase", console: Console) -> None:
+    hole = case.hole
+    console.print(f"\n[bold]{hole.path}:{hole.line}:{hole.column}[/bold]", highlight=False)
+    console.print(Syntax(case.before.rstrip("\n") + "▌", "python", theme="ansi_dark", background_color="default"))
+    verdict = "[green]right[/green]" if case.is_match else "[red]wrong[/red]"
+    console.print("  adapted ", case.written.__repr__(), verdict, markup=True, highlight=False)
+    if case.base_written is not None:
+        console.print("  base    ", repr(case.base_written), markup=False, highlight=False)
+    console.print("  truth   ", repr(hole.middle), markup=False, highlight=False)
+
+
+def _locate(repos: tuple[Path, ...], path: str) -> Path:
+    return next((repo / path for repo in repos if (repo / path).is_file()), repos[0] / path)

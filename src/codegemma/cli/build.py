@@ -1,0 +1,47 @@
+"""`codegemma build`: repositories to packs."""
+
+import json
+from pathlib import Path
+
+import click
+
+from codegemma.cli.options import choose_recipe, json_option, recipe_options, workers_option
+from codegemma.cli.progress import show_progress
+from codegemma.recipe import to_plain
+
+
+@click.command(short_help="Repositories to packs.")
+@click.argument("repos", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="REPO...")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for packs and report.")
+@workers_option
+@recipe_options
+@json_option
+def command(
+    repos: tuple[Path, ...], out: Path, workers: int, recipe: str, settings: tuple[str, ...], as_json: bool
+) -> None:
+    """Turn repositories into packs that explain themselves, and say what became of every file.
+
+    A REPO is a git working tree, a bare repository or a plain folder. The same command again does only what changed.
+
+    \b
+    Example:
+      codegemma build ~/code/service ~/code/library --out data
+      codegemma build ~/code/service --out data --set corpus.heldout_by=time --set pack.order=codegemma
+    """
+    from codegemma.build import REPORT_FILE, build_data, count_drops, share_colocated
+    from codegemma.records import Split
+
+    chosen = choose_recipe(recipe, settings)
+    with show_progress() as on_progress:
+        build = build_data(repos, out, chosen, workers, on_progress)
+    if as_json:
+        click.echo(json.dumps(to_plain(build)))
+        return
+    train, heldout = build.packs.splits[Split.TRAIN], build.packs.splits[Split.HELDOUT]
+    click.echo(f"{train.files_packed:,} files to train on in {train.packs:,} packs, {heldout.files_packed:,} held out")
+    for reason, files in list(count_drops(build).items())[:8]:
+        click.echo(f"  dropped {files:6,}  {reason}")
+    for order, share in share_colocated(build).items():
+        click.echo(f"  imports in one pack, {order:13} {share:6.1%}")
+    click.echo(f"report   {out / REPORT_FILE}")
+    click.echo(f"next     codegemma train --data {out} --out run --recipe {recipe} --minutes 10")
