@@ -10,7 +10,7 @@ from tests.evals.subjects import make_subject, train_packs
 
 from codegemma.evals.choices import EvalChoices
 from codegemma.evals.heldout import Hole, HoleKind, make_holes
-from codegemma.evals.scoring import Subject, add_text, generate_lines, score_holes, start_result
+from codegemma.evals.scoring import Subject, add_text, generate_lines, read_first_line, score_holes, start_result
 from codegemma.records import InfillMode, Request, Score
 from codegemma.text.control_tokens import FILE_SEPARATOR_ID
 
@@ -76,6 +76,14 @@ def test_progress_reaches_the_total() -> None:
     holes = _ascii_holes()[:5]
     score_holes(make_subject(), holes, InfillMode.SPM, CHOICES, on_progress=lambda s, d, t: reports.append((s, d, t)))
     assert reports == [("score spm", 0, 5), ("score spm", 5, 5)]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [("a\nb", "a"), ("a  \r\nb", "a"), ("\na", ""), ("", ""), ("a\x0cb\u2028c", "a\x0cb\u2028c"), ("a\rb", "a")],
+)
+def test_first_line_ends_where_a_line_of_code_ends(text: str, line: str) -> None:
+    assert read_first_line(text) == line
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@
 
 import dataclasses
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -164,7 +165,8 @@ def read_first_line(text: str) -> str:
     >>> read_first_line("return x  \\n    y = 1")
     'return x'
     """
-    return text.splitlines()[0].rstrip() if text else ""
+    # Not splitlines: it also breaks at form feeds and other characters that lie within a line of code.
+    return re.split(r"[\r\n]", text, maxsplit=1)[0].rstrip()
 
 
 def add_text(result: HoleResult, truth: str, text: str) -> HoleResult:
