@@ -155,6 +155,13 @@ def test_output_inside_the_repository_is_not_part_of_it(repo: Path) -> None:
     assert build([repo], out).is_reused
 
 
+def test_what_a_run_writes_beside_the_corpus_does_not_change_the_repository(repo: Path) -> None:
+    run = repo / "run"
+    build_corpus([repo], run / "corpus", CHOICES, exclude=run)
+    write(run, {"model/notes.py": "x = 1\n", "log.json": "{}"})
+    assert build_corpus([repo], run / "corpus", CHOICES, exclude=run).is_reused
+
+
 def test_repositories_of_one_name_are_told_apart(tmp_path: Path) -> None:
     roots = [write(tmp_path / name / "app", {f"m{n}.py": module(f"{name}{n}") for n in range(4)}) for name in "ab"]
     report = build(roots, tmp_path / "out")
@@ -193,6 +200,8 @@ def test_unusable_arguments_are_errors_that_say_what_to_do(repo: Path, tmp_path:
         build([repo, repo / "d0" / ".."], tmp_path / "out")
     with pytest.raises(InputError, match="no repository given"):
         build([], tmp_path / "out")
+    with pytest.raises(OutputError, match="is the repository itself"):
+        build([repo], repo)
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(OutputError, match="cannot be written"):
         build([repo], tmp_path / "file")

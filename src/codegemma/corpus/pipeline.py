@@ -53,15 +53,22 @@ def build_corpus(
     choices: CorpusChoices,
     workers: int = 1,
     on_progress: Progress = ignore_progress,
+    exclude: Path | None = None,
 ) -> CorpusReport:
     """Build the corpus of some repositories in `out`, or find that it is there already.
 
+    `exclude` is a folder that belongs to no repository although it may lie in one: the whole output of a run that `out`
+    is a part of, or else `out`. What is written there between two builds must not look like a change of the repository.
+
     Raises:
         InputError: a repository that cannot be used, or nothing left to train on.
-        OutputError: `out` cannot be written.
+        OutputError: `out` cannot be written, or is itself a repository to read.
         WorkerError: a worker process died.
     """
-    listings = list_repositories(repos, out)
+    exclude = out if exclude is None else exclude
+    if Path(exclude).resolve() in {Path(repo).resolve() for repo in repos}:
+        raise OutputError(f"{exclude}: is the repository itself; choose a folder of its own, inside it or elsewhere")
+    listings = list_repositories(repos, exclude)
     key = _fingerprint_inputs(listings, choices)
     earlier = read_manifest(out)
     if earlier is not None and earlier.fingerprint == key:
@@ -82,8 +89,8 @@ def build_corpus(
     return report
 
 
-def list_repositories(repos: Sequence[Path], out: Path | None = None) -> list[Listing]:
-    """List the repositories, with `out` left out of them; those of one name are told apart by a number.
+def list_repositories(repos: Sequence[Path], exclude: Path | None = None) -> list[Listing]:
+    """List the repositories, with `exclude` left out of them; those of one name are told apart by a number.
 
     Raises:
         InputError: none given, one given twice, or one that cannot be used.
@@ -96,7 +103,7 @@ def list_repositories(repos: Sequence[Path], out: Path | None = None) -> list[Li
     for number, folder in enumerate(folders):
         if folder in folders[:number]:
             raise InputError(f"{repos[number]}: given twice; give each repository once")
-        listing = list_repository(repos[number], exclude=out)
+        listing = list_repository(repos[number], exclude=exclude)
         names[listing.repo] += 1
         if names[listing.repo] > 1:
             listing = Listing(f"{listing.repo}#{names[listing.repo]}", listing.commit, listing.entries)
