@@ -165,6 +165,10 @@ def test_text_is_shown_as_it_is_and_never_becomes_markup(texts: list[str]) -> No
         assert text.replace("`", "") in shown.replace("`", "")
 
 
+def test_title_of_the_tab_is_plain_text() -> None:
+    assert "<title>What the model knows of json</title>" in _full_report().render()
+
+
 def test_control_characters_become_visible_signs() -> None:
     report = Report("t")
     report.code("a\x00b\x1b[31mc\x7f\r\nd\te")

@@ -190,10 +190,11 @@ class Report:
         links = " ".join(f'<a href="#s{i}">{_inline(title)}</a>' for i, title in enumerate(self._sections))
         contents = f"<nav>{links}</nav>" if len(self._sections) >= CONTENTS_MIN_SECTIONS else ""
         subtitle = f'<p class="subtitle">{_inline(self._subtitle)}</p>' if self._subtitle else ""
+        tab_title = _escape(self._title.replace("`", ""))
         return (
             '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-            f"<title>{_escape(self._title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
+            f"<title>{tab_title}</title>\n<style>\n{style}</style>\n</head>\n<body>\n"
             f"<header><h1>{_inline(self._title)}</h1>{subtitle}{contents}</header>\n<main>\n"
             + "\n".join(self._parts)
             + "\n</main>\n</body>\n</html>\n"
