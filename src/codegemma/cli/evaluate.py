@@ -16,6 +16,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from codegemma.cli.options import json_option
 from codegemma.cli.progress import show_progress
 from codegemma.errors import InputError
 
@@ -50,9 +51,9 @@ Examples:
 )  # fmt: skip
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Where the results go.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most N holes or tasks a suite.")
-@click.option("--json", "is_json", is_flag=True, help="Print the results as JSON instead of a table.")
+@json_option
 def command(
-    model: str, suites: Sequence[str], data: Sequence[Path], out: Path, limit: int | None, is_json: bool
+    model: str, suites: Sequence[str], data: Sequence[Path], out: Path, limit: int | None, as_json: bool
 ) -> None:
     """Measure MODEL, a model folder, on one or more suites.
 
@@ -75,7 +76,7 @@ def command(
     choices = EvalChoices(limit=limit)
     with show_progress() as on_progress:
         results = evaluate(subject, suites, data=data, out=out, model=model, choices=choices, on_progress=on_progress)
-    if is_json:
+    if as_json:
         click.echo(json.dumps(to_plain(results), ensure_ascii=False))
         return
     for found in results.suites:
