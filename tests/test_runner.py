@@ -1,7 +1,12 @@
 import copy
 import math
 import os
-from collections.abc import Iterator
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +56,63 @@ def test_user_error_keeps_its_class_and_message_across_processes() -> None:
     error = InputError("a: b; do c")
     [back] = map_ordered(copy.copy, [error], workers=2)
     assert (type(back), str(back), back.exit_code) == (InputError, str(error), 3)
+
+
+SLEEPER = """
+import time
+from codegemma.runner import map_ordered
+
+if __name__ == "__main__":
+    print("started", flush=True)
+    list(map_ordered(time.sleep, [60.0] * 64, workers=2))
+"""
+
+
+def start_sleeper(folder: Path) -> tuple[subprocess.Popen[str], list[Path]]:
+    """Start a run whose workers sleep, in a process group of its own, and find the workers."""
+    (folder / "sleeper.py").write_text(SLEEPER)
+    command = [sys.executable, str(folder / "sleeper.py")]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    children = Path(f"/proc/{run.pid}/task/{run.pid}/children")
+    wait_until(lambda: len(children.read_text().split()) >= 3)  # two workers and the resource tracker
+    time.sleep(1)  # until they have begun to work
+    return run, [Path(f"/proc/{pid}") for pid in children.read_text().split()]
+
+
+def wait_until(is_true: Callable[[], bool]) -> None:
+    deadline_s = time.monotonic() + 20
+    while not is_true():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+
+
+def is_alive(process: Path) -> bool:
+    try:
+        return "State:\tZ" not in (process / "status").read_text()
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs /proc to find the workers")
+def test_killed_run_leaves_no_worker_behind(tmp_path: Path) -> None:
+    run, children = start_sleeper(tmp_path)
+    run.kill()
+    run.communicate()
+    wait_until(lambda: not any(map(is_alive, children)))
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="needs /proc to find the workers")
+def test_workers_say_nothing_when_the_run_is_interrupted(tmp_path: Path) -> None:
+    run, children = start_sleeper(tmp_path)
+    try:
+        for process in children:
+            os.kill(int(process.name), signal.SIGINT)
+        time.sleep(0.5)
+        assert all(map(is_alive, children))
+    finally:
+        run.kill()
+    _, errors = run.communicate()
+    assert "Traceback" not in errors
 
 
 def test_no_workers_is_refused() -> None:

@@ -6,6 +6,9 @@
 """
 
 import multiprocessing
+import os
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -74,7 +77,7 @@ def map_ordered(
 
 def _map_pooled(function: Callable[[X], Y], items: Iterable[X], workers: int, stage: str) -> Iterator[Y]:
     # Fresh processes, not forks: a fork copies the locks of threads that JAX, Arrow and progress bars have started.
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_prepare_worker)
     under_way: deque[Future[list[Y]]] = deque()
     try:
         for chunk in _chunks(items):
@@ -89,6 +92,19 @@ def _map_pooled(function: Callable[[X], Y], items: Iterable[X], workers: int, st
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _prepare_worker() -> None:
+    # An interrupt is the parent's to answer; and a parent that was killed must not leave its workers waiting for ever.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_exit_after_parent, daemon=True).start()
+
+
+def _exit_after_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _chunks(items: Iterable[X]) -> Iterator[list[X]]:
