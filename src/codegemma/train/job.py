@@ -1,0 +1,135 @@
+"""What a run is made of, checked and planned before the first step.
+
+**In**: `TrainJob`: packs, choices, a tokenizer, a shape to start fresh from or a base model.
+**Out**: its manifest, with the number of steps fixed, and the parameters to start from.
+**Not**: steps.
+"""
+
+import dataclasses
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import xxhash
+
+from codegemma.errors import InputError
+from codegemma.feed.choices import FeedChoices
+from codegemma.model.config import GemmaConfig
+from codegemma.model.gemma import Params, init_params
+from codegemma.model.weights import CONFIG_NAME, describe_model, load_model
+from codegemma.records import InfillMode, Request
+from codegemma.text.tokenizer import Tokenizer
+from codegemma.train.choices import TrainChoices
+from codegemma.train.manifest import RunManifest, count_threads, describe_identity
+from codegemma.train.plan import check_length, describe_device, fix_total_steps, measure_throughput
+
+
+@dataclass(frozen=True, slots=True)
+class TrainJob:
+    """Everything that decides a run, and where it goes.
+
+    `data` is a folder with `packs-train.parquet`, or that file. With `base`, a model folder, the model's shape is the
+    base's and `config` may be `None`; without, it is `config` with the row length as its window. `minutes` goes before
+    `train.steps`. `sample` is completed again and again during the run. `recipe` is plain data kept in `run.json`.
+    """
+
+    data: Path
+    out: Path
+    train: TrainChoices
+    feed: FeedChoices
+    tokenizer: Tokenizer
+    config: GemmaConfig | None = None
+    base: Path | None = None
+    minutes: float | None = None
+    sample: Request | None = None
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+
+    def choose_shape(self) -> GemmaConfig:
+        """Tell the model's shape: the base's, or the chosen one with the window that the rows teach it."""
+        if self.base is not None:
+            return describe_model(self.base)
+        if self.config is None:
+            raise InputError("a run needs a base model or the shape of a fresh one; neither is given")
+        return dataclasses.replace(
+            self.config, vocab_size=self.tokenizer.vocab_size, max_positions=self.train.row_tokens
+        )
+
+
+def check_job(job: TrainJob) -> GemmaConfig:
+    """Refuse what cannot work before anything is written."""
+    check_length(job.train, job.minutes)
+    config = job.choose_shape()
+    if job.tokenizer.vocab_size > config.vocab_size:
+        raise InputError(
+            f"the tokenizer has {job.tokenizer.vocab_size} ids, the base {config.vocab_size}: "
+            "use the tokenizer.json of the base"
+        )
+    if job.train.row_tokens > config.max_positions:
+        raise InputError(
+            f"rows of {job.train.row_tokens} tokens are longer than the base's window of {config.max_positions}: "
+            f"--set train.row_tokens={config.max_positions}"
+        )
+    return config
+
+
+def describe_job(job: TrainJob, config: GemmaConfig) -> dict[str, Any]:
+    """Gather what decides the run's result, files by their content."""
+    file = job.data / "packs-train.parquet" if job.data.is_dir() else job.data
+    return describe_identity(
+        job.train,
+        job.minutes,
+        feed=job.feed,
+        model=config,
+        data=_hash_files([file]),
+        tokenizer=xxhash.xxh3_64_hexdigest(job.tokenizer.to_json().encode()),
+        base=None if job.base is None else _hash_files([job.base / CONFIG_NAME, *job.base.glob("*.safetensors")]),
+    )
+
+
+def plan_job(job: TrainJob, config: GemmaConfig, identity: dict[str, Any], started: float) -> RunManifest:
+    """Fix the number of steps, by measuring if minutes are given."""
+    measured = measure_throughput(config, job.train) if job.minutes is not None else None
+    if measured is not None and job.minutes is not None:
+        steps = fix_total_steps(job.minutes, measured, time.perf_counter() - started)
+    else:
+        steps = job.train.steps or 1
+    return RunManifest(
+        identity=identity,
+        total_steps=steps,
+        seconds_per_step=None if measured is None else measured.seconds_per_step,
+        threads=count_threads(),
+        xla_flags=os.environ.get("XLA_FLAGS", ""),
+        device=describe_device(),
+        jax_version=jax.__version__,
+        infill_modes=_list_modes(job.feed),
+        recipe=dict(job.recipe),
+    )
+
+
+def _list_modes(feed: FeedChoices) -> tuple[str, ...]:
+    """Tell which orders of the parts the model will have seen."""
+    shares = {InfillMode.PSM: 1 - feed.spm_share, InfillMode.SPM: feed.spm_share}
+    return tuple(mode.value for mode, share in shares.items() if share * feed.infill_share > 0)
+
+
+def load_start(job: TrainJob, config: GemmaConfig) -> Params:
+    """Load the base's parameters, or draw fresh ones."""
+    if job.base is not None:
+        return load_model(job.base)[0]
+    return init_params(config, jax.random.key(job.train.seed))
+
+
+def _hash_files(paths: list[Path]) -> str:
+    digest = xxhash.xxh3_64()
+    for path in sorted(paths):
+        try:
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        except OSError as error:
+            raise InputError(f"{path} cannot be read ({error.strerror}); name the folder that holds it") from error
+    return digest.hexdigest()
