@@ -114,7 +114,7 @@ def adapt(job: AdaptJob, on_progress: Progress = ignore_progress, on_line: OnLin
     if not job.recipe.corpus.heldout_share:
         raise InputError("corpus.heldout_share is 0: without held-out files there is no proof; set it above 0")
     data = job.out / "data"
-    build = build_data(job.repos, data, job.recipe, job.workers, _name_stages(on_progress, ""))
+    build = build_data(job.repos, data, job.recipe, job.workers, _name_stages(on_progress, ""), exclude=job.out)
     tokenizer = _choose_tokenizer(job, data)
     survey = _survey(job, data, tokenizer)
     run = train(_train_job(job, data, job.out, tokenizer), _name_stages(on_progress, ""), on_line)
@@ -122,7 +122,7 @@ def adapt(job: AdaptJob, on_progress: Progress = ignore_progress, on_line: OnLin
     if job.other is not None:
         other_data = job.other_out / "data"
         label = _name_stages(on_progress, "other: ")
-        build_data([job.other], other_data, job.recipe, job.workers, label)
+        build_data([job.other], other_data, job.recipe, job.workers, label, exclude=job.out)
         other_job = replace(
             _train_job(job, other_data, job.other_out, tokenizer),
             train=replace(job.recipe.train, steps=run.steps),

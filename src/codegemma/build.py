@@ -30,15 +30,22 @@ class BuildReport:
 
 
 def build_data(
-    repos: Sequence[Path], out: Path, recipe: Recipe, workers: int = 1, on_progress: Progress = ignore_progress
+    repos: Sequence[Path],
+    out: Path,
+    recipe: Recipe,
+    workers: int = 1,
+    on_progress: Progress = ignore_progress,
+    exclude: Path | None = None,
 ) -> BuildReport:
     """Build the data folder `out`; reaches whose input and choices have not changed are skipped.
+
+    `exclude` is a folder inside a repository that is not part of it, such as this job's own output; else it is `out`.
 
     Raises:
         InputError: a repository that cannot be used, or nothing kept.
         OutputError: `out` cannot be written.
     """
-    corpus = build_corpus(repos, out, recipe.corpus, workers, on_progress)
+    corpus = build_corpus(repos, out, recipe.corpus, workers, on_progress, exclude=exclude or out)
     packs = build_packs(out, out, recipe.pack, workers, on_progress)
     build = BuildReport(corpus, packs)
     report = Report("What became of the files", ", ".join(repo.repo for repo in corpus.repos))

@@ -31,7 +31,7 @@ RECIPE = Recipe(
         hole_log_uniform=0.25,
         middle_weight=2.0,
     ),
-    train=TrainChoices(batch_rows=16, row_tokens=256, peak_learning_rate=4e-3, warmup_steps=100),
+    train=TrainChoices(batch_rows=16, row_tokens=256, peak_learning_rate=3e-3, warmup_steps=100),
 )
 
 # Import name -> distribution, whose metadata names the licence. All are dependencies of this project or of its tests.
