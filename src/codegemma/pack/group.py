@@ -6,6 +6,7 @@
 """
 
 import hashlib
+import heapq
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -42,17 +43,25 @@ def group_files(graph: RepositoryGraph, order: PackOrder, budget_chars: int) -> 
     (('a',), ('z',), ('m',))
     """
     if order is PackOrder.CODEGEMMA:
-        return cut_order(order_files(graph.size_chars, graph), graph.size_chars, budget_chars)
-    merged = _merge_small(_grow_packs(graph, budget_chars), graph.size_chars, budget_chars)
-    return tuple(order_files(pack, graph) for pack in merged)
+        return cut_order(order_files(graph.size_chars, graph.kept, graph.pairs), graph.size_chars, budget_chars)
+    packs = _merge_small(_grow_packs(graph, budget_chars), graph.size_chars, budget_chars)
+    pack_of = {path: number for number, pack in enumerate(packs) for path in pack}
+    kept_by_pack = defaultdict(list)
+    for edge in graph.kept:
+        if pack_of[edge.importer] == pack_of[edge.imported]:
+            kept_by_pack[pack_of[edge.importer]].append(edge)
+    return tuple(order_files(pack, kept_by_pack[number], graph.pairs) for number, pack in enumerate(packs))
 
 
-def order_files(paths: Iterable[str], graph: RepositoryGraph) -> tuple[str, ...]:
-    """Put files in reading order: by dependencies, then those without any by name, tests behind what they test."""
-    present = set(paths)
-    edges = [edge for edge in graph.kept if edge.importer in present and edge.imported in present]
-    covered = {path for edge in edges for path in (edge.importer, edge.imported)}
-    return place_tests((*order_dependencies(covered, edges), *sorted(present - covered)), graph.pairs)
+def order_files(paths: Iterable[str], kept: Iterable[Edge], pairs: Mapping[str, str]) -> tuple[str, ...]:
+    """Put files in reading order: by dependencies, then those without any by name, tests behind what they test.
+
+    `kept` are edges among the files, without cycles.
+    """
+    present, kept = set(paths), tuple(kept)
+    covered = {path for edge in kept for path in (edge.importer, edge.imported)}
+    order = (*order_dependencies(covered, kept), *sorted(present - covered))
+    return place_tests(order, {path: pairs[path] for path in present if path in pairs})
 
 
 def cut_order(order: Iterable[str], size_chars: Mapping[str, int], budget_chars: int) -> Packs:
@@ -87,14 +96,14 @@ def _grow_packs(graph: RepositoryGraph, budget_chars: int) -> list[list[str]]:
     """Begin with the file of most links for its size, add the most closely linked one that fits, and so on."""
     links = _count_links(graph)
     degrees = {path: links[path].total() for path in graph.size_chars}
-
-    def merit(path: str) -> float:
-        return degrees[path] / (graph.size_chars[path] + SMALL_FILE_CHARS)
-
-    unplaced = dict.fromkeys(sorted(graph.size_chars, key=lambda path: (-merit(path), path)))
+    rooms = {path: size_chars + SMALL_FILE_CHARS for path, size_chars in graph.size_chars.items()}
+    # What links are weighed against: the room that a file takes, and the links it may leave behind. Of the measures
+    # tried, this kept the most edges together: 9.8 % at 8k tokens, where the plain number of links kept 7.4 %.
+    costs = {path: (rooms[path] * degrees[path]) ** 0.5 for path in rooms}
+    unplaced = dict.fromkeys(sorted(rooms, key=lambda path: (-degrees[path] / rooms[path], path)))
     packs = []
     while unplaced:
-        packs.append(_grow_pack(next(iter(unplaced)), unplaced, links, graph.size_chars, budget_chars))
+        packs.append(_grow_pack(next(iter(unplaced)), unplaced, links, costs, graph.size_chars, budget_chars))
     return packs
 
 
@@ -111,27 +120,26 @@ def _grow_pack(
     seed: str,
     unplaced: dict[str, None],
     links: Mapping[str, Counter[str]],
+    costs: Mapping[str, float],
     size_chars: Mapping[str, int],
     budget_chars: int,
 ) -> list[str]:
     pack: list[str] = []
     links_to_pack: Counter[str] = Counter()
-
-    def closeness(path: str) -> tuple[float, str]:
-        # Links to the pack, against the room the file takes and the links it would leave behind. Of the measures tried,
-        # this kept the most edges together: 9.8 % at 8k tokens where the plain number of links kept 7.4 %.
-        cost = (size_chars[path] + SMALL_FILE_CHARS) * links[path].total()
-        return -links_to_pack[path] / cost**0.5, path
-
-    chosen: str | None = seed
-    while chosen is not None:
+    # Closeness only grows with the pack and the budget only shrinks: a file's first entry to come out is its true one,
+    # and an entry that does not fit never will.
+    nearest: list[tuple[float, str]] = [(0.0, seed)]
+    while nearest:
+        _, chosen = heapq.heappop(nearest)
+        if chosen not in unplaced or (pack and size_chars[chosen] > budget_chars):
+            continue
         pack.append(chosen)
         budget_chars -= size_chars[chosen]
         del unplaced[chosen]
-        links_to_pack.update({path: n for path, n in links.get(chosen, {}).items() if path in unplaced})
-        links_to_pack.pop(chosen, None)
-        fitting = (path for path in links_to_pack if size_chars[path] <= budget_chars)
-        chosen = min(fitting, key=closeness, default=None)
+        for path, count in links.get(chosen, {}).items():
+            if path in unplaced and size_chars[path] <= budget_chars:
+                links_to_pack[path] += count
+                heapq.heappush(nearest, (-links_to_pack[path] / costs[path], path))
     return pack
 
 

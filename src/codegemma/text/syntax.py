@@ -24,8 +24,10 @@ MAX_PARSE_REPORTS: Final = 1_000
 MAX_PARSE_REPORTS_PER_KB: Final = 100
 
 # What the grammars of our languages call a comment and a sequence of statements or members; each uses some of these.
+# Where there is a `statement_list`, a `block` is only its brackets.
 COMMENT_KINDS: Final = ("comment", "line_comment", "block_comment", "multiline_comment")
 BODY_KINDS: Final = (
+    "statement_list",
     "block",
     "statement_block",
     "compound_statement",
@@ -90,17 +92,22 @@ def _query(language: str) -> Query:
     grammar = _grammar(language)
 
     def any_of(kinds: tuple[str, ...], is_named: bool, capture: str) -> str:
-        known = [kind for kind in kinds if grammar.id_for_node_kind(kind, is_named) is not None]
+        known = [kind for kind in kinds if _is_known(grammar, kind, is_named)]
         names = " ".join(f"({kind})" if is_named else f'"{kind}"' for kind in known)
         return f"[{names}] @{capture}" if known else ""
 
+    bodies = tuple(kind for kind in BODY_KINDS if kind != "block" or not _is_known(grammar, "statement_list", True))
     patterns = [
         any_of(CLOSING_BRACKETS, False, "closing"),
         any_of(COMMENT_KINDS, True, "comment"),
-        any_of(BODY_KINDS, True, "body"),
+        any_of(bodies, True, "body"),
         "(ERROR) @error (MISSING) @missing",
     ]
     return Query(grammar, "\n".join(patterns))
+
+
+def _is_known(grammar: Language, kind: str, is_named: bool) -> bool:
+    return grammar.id_for_node_kind(kind, is_named) is not None
 
 
 def _parse(source: bytes, language: str) -> Tree | None:
