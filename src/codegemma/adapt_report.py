@@ -105,8 +105,9 @@ def _add_proof(report: Report, result: AdaptResult) -> None:
                 Column("bits per byte", 3),
             ],
             table,
-            f"{kind.replace('_', ' ').capitalize()}: {items:,} holes in {files:,} files that no run has seen. Intervals: "
-            "95 %, bootstrap over files. Exact match and bits are teacher-forced; edit similarity is of greedy text.",
+            f"{kind.replace('_', ' ').capitalize()}: {items:,} holes in {files:,} files that no run has seen. "
+            "Intervals: 95 %, bootstrap over files. Exact match and bits are teacher-forced; "
+            "edit similarity is of text written greedily.",
             strong_rows=[i for i, row in enumerate(table) if row[0] == "adapted"],
         )
     report.table(
@@ -133,8 +134,8 @@ def _estimate(measurement: Measurement) -> Estimate:
 def _add_completions(report: Report, showcases: Sequence[Showcase]) -> None:
     report.section("Completions")
     report.text(
-        "At cursors in held-out files, written greedily in SPM: the two longest that are right, of different files, and "
-        "the longest that is wrong. The table above tells how often which happens."
+        "At cursors in held-out files, written greedily in SPM: the two longest that are right, of different files, "
+        "and the longest that is wrong. The table above tells how often which happens."
     )
     for case in showcases:
         hole = case.hole

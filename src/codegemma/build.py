@@ -105,8 +105,8 @@ def _add_packs(report: Report, build: BuildReport, train: SplitCount) -> None:
         {order: share * 100 for order, share in shares.items()},
         "imports with both files in one pack, %",
         f"Co-location of {train.edges:,} import edges in {train.packs:,} packs of at most "
-        f"{build.packs.budget_tokens:,} tokens; this build packs by `{build.packs.order}`. {train.broken_edges:,} edges "
-        "closed cycles and were broken.",
+        f"{build.packs.budget_tokens:,} tokens; this build packs by `{build.packs.order}`. "
+        f"{train.broken_edges:,} edges closed cycles and were broken.",
         digits=1,
     )
     report.table(
