@@ -74,9 +74,9 @@ def test_hostile_text_takes_linear_time() -> None:
     started = time.process_time()
     for text in (
         "from x import (\n" * 60_000,
-        "from " + " " * 500_000,
-        "import " + "a, " * 300_000,
-        "from " + ". " * 200_000,
+        "from " + " " * 100_000,
+        "import " + "a, " * 50_000,
+        "from " + ". " * 50_000,
     ):
         extract_imports(text, "python")
     assert time.process_time() - started < 2.0
