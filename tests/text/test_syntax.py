@@ -164,7 +164,7 @@ def test_file_that_takes_too_many_parser_steps_gets_line_based_cuts(monkeypatch:
 
 HOSTILE_TEXTS = {
     "nested": "(" * 10_000 + "1" + ")" * 10_000,
-    "open": "(" * 50_000,
+    "open": "(\n" * 200_000,
     "unary": "-" * 20_000 + "1",
     "nul": "\0" * 20_000,
     "quotes": "'a\n" * 5_000,

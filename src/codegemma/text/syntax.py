@@ -8,13 +8,14 @@ to break parsers costs seconds at most; it then gets line-based cuts and counts 
 
 import functools
 import importlib
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 from jaxtyping import Int32, Int64
-from tree_sitter import Language, Node, Parser, Query, QueryCursor, Tree
+from tree_sitter import Language, Node, Parser, Tree
 
 from codegemma.text.languages import LANGUAGES
 
@@ -40,6 +41,7 @@ BODY_KINDS: Final = (
     "field_declaration_list",
 )
 CLOSING_BRACKETS: Final = (")", "]", "}")
+ERROR_KIND: Final = 0xFFFF  # tree-sitter's own, the same for every grammar
 BLANKS: Final = b" \t\f\v\xef\xbb\xbf"  # the last three bytes are a byte-order mark
 # How far before a body its header's end is looked for.
 MAX_HEADER_GAP_BYTES: Final = 256
@@ -72,11 +74,10 @@ def analyze_syntax(text: str, language: str) -> Syntax:
     if tree is None:
         cuts, starts, error_share = _line_ends(source), _unindented_lines(source), 1.0
     else:
-        captures = QueryCursor(_query(language)).captures(tree.root_node)
-        bodies = captures.get("body", [])
-        cuts = _natural_cuts(source, tree.root_node, bodies, captures)
-        starts = _block_starts(source, tree.root_node, bodies, captures.get("comment", []))
-        error_share = _error_share(len(source), captures)
+        nodes = _find_nodes(tree, language)
+        cuts = _natural_cuts(source, tree.root_node, nodes)
+        starts = _block_starts(source, tree.root_node, nodes)
+        error_share = _error_share(len(source), nodes)
     to_chars = _char_offsets(source, len(text))
     return Syntax(to_chars(_keep_line_ends_whole(source, cuts)), to_chars(starts), error_share)
 
@@ -88,26 +89,37 @@ def _grammar(language: str) -> Language:
 
 
 @functools.cache
-def _query(language: str) -> Query:
+def _roles(language: str) -> dict[int, str]:
+    """Map the node kinds that matter to what they are to us."""
     grammar = _grammar(language)
-
-    def any_of(kinds: tuple[str, ...], is_named: bool, capture: str) -> str:
-        known = [kind for kind in kinds if _is_known(grammar, kind, is_named)]
-        names = " ".join(f"({kind})" if is_named else f'"{kind}"' for kind in known)
-        return f"[{names}] @{capture}" if known else ""
-
-    bodies = tuple(kind for kind in BODY_KINDS if kind != "block" or not _is_known(grammar, "statement_list", True))
-    patterns = [
-        any_of(CLOSING_BRACKETS, False, "closing"),
-        any_of(COMMENT_KINDS, True, "comment"),
-        any_of(bodies, True, "body"),
-        "(ERROR) @error (MISSING) @missing",
-    ]
-    return Query(grammar, "\n".join(patterns))
+    named = dict.fromkeys(COMMENT_KINDS, "comment") | dict.fromkeys(BODY_KINDS, "body")
+    if grammar.id_for_node_kind("statement_list", True) is not None:
+        del named["block"]
+    roles = {grammar.id_for_node_kind(kind, True): role for kind, role in named.items()}
+    roles |= {grammar.id_for_node_kind(bracket, False): "closing" for bracket in CLOSING_BRACKETS}
+    return {kind: role for kind, role in roles.items() if kind is not None} | {ERROR_KIND: "error"}
 
 
-def _is_known(grammar: Language, kind: str, is_named: bool) -> bool:
-    return grammar.id_for_node_kind(kind, is_named) is not None
+def _find_nodes(tree: Tree, language: str) -> defaultdict[str, list[Node]]:
+    """Collect the nodes that have a role, in the order of the text.
+
+    A walk, not a query: queries take quadratic time on the long flat nodes that broken files give.
+    """
+    roles, may_miss = _roles(language), tree.root_node.has_error
+    found: defaultdict[str, list[Node]] = defaultdict(list)
+    cursor = tree.walk()
+    while (node := cursor.node) is not None:
+        role = roles.get(node.kind_id)
+        if role is not None:
+            found[role].append(node)
+        if may_miss and node.is_missing:
+            found["missing"].append(node)
+        if cursor.goto_first_child():
+            continue
+        while not cursor.goto_next_sibling():
+            if not cursor.goto_parent():
+                return found
+    return found
 
 
 def _parse(source: bytes, language: str) -> Tree | None:
@@ -125,14 +137,12 @@ def _parse(source: bytes, language: str) -> Tree | None:
         return None
 
 
-def _natural_cuts(
-    source: bytes, root: Node, bodies: list[Node], captures: dict[str, list[Node]]
-) -> Int64[np.ndarray, " cuts"]:
-    closings = [node.start_byte for node in captures.get("closing", ())]
-    ends = [node.end_byte for node in captures.get("comment", ())]
-    for body in (root, *bodies):
+def _natural_cuts(source: bytes, root: Node, nodes: Mapping[str, list[Node]]) -> Int64[np.ndarray, " cuts"]:
+    closings = [node.start_byte for node in nodes["closing"]]
+    ends = [node.end_byte for node in nodes["comment"]]
+    for body in (root, *nodes["body"]):
         ends += [statement.end_byte for statement in body.named_children]
-    ends += [_header_end(source, body.start_byte) for body in bodies]
+    ends += [_header_end(source, body.start_byte) for body in nodes["body"]]
     # Some grammars count the line end as part of a statement or comment.
     ends = [end - 1 if source[end - 1 : end] == b"\n" else end for end in ends]
     return np.array(closings + ends, np.int64)
@@ -146,10 +156,10 @@ def _header_end(source: bytes, body_start: int) -> int:
     return gap_start + len(source[gap_start:body_start].rstrip())
 
 
-def _block_starts(source: bytes, root: Node, bodies: list[Node], comments: list[Node]) -> Int64[np.ndarray, " blocks"]:
-    starts_above = _starts_above(source, comments)
+def _block_starts(source: bytes, root: Node, nodes: Mapping[str, list[Node]]) -> Int64[np.ndarray, " blocks"]:
+    starts_above = _starts_above(source, nodes["comment"])
     starts = set()
-    for body in (root, *_outermost(bodies)):
+    for body in (root, *_outermost(nodes["body"])):
         for statement in body.named_children:
             line, column = _line_and_column(source, statement.start_byte)
             if source[line : line + column].strip(BLANKS):
@@ -173,7 +183,7 @@ def _starts_above(source: bytes, comments: list[Node]) -> dict[tuple[int, int], 
 
 def _outermost(bodies: list[Node]) -> list[Node]:
     outermost: list[Node] = []
-    for body in sorted(bodies, key=lambda body: (body.start_byte, -body.end_byte)):  # captures come in no order
+    for body in bodies:  # in the order of the text
         if not outermost or body.start_byte >= outermost[-1].end_byte:
             outermost.append(body)
     return outermost
@@ -184,9 +194,9 @@ def _line_and_column(source: bytes, offset: int) -> tuple[int, int]:
     return line, offset - line
 
 
-def _error_share(size_bytes: int, captures: dict[str, list[Node]]) -> float:
-    wrong_bytes, covered = len(captures.get("missing", ())), 0
-    for start, end in sorted(node.byte_range for node in captures.get("error", ())):
+def _error_share(size_bytes: int, nodes: Mapping[str, list[Node]]) -> float:
+    wrong_bytes, covered = len(nodes["missing"]), 0
+    for start, end in sorted(node.byte_range for node in nodes["error"]):
         wrong_bytes += max(end - max(start, covered), 0)
         covered = max(covered, end)
     return min(wrong_bytes / size_bytes, 1.0) if wrong_bytes else 0.0
