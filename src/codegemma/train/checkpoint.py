@@ -8,6 +8,7 @@ when the folder is opened again (orbax writes under a temporary name and renames
 
 import contextlib
 import logging
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,10 +27,11 @@ class Checkpoints:
         """Open the folder; what a killed run left half-written is removed."""
         self.folder = folder
         # Saved before the next step starts: the step reuses the state's memory.
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=keep, enable_async_checkpointing=False, cleanup_tmp_directories=True, create=True
-        )
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False, create=True)
         with _quiet_orbax(), _as_output_error(folder):
+            # Orbax's own cleaning overlooks a folder that a kill left empty.
+            for half_written in folder.glob("*.orbax-checkpoint-tmp*"):
+                shutil.rmtree(half_written)
             self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
     @property

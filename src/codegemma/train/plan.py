@@ -85,7 +85,7 @@ def _measure_peak_bytes() -> int:
 def fix_total_steps(minutes: float, measured: Throughput, spent_s: float = 0.0) -> int:
     """Tell how many steps fit into `minutes`, of which `spent_s` are gone and one more compilation comes off.
 
-    >>> fix_total_steps(1.0, Throughput(seconds_per_step=0.1, compile_s=4.0, memory_bytes=0), spent_s=14.0)
+    >>> fix_total_steps(1.0, Throughput(seconds_per_step=0.1, compile_s=4.0, memory_bytes=0), spent_s=13.9)
     400
     """
     left_s = minutes * 60 - spent_s - measured.compile_s

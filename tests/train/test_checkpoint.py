@@ -1,0 +1,117 @@
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from codegemma.errors import InputError
+from codegemma.model.gemma import init_params
+from codegemma.train.checkpoint import Checkpoints
+from codegemma.train.step import TrainState, init_state
+
+from .run_job import CHOICES, CONFIG
+
+PLAIN = {"step": 3, "loader": {"position": {"parent": {"next_index": 2**40}}}, "sum": 0.1 + 0.2}
+
+
+def make_state(seed: int) -> TrainState:
+    state = init_state(init_params(CONFIG, jax.random.key(seed)), CHOICES, total_steps=9)
+    changed = [leaf + 1 if leaf.dtype == np.int32 else leaf * np.float32(1.1) for leaf in jax.tree.leaves(state)]
+    moved: TrainState = jax.tree.unflatten(jax.tree.structure(state), changed)
+    return moved
+
+
+def assert_same_state(one: TrainState, other: TrainState) -> None:
+    assert str(jax.tree.structure(one)) == str(jax.tree.structure(other))
+    for left, right in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        assert left.dtype == right.dtype
+        np.testing.assert_array_equal(left, right)
+
+
+def save_steps(folder: Path, *steps: int, keep: int = 2) -> Checkpoints:
+    checkpoints = Checkpoints(folder, keep)
+    for step in steps:
+        checkpoints.save(step, make_state(step), PLAIN | {"step": step})
+    return checkpoints
+
+
+def test_newest_checkpoint_comes_back_bit_for_bit(tmp_path: Path) -> None:
+    save_steps(tmp_path / "c", 3, 7).close()
+    restored = Checkpoints(tmp_path / "c", 2).restore(make_state(0))
+    assert restored is not None
+    assert_same_state(restored[0], make_state(7))
+    assert restored[1] == PLAIN | {"step": 7}
+
+
+def test_folder_without_checkpoints_restores_nothing(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path / "c", 2)
+    assert checkpoints.latest_step is None
+    assert checkpoints.restore(make_state(0)) is None
+
+
+def test_only_the_newest_are_kept(tmp_path: Path) -> None:
+    save_steps(tmp_path / "c", 1, 2, 3, 4).close()
+    assert sorted(path.name for path in (tmp_path / "c").iterdir()) == ["3", "4"]
+
+
+def test_saved_state_does_not_change_when_the_next_step_reuses_its_memory(tmp_path: Path) -> None:
+    state = make_state(5)
+    checkpoints = Checkpoints(tmp_path / "c", 2)
+    checkpoints.save(5, state, PLAIN)
+    jax.jit(lambda s: jax.tree.map(lambda leaf: leaf * 0, s), donate_argnums=0)(state)
+    restored = checkpoints.restore(make_state(0))
+    assert restored is not None
+    assert_same_state(restored[0], make_state(5))
+
+
+def test_half_written_checkpoint_is_not_seen_and_removed(tmp_path: Path) -> None:
+    """Kill a process that does nothing but save, until a kill leaves something half-written."""
+    script = (
+        "import sys; from pathlib import Path; from tests.train.test_checkpoint import *\n"
+        "checkpoints = Checkpoints(Path(sys.argv[1]), 2); state = make_state(0)\n"
+        "for step in range(1, 10**6): checkpoints.save(step, state, PLAIN | {'step': step}); print(step, flush=True)\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", script, str(tmp_path / "c")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        for _ in range(3):
+            process.stdout.readline()
+        while not list((tmp_path / "c").glob("*tmp*")):
+            pass
+        process.kill()
+    assert process.returncode == -signal.SIGKILL
+    whole = {int(path.name) for path in (tmp_path / "c").iterdir() if path.name.isdigit()}
+    checkpoints = Checkpoints(tmp_path / "c", 2)
+    assert checkpoints.latest_step == max(whole)
+    assert not list((tmp_path / "c").glob("*tmp*"))
+    restored = checkpoints.restore(make_state(1))
+    assert restored is not None
+    assert_same_state(restored[0], make_state(0))
+    assert restored[1]["step"] == max(whole)
+
+
+# Orbax reads the leaves at the same time; when one fails it closes the event loop under the others' feet.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_damaged_checkpoint_is_named_with_what_to_do(tmp_path: Path) -> None:
+    save_steps(tmp_path / "c", 3, 7).close()
+    shutil.rmtree(tmp_path / "c/7/state/d")
+    with pytest.raises(InputError, match=r"c/7 cannot be read .*; remove that folder"):
+        Checkpoints(tmp_path / "c", 2).restore(make_state(0))
+    shutil.rmtree(tmp_path / "c/7")
+    restored = Checkpoints(tmp_path / "c", 2).restore(make_state(0))
+    assert restored is not None
+    assert_same_state(restored[0], make_state(3))
+
+
+def test_saving_says_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    checkpoints = save_steps(tmp_path / "c", 1, 2, 3)
+    checkpoints.restore(make_state(0))
+    checkpoints.close()
+    assert capfd.readouterr() == ("", "")
