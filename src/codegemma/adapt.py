@@ -36,7 +36,7 @@ BASES = Path(__file__).parent / "bases"
 SUMMARY_FILE = "adapt.json"
 HOLES_FILE = "holes-heldout.jsonl"
 # Packages that come with this one and may stand for "another repository"; neither was the base trained on.
-_OTHER_PACKAGES = ("scipy", "jax")
+_OTHER_PACKAGES = ("scipy/stats", "jax/_src")
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,3 +80,11 @@ def test_log_uniform_holes_are_short():
 def test_impossible_choices_are_refused(bad):
     with pytest.raises(ValueError, match=r"share|weights|at least"):
         FeedChoices(**bad)
+
+
+def test_a_bracket_that_opens_in_the_middle_is_closed_in_it():
+    text = "value = call(first, other(second))\n"
+    cuts = [text.index("second") + 6, text.index("))") + 1, len(text) - 1]
+    for hole in cut_often(text, cuts, FeedChoices(natural_share=1.0)):
+        middle = text[hole.start : hole.end]
+        assert middle.count("(") <= middle.count(")")

@@ -56,7 +56,7 @@ def cut_piece(
     else:
         start, end = sorted((start, rng.randrange(len(text) + 1)))
     if rng.random() < choices.natural_share:
-        return Hole(start, *_shift_to_natural(text, end, natural_cuts, choices.max_natural_shift_chars))
+        return Hole(start, *_shift_to_natural(text, start, end, natural_cuts, choices.max_natural_shift_chars))
     return Hole(start, end, is_natural=_is_cut(end, natural_cuts))
 
 
@@ -70,13 +70,32 @@ def apply_hole(text: str, hole: Hole, mode: InfillMode, path: str | None) -> Inf
     return InfillExample(text[: hole.start], text[hole.start : hole.end], text[hole.end :], mode, path)
 
 
-def _shift_to_natural(text: str, end: int, natural_cuts: Int32[np.ndarray, " cuts"], reach: int) -> tuple[int, bool]:
-    """Move `end` forward to the next natural cut within `reach` characters, else to the end of its line."""
-    index = int(natural_cuts.searchsorted(end))
-    if index < len(natural_cuts) and int(natural_cuts[index]) - end <= reach:
-        return int(natural_cuts[index]), True
+def _shift_to_natural(
+    text: str, start: int, end: int, natural_cuts: Int32[np.ndarray, " cuts"], reach: int
+) -> tuple[int, bool]:
+    """Move `end` forward to the next natural cut within `reach` characters, else to the end of its line.
+
+    A closing bracket that was opened in the middle is passed over: what a completion opens, it closes.
+    """
+    for cut in natural_cuts[natural_cuts.searchsorted(end) :].tolist():
+        if cut - end > reach:
+            break
+        if text[cut : cut + 1] not in _CLOSING or not _has_open_bracket(text[start:cut]):
+            return cut, True
     line_end = text.find("\n", end)
     return (line_end if line_end >= 0 else len(text)), False
+
+
+_CLOSING = frozenset(")]}")
+
+
+def _has_open_bracket(text: str) -> bool:
+    """Tell whether `text` opens more brackets than it closes; a bracket in a string counts too.
+
+    >>> _has_open_bracket("total(x"), _has_open_bracket("total(x)")
+    (True, False)
+    """
+    return sum(text.count(b) for b in "([{") > sum(text.count(b) for b in ")]}")
 
 
 def _is_cut(offset: int, natural_cuts: Int32[np.ndarray, " cuts"]) -> bool:

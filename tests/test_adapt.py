@@ -1,0 +1,129 @@
+"""The main job, end to end on a real package: short, but every step is the real one."""
+
+import dataclasses
+import email
+import json
+from pathlib import Path
+
+import pytest
+
+from codegemma.adapt import AdaptJob, AdaptResult, adapt, find_base, find_other, plan, summarize
+from codegemma.adapt_report import choose_showcases, write_report
+from codegemma.errors import InputError, OutputError
+from codegemma.evals.choices import EvalChoices
+from codegemma.recipe import override
+from codegemma.recipes import Recipe, load_recipe
+from codegemma.runner import Progress
+
+REPO = Path(str(email.__file__)).parent
+OTHER = REPO.parent / "json"
+
+
+def make_recipe() -> Recipe:
+    small = [
+        "model.vocab_size=600", "model.embed_dim=16", "model.num_layers=1", "model.num_heads=1", "model.head_dim=16",
+        "model.mlp_dim=32", "train.steps=6", "train.batch_rows=2", "train.row_tokens=128", "train.log_every_steps=2",
+        "feed.packing_bins=4", "corpus.heldout_share=0.2",
+    ]  # fmt: skip
+    evals = EvalChoices(max_holes_per_kind=12, generated_holes=6, max_baseline_bytes=100_000)
+    return dataclasses.replace(override(load_recipe("tiny"), small), evals=evals)
+
+
+def note_stages(stages: list[str]) -> Progress:
+    def note(stage: str, done: int, total: int | None) -> None:
+        stages.append(stage)
+
+    return note
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> tuple[AdaptJob, AdaptResult, list[str]]:
+    stages: list[str] = []
+    out = tmp_path_factory.mktemp("adapt") / "out"
+    job = AdaptJob((REPO,), out, make_recipe(), base=None, other=OTHER, minutes=None)
+    result = adapt(job, note_stages(stages))
+    return job, result, stages
+
+
+def test_the_job_leaves_a_model_and_figures_for_every_system(finished):
+    job, result, _ = finished
+    assert {p.name for p in job.model.iterdir()} >= {"config.json", "model.safetensors", "tokenizer.json", "run.json"}
+    assert {m.system for m in result.measurements} == {"adapted", "other repository", "n-gram", "nearest line"}
+    adapted = {(m.kind, m.mode, m.metric) for m in result.measurements if m.system == "adapted"}
+    for kind in ("line", "rest_of_line"):
+        for mode in ("psm", "spm"):
+            assert {metric for k, m, metric in adapted if (k, m) == (kind, mode)} >= {
+                "exact_match", "bits_per_byte", "edit_similarity",
+            }  # fmt: skip
+
+
+def test_the_control_run_spends_the_same_steps(finished):
+    _, result, _ = finished
+    assert result.other_run is not None
+    assert result.other_run.steps == result.run.steps == 6
+
+
+def test_no_heldout_file_was_trained_on(finished):
+    from codegemma.records import Pack
+    from codegemma.shards import read_records
+
+    job, _, _ = finished
+    sides = [
+        {(f.path, f.blob) for pack in read_records(job.out / f"data/packs-{side}.parquet", Pack) for f in pack.files}
+        for side in ("train", "heldout")
+    ]
+    assert all(sides)
+    assert not sides[0] & sides[1]
+
+
+def test_the_same_job_again_repeats_no_step(finished):
+    job, result, stages = finished
+    before = len(stages)
+    again = adapt(job, note_stages(stages))
+    assert not [stage for stage in stages[before:] if "train" in stage or "score" in stage or "generate" in stage]
+    assert again.measurements == result.measurements
+
+
+def test_the_report_shows_proof_completions_and_plots(finished):
+    job, result, _ = finished
+    showcases = choose_showcases(result)
+    page = write_report(result, showcases).read_text()
+    for promised in ("Held-out holes", "Completions", "bits per token", "natural cut", "imports with both files"):
+        assert promised in page
+    assert page.count("<svg") >= 4
+    assert 1 <= len(showcases) <= 3
+    summary = summarize(result)
+    assert json.loads((job.out / "adapt.json").read_text()) == json.loads(json.dumps(summary))
+
+
+def test_a_job_with_other_choices_in_the_same_folder_is_refused(finished):
+    job, _, _ = finished
+    changed = dataclasses.replace(job, recipe=override(job.recipe, ["train.peak_learning_rate=1e-4"]))
+    with pytest.raises(OutputError, match="peak_learning_rate"):
+        adapt(changed)
+
+
+def test_a_plan_writes_nothing(tmp_path):
+    planned = plan(AdaptJob((REPO,), tmp_path / "out", make_recipe(), base=None, other=None, minutes=None))
+    assert planned["files"] > 20
+    assert planned["tokens"] == 6 * 2 * 128
+    assert {"memory_MB", "device", "training_minutes"} <= planned.keys()
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_heldout_files_there_is_no_proof_and_no_run(tmp_path):
+    recipe = override(make_recipe(), ["corpus.heldout_share=0"])
+    with pytest.raises(InputError, match="heldout_share"):
+        adapt(AdaptJob((REPO,), tmp_path, recipe, base=None, other=None, minutes=None))
+
+
+def test_an_unknown_base_lists_what_ships():
+    with pytest.raises(InputError, match="no base of that name"):
+        find_base("no/such/model")
+
+
+def test_the_control_shares_no_file_with_the_repositories():
+    other = find_other([REPO])
+    assert other is not None
+    assert find_other([other]) != other
+    assert find_other([other.parent.parent]) is None
