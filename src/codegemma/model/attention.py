@@ -2,31 +2,65 @@
 
 **In**: queries that are already turned and scaled, keys that are already turned, values.
 **Out**: the values mixed for each query head.
-**Not**: projections. Several query heads may share one key/value head (`H` is a multiple of `K`).
+**Not**: projections. `G` query heads share one key/value head: `H` is `K` times `G`.
+
+Whole rows are read in blocks of queries: what lies above the diagonal blocks is never computed, and the gradient makes
+the shares again from each query's normaliser instead of keeping them (Dao et al. 2022, FlashAttention, section 3.1).
 """
 
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 # Far below any score, yet finite: a row that sees nothing yields numbers, not NaN.
 _HIDDEN_SCORE = -1e30
+# Blocks of 128 queries skip most of the upper triangle and still fill a matrix unit; at most 8 keep compilation short.
+_MIN_BLOCK_TOKENS = 128
+_MAX_BLOCKS = 8
 
 
-def rotate(x: Float[Array, "B L H A"], positions: Int[Array, "B L"], theta: float) -> Float[Array, "B L H A"]:
-    """Turn each pair `(a, a + A/2)` by an angle that grows with the position (rotary embedding, float32).
+class Turns(NamedTuple):
+    """Cosine and sine of the angle by which each pair of a head turns at each token."""
 
-    >>> rotate(jnp.array([[[[1.0, 0.0]]]]), jnp.array([[1]]), 10000.0).round(4).tolist()
-    [[[[0.5403000116348267, 0.8414999842643738]]]]
+    cos: Float[Array, "B L half"]
+    sin: Float[Array, "B L half"]
+
+
+def compute_turns(positions: Int[Array, "B L"], head_dim: int, theta: float) -> Turns:
+    """Compute the rotary angles in float32: the pair `i` of `A/2` turns by `position * theta ** (-2i / A)`."""
+    half = head_dim // 2
+    inverse_wavelength = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    angles = positions.astype(jnp.float32)[..., None] * inverse_wavelength
+    return Turns(jnp.cos(angles), jnp.sin(angles))
+
+
+@jax.custom_vjp
+def rotate(x: Float[Array, "B L H A"], turns: Turns) -> Float[Array, "B L H A"]:
+    """Turn each pair `(a, a + A/2)` of a head by the angle of its token.
+
+    >>> quarter = Turns(jnp.array([[[0.0]]]), jnp.array([[[1.0]]]))
+    >>> rotate(jnp.array([[[[3.0, 4.0]]]]), quarter).tolist()
+    [[[[-4.0, 3.0]]]]
     """
     half = x.shape[-1] // 2
-    inverse_wavelength = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
-    angles = positions.astype(jnp.float32)[..., None, None] * inverse_wavelength
-    sin, cos = jnp.sin(angles), jnp.cos(angles)
+    cos, sin = turns.cos[:, :, None], turns.sin[:, :, None]
     first, second = x[..., :half], x[..., half:]
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+
+
+def _rotate_forward(x: Array, turns: Turns) -> tuple[Array, Turns]:
+    return rotate(x, turns), turns
+
+
+def _rotate_backward(turns: Turns, slope: Array) -> tuple[Array, None]:
+    return rotate(slope, Turns(turns.cos, -turns.sin)), None
+
+
+rotate.defvjp(_rotate_forward, _rotate_backward)
 
 
 def attend(
@@ -37,9 +71,82 @@ def attend(
     compute_dtype: Any,
 ) -> Float[Array, "B L H A"]:
     """Let each token see itself and what stands before it in its own segment."""
-    length = q.shape[1]
-    causal = jnp.tril(jnp.ones((length, length), bool))
-    return _mix(q, k, v, causal & (segments[:, :, None] == segments[:, None, :]), compute_dtype)
+    rows, tokens, heads, width = q.shape
+    groups = heads // k.shape[2]
+    # [B, K, L * G, A]: the G heads of a token lie side by side, so a block of tokens is a block of query rows.
+    lines = q.reshape(rows, tokens, -1, groups, width).swapaxes(1, 2).reshape(rows, -1, tokens * groups, width)
+    mixed = _attend_lines(lines, k.swapaxes(1, 2), v.swapaxes(1, 2), segments, jnp.dtype(compute_dtype))
+    return mixed.reshape(rows, -1, tokens, groups, width).swapaxes(1, 2).reshape(q.shape)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
+def _attend_lines(q: Array, k: Array, v: Array, segments: Array, compute_dtype: Any) -> Array:
+    return _attend_forward(q, k, v, segments, compute_dtype)[0]
+
+
+def _attend_forward(q: Array, k: Array, v: Array, segments: Array, compute_dtype: Any) -> tuple[Array, Any]:
+    q, k, v = (x.astype(compute_dtype) for x in (q, k, v))
+    mixed, normalizers = [], []
+    for block in _divide(segments.shape[1], q.shape[2]):
+        scores = _score(q, k, segments, block)
+        top = jnp.max(scores, axis=-1, keepdims=True)
+        shares = jnp.exp(scores - top)
+        total = jnp.sum(shares, axis=-1, keepdims=True)
+        mixed.append(_batched_dot(shares.astype(compute_dtype), v[:, :, : block.end], 3, 2) / total)
+        normalizers.append(top + jnp.log(total))
+    result = jnp.concatenate(mixed, axis=2)
+    return result, (q, k, v, segments, result, jnp.concatenate(normalizers, axis=2))
+
+
+def _attend_backward(compute_dtype: Any, saved: Any, slope: Array) -> tuple[Array, Array, Array, None]:
+    q, k, v, segments, mixed, normalizers = saved
+    # The sum over keys of share times its slope, which the softmax subtracts (FlashAttention, appendix B.2).
+    offsets = jnp.sum(slope * mixed, axis=-1, keepdims=True)
+    slope = slope.astype(compute_dtype)
+    q_slopes, k_slope, v_slope = [], jnp.zeros(k.shape, jnp.float32), jnp.zeros(v.shape, jnp.float32)
+    for block in _divide(segments.shape[1], q.shape[2]):
+        lines, keys = block.lines, slice(0, block.end)
+        shares = jnp.exp(_score(q, k, segments, block) - normalizers[:, :, lines])
+        share_slopes = _batched_dot(slope[:, :, lines], v[:, :, keys], 3, 3)
+        score_slopes = (shares * (share_slopes - offsets[:, :, lines])).astype(compute_dtype)
+        q_slopes.append(_batched_dot(score_slopes, k[:, :, keys], 3, 2))
+        k_slope = k_slope.at[:, :, keys].add(_batched_dot(score_slopes, q[:, :, lines], 2, 2))
+        v_slope = v_slope.at[:, :, keys].add(_batched_dot(shares.astype(compute_dtype), slope[:, :, lines], 2, 2))
+    return jnp.concatenate(q_slopes, axis=2), k_slope, v_slope, None
+
+
+_attend_lines.defvjp(_attend_forward, _attend_backward)
+
+
+class _Block(NamedTuple):
+    """Tokens `start` to `end` as queries; they see no token from `end` on."""
+
+    start: int
+    end: int
+    groups: int
+
+    @property
+    def lines(self) -> slice:
+        return slice(self.start * self.groups, self.end * self.groups)
+
+
+def _divide(tokens: int, lines: int) -> list[_Block]:
+    size = max(_MIN_BLOCK_TOKENS, -(-tokens // _MAX_BLOCKS))
+    return [_Block(start, min(start + size, tokens), lines // tokens) for start in range(0, tokens, size)]
+
+
+def _score(q: Array, k: Array, segments: Array, block: _Block) -> Array:
+    """Score the queries of one block against the keys that it may see: [B, K, lines, keys]."""
+    scores = _batched_dot(q[:, :, block.lines], k[:, :, : block.end], 3, 3)
+    ours = segments[:, block.start : block.end]
+    causal = jnp.arange(block.start, block.end)[:, None] >= jnp.arange(block.end)
+    visible = causal & (ours[:, :, None] == segments[:, None, : block.end])
+    return jnp.where(jnp.repeat(visible, block.groups, axis=1)[:, None], scores, _HIDDEN_SCORE)
+
+
+def _batched_dot(a: Array, b: Array, a_axis: int, b_axis: int) -> Array:
+    """Multiply along one axis each, for every row and key/value head; float32 out."""
+    return lax.dot_general(a, b, (((a_axis,), (b_axis,)), ((0, 1), (0, 1))), preferred_element_type=jnp.float32)
 
 
 def attend_cached(
@@ -50,22 +157,10 @@ def attend_cached(
     compute_dtype: Any,
 ) -> Float[Array, "B T H A"]:
     """Let each token see the slots up to its own position."""
-    visible = jnp.arange(keys.shape[1]) <= positions[..., None]
-    return _mix(q, keys, values, visible, compute_dtype)
-
-
-def _mix(
-    q: Float[Array, "B T H A"],
-    k: Float[Array, "B S K A"],
-    v: Float[Array, "B S K A"],
-    visible: Bool[Array, "B T S"],
-    compute_dtype: Any,
-) -> Float[Array, "B T H A"]:
     rows, tokens, heads, width = q.shape
-    groups = q.reshape(rows, tokens, k.shape[2], heads // k.shape[2], width).astype(compute_dtype)
-    scores = jnp.einsum("btkga,bska->bkgts", groups, k.astype(compute_dtype), preferred_element_type=jnp.float32)
-    shares = jax.nn.softmax(jnp.where(visible[:, None, None], scores, _HIDDEN_SCORE), axis=-1)
-    mixed = jnp.einsum(
-        "bkgts,bska->btkga", shares.astype(compute_dtype), v.astype(compute_dtype), preferred_element_type=jnp.float32
-    )
+    visible: Bool[Array, "B T S"] = jnp.arange(keys.shape[1]) <= positions[..., None]
+    q = q.reshape(rows, tokens, keys.shape[2], heads // keys.shape[2], width).astype(compute_dtype)
+    scores = jnp.einsum("btkga,bska->bkgts", q, keys.astype(compute_dtype), preferred_element_type=jnp.float32)
+    shares = jax.nn.softmax(jnp.where(visible[:, None, None], scores, _HIDDEN_SCORE), axis=-1).astype(compute_dtype)
+    mixed = jnp.einsum("bkgts,bska->btkga", shares, values.astype(compute_dtype), preferred_element_type=jnp.float32)
     return mixed.reshape(rows, tokens, heads, width)

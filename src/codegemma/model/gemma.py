@@ -13,8 +13,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from codegemma.model.attention import attend, attend_cached, rotate
+from codegemma.model.attention import Turns, attend, attend_cached, compute_turns, rotate
 from codegemma.model.config import GemmaConfig
+from codegemma.model.feed_forward import feed_forward
+from codegemma.model.products import multiply
 
 # Stacked over layers, layer axis first. Hugging Face names of the same tensors are in `weights.py`:
 #   emb [V D]   attn_norm [N D]   q [N D H A]   kv [N 2 D K A]   o [N H A D]
@@ -69,9 +71,10 @@ def forward(
     compiles quicker with `False`. `remat="layer"` keeps only the layers' inputs for the gradient.
     """
     x = embed(params, config, ids)
+    turns = compute_turns(positions, config.head_dim, config.rope_theta)
 
     def run_layer(x: Float[Array, "B L D"], layer: Params) -> tuple[Float[Array, "B L D"], None]:
-        q, k, v = project(x, layer, positions, config, compute_dtype)
+        q, k, v = project(x, layer, turns, config, compute_dtype)
         mixed = attend(q, k, v, segments, compute_dtype)
         return finish_layer(x, mixed, layer, config, compute_dtype), None
 
@@ -103,13 +106,14 @@ def forward_cached(
     at or past the number of slots stores nothing: give that to rows that are finished.
     """
     x = embed(params, config, ids)
+    turns = compute_turns(positions, config.head_dim, config.rope_theta)
     rows = jnp.arange(ids.shape[0])[:, None]
 
     def run_layer(
         carry: tuple[Float[Array, "B T D"], Cache], indexed: tuple[Int[Array, ""], Params]
     ) -> tuple[tuple[Float[Array, "B T D"], Cache], None]:
         (x, cache), (n, layer) = carry, indexed
-        q, k, v = project(x, layer, positions, config, compute_dtype)
+        q, k, v = project(x, layer, turns, config, compute_dtype)
         cache = Cache(
             cache.keys.at[n, rows, positions].set(k.astype(cache.keys.dtype), mode="drop"),
             cache.values.at[n, rows, positions].set(v.astype(cache.values.dtype), mode="drop"),
@@ -146,31 +150,23 @@ def normalize(x: Float[Array, "*rows D"], weight: Float[Array, " D"], epsilon: f
 
 
 def project(
-    x: Float[Array, "B L D"], layer: Params, positions: Int[Array, "B L"], config: GemmaConfig, compute_dtype: Any
+    x: Float[Array, "B L D"], layer: Params, turns: Turns, config: GemmaConfig, compute_dtype: Any
 ) -> tuple[Float[Array, "B L H A"], Float[Array, "B L K A"], Float[Array, "B L K A"]]:
-    """Make the layer's queries (turned and scaled), keys (turned) and values."""
+    """Make the layer's queries (turned and scaled), keys (turned) and values, in one product."""
+    heads, kv_heads, width = config.num_heads, config.num_kv_heads, config.head_dim
     y = normalize(x, layer["attn_norm"], config.norm_epsilon)
-    q = multiply("bld,dha->blha", y, layer["q"], compute_dtype)
-    k = multiply("bld,dka->blka", y, layer["kv"][0], compute_dtype)
-    v = multiply("bld,dka->blka", y, layer["kv"][1], compute_dtype)
-    q = rotate(q, positions, config.rope_theta) * config.head_dim**-0.5
-    return q, rotate(k, positions, config.rope_theta), v
+    matrices = (layer["q"], layer["kv"][0], layer["kv"][1])
+    joined = jnp.concatenate([m.reshape(config.embed_dim, -1) for m in matrices], axis=1)
+    qkv = multiply(y, joined, compute_dtype).reshape(*x.shape[:2], heads + 2 * kv_heads, width)
+    q, k, v = qkv[:, :, :heads], qkv[:, :, heads:-kv_heads], qkv[:, :, -kv_heads:]
+    return rotate(q, turns) * width**-0.5, rotate(k, turns), v
 
 
 def finish_layer(
     x: Float[Array, "B L D"], mixed: Float[Array, "B L H A"], layer: Params, config: GemmaConfig, compute_dtype: Any
 ) -> Float[Array, "B L D"]:
     """Add what attention mixed, then what the gated feed-forward makes of the sum."""
-    x = x + multiply("blha,had->bld", mixed, layer["o"], compute_dtype)
+    flat = mixed.reshape(*x.shape[:2], -1)
+    x = x + multiply(flat, layer["o"].reshape(-1, config.embed_dim), compute_dtype)
     y = normalize(x, layer["ffw_norm"], config.norm_epsilon)
-    gate = multiply("bld,df->blf", y, layer["gate_up"][0], compute_dtype)
-    up = multiply("bld,df->blf", y, layer["gate_up"][1], compute_dtype)
-    return x + multiply("blf,fd->bld", jax.nn.gelu(gate, approximate=True) * up, layer["down"], compute_dtype)
-
-
-def multiply(spec: str, x: Array, weight: Array, compute_dtype: Any) -> Array:
-    """Multiply operands of `compute_dtype`, adding up in float32."""
-    product: Array = jnp.einsum(
-        spec, x.astype(compute_dtype), weight.astype(compute_dtype), preferred_element_type=jnp.float32
-    )
-    return product
+    return x + feed_forward(y, layer["gate_up"], layer["down"], compute_dtype)
