@@ -18,11 +18,13 @@ import xxhash
 
 from codegemma.errors import InputError
 from codegemma.feed.choices import FeedChoices
+from codegemma.files import write_whole
 from codegemma.model.config import GemmaConfig
 from codegemma.model.gemma import Params, init_params
 from codegemma.model.weights import CONFIG_NAME, describe_model, load_model
-from codegemma.records import InfillMode, Request
-from codegemma.text.tokenizer import Tokenizer
+from codegemma.records import InfillMode, Pack, Request
+from codegemma.shards import read_records
+from codegemma.text.tokenizer import TOKENIZER_FILE, Tokenizer, train_tokenizer
 from codegemma.train.choices import TrainChoices
 from codegemma.train.manifest import RunManifest, count_threads, describe_identity
 from codegemma.train.plan import check_length, describe_device, fix_total_steps, measure_throughput
@@ -59,6 +61,29 @@ class TrainJob:
         )
 
 
+def choose_tokenizer(data: Path, out: Path, base: Path | None, vocab_size: int) -> Tokenizer:
+    """Take the base's tokenizer; without a base, train one on the training files, once, and keep it in `out`."""
+    if base is not None:
+        return Tokenizer.load(base)
+    file = out / TOKENIZER_FILE
+    if not file.is_file():
+        packs = read_records(_locate_packs(data), Pack)
+        tokenizer = train_tokenizer((f.text for pack in packs for f in pack.files), vocab_size)
+        write_whole(file, tokenizer.to_json().encode())
+    return Tokenizer.load(file)
+
+
+def choose_sample(data: Path, mode: InfillMode = InfillMode.SPM) -> Request | None:
+    """Take a cursor in a held-out file, to watch what the model makes of it during the run."""
+    heldout = data / "packs-heldout.parquet"
+    for pack in read_records(heldout, Pack) if heldout.is_file() else ():
+        for file in pack.files:
+            cursor = file.text.find("(", len(file.text) // 2) + 1
+            if cursor:
+                return Request(file.text[:cursor], file.text[cursor:], file.path, mode=mode, max_new_tokens=32)
+    return None
+
+
 def check_job(job: TrainJob) -> GemmaConfig:
     """Refuse what cannot work before anything is written."""
     check_length(job.train, job.minutes)
@@ -78,13 +103,12 @@ def check_job(job: TrainJob) -> GemmaConfig:
 
 def describe_job(job: TrainJob, config: GemmaConfig) -> dict[str, Any]:
     """Gather what decides the run's result, files by their content."""
-    file = job.data / "packs-train.parquet" if job.data.is_dir() else job.data
     return describe_identity(
         job.train,
         job.minutes,
         feed=job.feed,
         model=config,
-        data=_hash_files([file]),
+        data=_hash_files([_locate_packs(job.data)]),
         tokenizer=xxhash.xxh3_64_hexdigest(job.tokenizer.to_json().encode()),
         base=None if job.base is None else _hash_files([job.base / CONFIG_NAME, *job.base.glob("*.safetensors")]),
     )
@@ -121,6 +145,10 @@ def load_start(job: TrainJob, config: GemmaConfig) -> Params:
     if job.base is not None:
         return load_model(job.base)[0]
     return init_params(config, jax.random.key(job.train.seed))
+
+
+def _locate_packs(data: Path) -> Path:
+    return data / "packs-train.parquet" if data.is_dir() else data
 
 
 def _hash_files(paths: list[Path]) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 
 from codegemma import __version__
 from codegemma.errors import InputError, OutputError, UserError
+from codegemma.files import write_whole
 from codegemma.recipe import fingerprint, to_plain
 from codegemma.train.choices import TrainChoices
 
@@ -71,14 +72,8 @@ def describe_identity(train: TrainChoices, minutes: float | None, **parts: Any) 
 
 
 def write_manifest(folder: Path, manifest: RunManifest) -> None:
-    """Write `run.json` under a temporary name, then rename it."""
-    path = folder / RUN_FILE
-    temporary = path.with_name(f".{RUN_FILE}.tmp")
-    try:
-        temporary.write_text(format_manifest(manifest), encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path} could not be written ({error}); free space or choose another --out") from error
+    """Write `run.json`, whole or not at all."""
+    write_whole(folder / RUN_FILE, format_manifest(manifest).encode())
 
 
 def format_manifest(manifest: RunManifest) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from codegemma.errors import OutputError
+from codegemma.files import write_whole
 
 # Averaged over the steps of a line; everything else is the last step's value.
 _AVERAGED = ("loss", "cross_entropy", "plain_cross_entropy", "gradient_norm")
@@ -73,12 +74,7 @@ class LineFile:
         """Open the file; lines of steps after `restored_step`, and a torn last line, are dropped."""
         self.path = path
         kept = [line for line in _read_lines(path) if line["step"] <= restored_step]
-        temporary = path.with_name(f".{path.name}.tmp")
-        try:
-            temporary.write_text("".join(_format_line(line) for line in kept), encoding="utf-8")
-            temporary.replace(path)
-        except OSError as error:
-            raise OutputError(f"{path} could not be written ({error}); free space or choose another --out") from error
+        write_whole(path, "".join(_format_line(line) for line in kept).encode())
 
     def append(self, line: Mapping[str, Any]) -> None:
         """Add one line; it is in the file when this returns."""

@@ -1,0 +1,129 @@
+"""`codegemma train`: a model from packs.
+
+**In**: the folder of `codegemma build`, a recipe, a base or none, minutes.
+**Out**: the run's folder, with `model` in it; how far it is on standard error.
+**Not**: measuring; `codegemma evaluate` does.
+"""
+
+import dataclasses
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from codegemma.cli.options import choose_recipe, json_option, recipe_options
+
+if TYPE_CHECKING:
+    from codegemma.train.loop import TrainResult
+
+# In a log file, a line this often.
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+@click.command(short_help="Train on packs.")
+@click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder that `codegemma build` wrote.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the run and its model.")
+@click.option("--base", help="Model folder or shipped base to start from; 'none' starts from random parameters.")
+@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="How long; goes before train.steps.")
+@recipe_options
+@json_option
+def command(  # noqa: PLR0917
+    data: Path,
+    out: Path,
+    base: str | None,
+    minutes: float | None,
+    recipe: str,
+    settings: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Train a model on packs. Interrupted or killed, the same command goes on where it was.
+
+    OUT holds the finished model in OUT/model, and run.json, metrics.jsonl, samples.jsonl and TensorBoard's files.
+
+    \b
+    Example:
+      codegemma train --data data --out run --recipe tiny --minutes 10
+      codegemma train --data data --out run --recipe tiny --base none --set train.steps=500
+    """
+    chosen = choose_recipe(recipe, settings)
+
+    from codegemma.adapt import find_base
+    from codegemma.recipe import to_plain
+    from codegemma.train.job import TrainJob, choose_sample, choose_tokenizer
+    from codegemma.train.loop import train
+    from codegemma.train.plan import check_length
+
+    check_length(chosen.train, minutes)
+    base_name = base or chosen.base
+    folder = None if base_name in (None, "none") else find_base(base_name)
+    job = TrainJob(
+        data=data,
+        out=out,
+        train=chosen.train,
+        feed=chosen.feed,
+        tokenizer=choose_tokenizer(data, out, folder, chosen.model.vocab_size),
+        config=chosen.model,
+        base=folder,
+        minutes=minutes,
+        sample=choose_sample(data),
+        recipe=to_plain(chosen),
+    )
+    with _show_run() as display:
+        result = train(job, display.count, display.tell)
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(result), default=str))
+    else:
+        _print_ending(result, data)
+
+
+def _print_ending(result: "TrainResult", data: Path) -> None:
+    resumed = "" if result.resumed_step is None else f", the last part from step {result.resumed_step:,}"
+    click.echo(f"{result.steps:,} steps, {result.tokens:,} tokens in {result.seconds:.0f} s{resumed}")
+    click.echo(f"loss     {result.final_loss:.3f}; waiting for data {result.data_wait_share:.1%} of the time")
+    click.echo(f"model    {result.model}")
+    click.echo(f"next     codegemma evaluate {result.model} --suite heldout --data {data} --out figures")
+
+
+class _Display:
+    """What a run looks like while it goes on: a bar in a terminal, a line now and then in a log."""
+
+    def __init__(self, console: Console, bar: Progress) -> None:
+        self._console, self._bar = console, bar
+        self._task = bar.add_task("compiling", total=None, figures="")
+        self._told_at = 0.0
+        self._steps = (0, 0)
+
+    def count(self, stage: str, done: int, total: int | None) -> None:
+        """Take up that `done` of `total` steps are finished."""
+        self._steps = (done, total or 0)
+        self._bar.update(self._task, description=stage, completed=done, total=total)
+
+    def tell(self, line: Mapping[str, int | float]) -> None:
+        """Show a line of metrics."""
+        figures = f"loss {line['loss']:.3f}  {line['tokens_per_s']:,.0f} tokens/s"
+        self._bar.update(self._task, figures=figures)
+        if not self._console.is_terminal and time.monotonic() - self._told_at > _SECONDS_BETWEEN_LINES:
+            self._told_at = time.monotonic()
+            of_total = f" of {self._steps[1]:,}" if self._steps[1] else ""
+            self._console.print(f"step {line['step']:,}{of_total}  {figures}", highlight=False, markup=False)
+
+
+@contextmanager
+def _show_run() -> Iterator[_Display]:
+    console = Console(file=sys.stderr)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[figures]}", markup=False),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        yield _Display(console, bar)
