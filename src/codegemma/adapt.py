@@ -24,11 +24,10 @@ from codegemma.files import write_whole
 from codegemma.model.weights import describe_model
 from codegemma.recipe import fingerprint, to_plain
 from codegemma.recipes import Recipe
-from codegemma.records import Pack, Request, SourceFile
+from codegemma.records import SourceFile
 from codegemma.runner import Progress, ignore_progress
-from codegemma.shards import read_records
-from codegemma.text.tokenizer import Tokenizer, train_tokenizer
-from codegemma.train.job import TrainJob
+from codegemma.text.tokenizer import Tokenizer
+from codegemma.train.job import TrainJob, choose_sample, choose_tokenizer
 from codegemma.train.loop import OnLine, TrainResult, ignore_line, train
 from codegemma.train.plan import estimate
 
@@ -115,7 +114,7 @@ def adapt(job: AdaptJob, on_progress: Progress = ignore_progress, on_line: OnLin
         raise InputError("corpus.heldout_share is 0: without held-out files there is no proof; set it above 0")
     data = job.out / "data"
     build = build_data(job.repos, data, job.recipe, job.workers, _name_stages(on_progress, ""), exclude=job.out)
-    tokenizer = _choose_tokenizer(job, data)
+    tokenizer = choose_tokenizer(data, job.out, job.base, job.recipe.model.vocab_size)
     survey = _survey(job, data, tokenizer)
     run = train(_train_job(job, data, job.out, tokenizer), _name_stages(on_progress, ""), on_line)
     other_run = None
@@ -177,18 +176,6 @@ def _name_stages(on_progress: Progress, prefix: str) -> Progress:
     return report
 
 
-def _choose_tokenizer(job: AdaptJob, data: Path) -> Tokenizer:
-    """Take the base's tokenizer; without a base, train one on the training files, once."""
-    if job.base is not None:
-        return Tokenizer.load(job.base)
-    file = job.out / "tokenizer.json"
-    if not file.is_file():
-        packs = read_records(data / "packs-train.parquet", Pack)
-        tokenizer = train_tokenizer((f.text for p in packs for f in p.files), job.recipe.model.vocab_size)
-        write_whole(file, tokenizer.to_json().encode())
-    return Tokenizer.load(file)
-
-
 def _train_job(job: AdaptJob, data: Path, out: Path, tokenizer: Tokenizer) -> TrainJob:
     return TrainJob(
         data=data,
@@ -199,19 +186,9 @@ def _train_job(job: AdaptJob, data: Path, out: Path, tokenizer: Tokenizer) -> Tr
         config=job.recipe.model,
         base=job.base,
         minutes=job.minutes,
-        sample=_choose_sample(data),
+        sample=choose_sample(data),
         recipe=to_plain(job.recipe),
     )
-
-
-def _choose_sample(data: Path) -> Request | None:
-    """Take a cursor in a held-out file, to watch what the model makes of it during the run."""
-    for pack in read_records(data / "packs-heldout.parquet", Pack):
-        for file in pack.files:
-            cursor = file.text.find("(", len(file.text) // 2) + 1
-            if cursor:
-                return Request(file.text[:cursor], file.text[cursor:], file.path, max_new_tokens=32)
-    return None
 
 
 def _survey(job: AdaptJob, data: Path, tokenizer: Tokenizer) -> FeedSurvey:

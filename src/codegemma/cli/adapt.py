@@ -1,6 +1,7 @@
 """`codegemma adapt`: repositories to a model that knows them, with the proof."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,6 +9,7 @@ import click
 from rich.console import Console
 from rich.syntax import Syntax
 from rich.table import Table
+from rich.text import Text
 
 from codegemma.cli.options import choose_recipe, json_option, recipe_options, workers_option
 from codegemma.cli.progress import show_progress
@@ -126,11 +128,20 @@ def print_ending(result: "AdaptResult", showcases: "list[Showcase]", report: Pat
     console.print(f"\nmodel    {job.model}", highlight=False)
     console.print(f"report   {report}", highlight=False)
     if showcases:
-        hole = showcases[0].hole
-        file = _locate(job.repos, hole.path)
-        console.print(
-            f"next     codegemma complete {job.model} {file}:{hole.line}:{hole.column}", highlight=False, soft_wrap=True
-        )
+        command_line = _spell_next(job.model, job.repos, showcases[0])
+        console.print(f"next     {command_line}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _spell_next(model: Path, repos: tuple[Path, ...], case: "Showcase") -> str:
+    """Spell the command that completes at a showcase's cursor, with the path that training saw."""
+    from codegemma.text.cursor import spell_path
+
+    hole = case.hole
+    file = next((repo / hole.path for repo in repos if (repo / hole.path).is_file()), None)
+    if file is None:
+        return f"codegemma complete {model} FILE:LINE:COLUMN"
+    path = "" if spell_path(file) == hole.path else f" --path {shlex.quote(hole.path)}"
+    return f"codegemma complete {shlex.quote(str(model))} {shlex.quote(f'{file}:{hole.line}:{hole.column}')}{path}"
 
 
 def _make_table(kind: str, rows: "list[Measurement]") -> Table:
@@ -163,14 +174,10 @@ def _format(measurement: "Measurement | None", scale: float, digits: int) -> str
 
 def _print_showcase(case: "Showcase", console: Console) -> None:
     hole = case.hole
-    console.print(f"\n[bold]{hole.path}:{hole.line}:{hole.column}[/bold]", highlight=False)
+    console.print(Text(f"\n{hole.path}:{hole.line}:{hole.column}", "bold"))
     console.print(Syntax(case.before.rstrip("\n") + "▌", "python", theme="ansi_dark", background_color="default"))
     verdict = "[green]right[/green]" if case.is_match else "[red]wrong[/red]"
-    console.print("  adapted ", case.written.__repr__(), verdict, markup=True, highlight=False)
+    console.print("  adapted ", Text(repr(case.written)), verdict, highlight=False)
     if case.base_written is not None:
         console.print("  base    ", repr(case.base_written), markup=False, highlight=False)
     console.print("  truth   ", repr(hole.middle), markup=False, highlight=False)
-
-
-def _locate(repos: tuple[Path, ...], path: str) -> Path:
-    return next((repo / path for repo in repos if (repo / path).is_file()), repos[0] / path)

@@ -23,6 +23,7 @@ from codegemma.cli.options import json_option
 @click.option(
     "--context", multiple=True, type=click.Path(path_type=Path), metavar="FILE", help="Another file to show the model."
 )
+@click.option("--path", help="The file's path as the model should see it [default: relative to its repository].")
 @click.option("--max-new-tokens", type=click.IntRange(min=1), default=128, show_default=True, help="Longest answer.")
 @click.option("--temperature", type=float, default=0.0, show_default=True, help="0 takes the most probable token.")
 @click.option("--top-k", type=int, help="Draw from the K most probable tokens.")
@@ -34,6 +35,7 @@ def command(  # noqa: PLR0913, PLR0917
     place: str,
     mode: str | None,
     context: tuple[Path, ...],
+    path: str | None,
     max_new_tokens: int,
     temperature: float,
     top_k: int | None,
@@ -61,7 +63,7 @@ def command(  # noqa: PLR0913, PLR0917
     request = Request(
         prefix=cursor.prefix,
         suffix=cursor.suffix,
-        path=cursor.path,
+        path=cursor.path if path is None else path,
         neighbors=neighbors,
         mode=engine.preferred_mode if mode is None else InfillMode(mode),
         max_new_tokens=max_new_tokens,
