@@ -2,7 +2,9 @@
 
     python -m codegemma.recipes.tiny_base --list                      # the packages and their licences
     codegemma build $(python -m codegemma.recipes.tiny_base --folders) --out runs/base-data
-    codegemma train --data runs/base-data --out runs/base --recipe tiny_base --minutes 75
+    codegemma train --data runs/base-data --out runs/base --recipe tiny_base --set train.steps=3000
+    codegemma evaluate runs/base/model --suite heldout --data runs/base-data --out runs/base-figures
+    python tools/ship_base.py --run runs/base --data runs/base-data --figures runs/base-figures
 
 About three million parameters: it fits in 6 MB as bfloat16, and a CPU of two cores adapts it in minutes. The demo's
 repository and the repository of the demo's control run are not among its packages.
@@ -70,18 +72,28 @@ def list_folders() -> dict[str, Path]:
     return folders
 
 
+def list_packages() -> list[dict[str, str]]:
+    """Tell distribution, version and licence of each installed package, from its own metadata."""
+    packages = []
+    for name in list_folders():
+        about = metadata.metadata(PACKAGES[name]).json
+        classifiers = [c for c in about.get("classifier", []) if c.startswith("License")]
+        named = about.get("license_expression") or "; ".join(c.rpartition(" :: ")[2] for c in classifiers)
+        text = str(named or about.get("license") or "unknown")
+        packages.append(
+            {"name": PACKAGES[name], "version": str(about["version"]), "license": text.splitlines()[0][:80]}
+        )
+    return packages
+
+
 def main(arguments: list[str]) -> int:
     """Print the folders (`--folders`) or a table of packages, versions and licences (`--list`)."""
-    folders = list_folders()
     if arguments == ["--folders"]:
-        print(" ".join(str(folder) for folder in folders.values()))
+        print(" ".join(str(folder) for folder in list_folders().values()))
         return 0
     if arguments == ["--list"]:
-        for name in folders:
-            about = metadata.metadata(PACKAGES[name])
-            license_name = about.get("License-Expression") or about.get("License") or ""
-            classifiers = [c.rpartition(" :: ")[2] for c in about.get_all("Classifier") or [] if "License" in c]
-            print(f"{PACKAGES[name]}\t{about['Version']}\t{(license_name or '; '.join(classifiers)).splitlines()[0]}")
+        for package in list_packages():
+            print("\t".join(package.values()))
         return 0
     print("usage: python -m codegemma.recipes.tiny_base --list | --folders", file=sys.stderr)
     return 2
