@@ -2,10 +2,10 @@
 
     python benchmarks/adaptation.py --out runs/adaptation [--repo FOLDER] [--seeds 3] [--minutes 2.2]
 
-For each seed the whole job runs (`codegemma.adapt`): adaptation to the repository, the same steps on another repository,
-and every system on the same held-out holes, 2,000 of each kind where the files allow. Printed are each system's figures
-and the paired differences with 95 % intervals, by bootstrap over files. Interrupted, it goes on where it was. Defaults
-to JAX's own source, which the shipped base has not seen.
+For each seed the whole job runs (`codegemma.adapt`): adaptation to the repository, the same steps on another one, and
+every system on the same held-out holes, 2,000 of each kind where the files allow. Printed are each system's figures and
+the paired differences with 95 % intervals, by bootstrap over files. Interrupted, it goes on where it was. Defaults to
+JAX's own source, which the shipped base has not seen.
 """
 
 import argparse
@@ -51,7 +51,7 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=2.2)
     arguments = parser.parse_args()
     found = find_spec("jax")
-    repo = arguments.repo or Path(list(found.submodule_search_locations or [])[0] if found else ".")
+    repo = arguments.repo or Path(next(iter(found.submodule_search_locations or [])) if found else ".")
     for seed in range(arguments.seeds):
         result = run_seed(repo, arguments.out, seed, arguments.minutes)
         print(f"seed {seed}: {result.run.steps} steps, {result.run.tokens:,} tokens, {result.run.seconds:.0f} s")

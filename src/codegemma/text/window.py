@@ -14,6 +14,8 @@ from codegemma.text.tokenizer import Tokenizer
 
 # The text before the cursor decides more than the text after it; a third for the suffix is what editors send.
 _SUFFIX_SHARE = 1 / 3
+# Code has 3 to 5 characters a token; looking twice as far is enough, and a whole file costs milliseconds to encode.
+_REACH_CHARS_PER_TOKEN = 8
 
 
 def fit_request(request: Request, tokenizer: Tokenizer, max_prompt_tokens: int) -> Request:
@@ -32,9 +34,8 @@ def fit_request(request: Request, tokenizer: Tokenizer, max_prompt_tokens: int) 
             f"a window of {max_prompt_tokens} prompt tokens is too small: path and sentinels take {fixed}; "
             "ask for fewer new tokens or shorten the path"
         )
-    # A character is at most 4 tokens (bytes); what is certainly out of reach is not encoded at all.
-    prefix, suffix = request.prefix[-room * 32 :], request.suffix[: room * 32]
-    prefix_tokens, suffix_tokens = len(tokenizer.encode(prefix)), len(tokenizer.encode(suffix))
+    prefix, prefix_tokens = _measure_reach(request.prefix, tokenizer, room, is_end=True)
+    suffix, suffix_tokens = _measure_reach(request.suffix, tokenizer, room, is_end=False)
     if prefix_tokens + suffix_tokens > room:
         suffix_room = min(suffix_tokens, max(int(room * _SUFFIX_SHARE), room - prefix_tokens))
         suffix = _keep_start(suffix, tokenizer, suffix_room)
@@ -48,6 +49,17 @@ def fit_request(request: Request, tokenizer: Tokenizer, max_prompt_tokens: int) 
             break
         kept.append(neighbor)
     return dataclasses.replace(request, prefix=prefix, suffix=suffix, neighbors=tuple(kept))
+
+
+def _measure_reach(text: str, tokenizer: Tokenizer, room: int, *, is_end: bool) -> tuple[str, int]:
+    """Count the tokens of a text; of one far longer than the room, only the part near the cursor is looked at."""
+    reach = room * _REACH_CHARS_PER_TOKEN
+    if len(text) > reach:
+        near = text[-reach:] if is_end else text[:reach]
+        tokens = len(tokenizer.encode(near))
+        if tokens > room:
+            return near, tokens
+    return text, len(tokenizer.encode(text))
 
 
 def _keep_end(text: str, tokenizer: Tokenizer, max_tokens: int) -> str:
