@@ -18,7 +18,7 @@ $(VENV)/.ready-dev: $(VENV)/.ready
 	$(BIN)/python -m pip install --quiet --group check --group test --group oracle
 	@touch $@
 
-# The demo's repository is JAX's own source, which setting up has just brought: sizeable (900 files, 12 MB), the same on
+# The demo's repository is JAX's own source, which setting up has just brought: sizeable (600 Python files, 12 MB), the same on
 # every machine, permissively licensed, and unknown to the shipped base.
 DEMO_REPO = "$$($(BIN)/python -c 'from importlib.util import find_spec; print(find_spec("jax").submodule_search_locations[0])')"
 DEMO_MINUTES ?= 2.2
