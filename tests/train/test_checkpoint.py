@@ -4,12 +4,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 
-from codegemma.errors import InputError
+from codegemma.errors import InputError, OutputError
 from codegemma.model.gemma import init_params
 from codegemma.train.checkpoint import Checkpoints
 from codegemma.train.step import TrainState, init_state
@@ -115,3 +116,15 @@ def test_saving_says_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) 
     checkpoints.restore(make_state(0))
     checkpoints.close()
     assert capfd.readouterr() == ("", "")
+
+
+def test_disk_too_full_is_an_output_error_and_the_checkpoint_before_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = save_steps(tmp_path / "c", 3)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=1000))
+    with pytest.raises(
+        OutputError, match=r"it takes 0\.\d MB, and 0\.0 MB are free.*goes on from the checkpoint before"
+    ):
+        checkpoints.save(7, make_state(7), PLAIN)
+    assert checkpoints.latest_step == 3

@@ -26,3 +26,11 @@ def test_lines_after_the_restored_step_and_a_torn_line_are_dropped(tmp_path: Pat
     lines = LineFile(path, restored_step=2)
     lines.append({"step": 3, "loss": 1.5})
     assert read_metrics(path) == [{"step": 1}, {"step": 2}, {"step": 3, "loss": 1.5}]
+
+
+def test_step_that_compiled_does_not_count_for_the_speed() -> None:
+    meters = Meters()
+    meters.add(METRICS, tokens=10, seconds=60.0, wait_s=0.0, has_compiled=True)
+    meters.add(METRICS, tokens=10, seconds=1.0, wait_s=0.0)
+    assert meters.take_line(2, METRICS, epoch=0)["tokens_per_s"] == 10.0
+    assert (meters.tokens, meters.seconds) == (20, 61.0)

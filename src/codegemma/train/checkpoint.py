@@ -9,6 +9,7 @@ when the folder is opened again (orbax writes under a temporary name and renames
 import contextlib
 import logging
 import shutil
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ class Checkpoints:
             return
         arguments = ocp.args.Composite(state=ocp.args.StandardSave(state._asdict()), plain=ocp.args.JsonSave(plain))
         with _quiet_orbax(), _as_output_error(self.folder):
+            _check_room(self.folder, state)
             self._manager.save(step, args=arguments, force=True)
             self._manager.wait_until_finished()
 
@@ -68,7 +70,7 @@ class Checkpoints:
             with _quiet_orbax():
                 restored = self._manager.restore(step, args=arguments)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            reason = str(error).partition("\n")[0]
+            reason = str(error).partition("\n")[0][:200]
             raise InputError(
                 f"checkpoint {self.folder / str(step)} cannot be read ({reason}); "
                 "remove that folder to go on from the one before it, or start anew in another --out"
@@ -80,16 +82,38 @@ class Checkpoints:
         self._manager.close()
 
 
+class _OrbaxTaskFilter(logging.Filter):
+    """Drops asyncio's tracebacks of orbax's tasks: the error of the first that fails is raised, which is enough."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Keep what does not come out of orbax."""
+        trace = record.exc_info[2] if record.exc_info else None
+        return not any("orbax" in frame.filename for frame in traceback.extract_tb(trace))
+
+
+_TASK_FILTER = _OrbaxTaskFilter()
+
+
 @contextlib.contextmanager
 def _quiet_orbax() -> Iterator[None]:
-    """Keep orbax's progress reports (absl's log, up to warnings) off the terminal; errors still show."""
+    """Keep orbax's reports (absl's log) off the terminal; its errors are raised as well."""
+    # Stays: asyncio tells of a lost task when that is collected, much later. Adding it again changes nothing.
+    logging.getLogger("asyncio").addFilter(_TASK_FILTER)
     log = logging.getLogger("absl")
     level = log.level
-    log.setLevel(logging.ERROR)
+    log.setLevel(logging.CRITICAL)
     try:
         yield
     finally:
         log.setLevel(level)
+
+
+def _check_room(folder: Path, state: TrainState) -> None:
+    """Refuse a checkpoint that will not fit before orbax's threads meet the full disk, each with its own traceback."""
+    needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise OSError(f"it takes {needed / 1e6:,.1f} MB, and {free / 1e6:,.1f} MB are free")
 
 
 @contextlib.contextmanager
@@ -97,11 +121,12 @@ def _as_output_error(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
-        # tensorstore reports a full disk as a ValueError.
-        if isinstance(error, ValueError) and not any(sign in str(error) for sign in ("No space", "Permission")):
+        # tensorstore reports a full disk as a ValueError, with the whole story of the file.
+        signs = {"No space": "no space left on the device", "Permission": "permission denied"}
+        reason = next((plain for sign, plain in signs.items() if sign in str(error)), None)
+        if reason is None and isinstance(error, ValueError):
             raise
-        reason = str(error).partition("\n")[0]
         raise OutputError(
-            f"{folder}: a checkpoint could not be written ({reason}); make room and start the same command again: "
-            "the run goes on from the checkpoint before"
+            f"{folder}: a checkpoint could not be written ({reason or error}); make room and start the same command "
+            "again: the run goes on from the checkpoint before"
         ) from error

@@ -111,6 +111,7 @@ class _Run:
         self.checkpoints = Checkpoints(job.out / "checkpoints", job.train.keep_checkpoints)
         self.step_once = make_train_step(config, job.train, manifest.total_steps)
         self.step = 0
+        self.has_compiled = False
         self.state: TrainState = init_state(load_start(job, config), job.train, manifest.total_steps)
         self.meters = Meters()
         self.last_line: dict[str, int | float] = {}
@@ -165,7 +166,9 @@ class _Run:
                 f"another --out with a lower train.peak_learning_rate (now {self.job.train.peak_learning_rate:g}) or "
                 f"more train.warmup_steps (now {self.job.train.warmup_steps})"
             )
-        self.meters.add(values, int(np.count_nonzero(batch.segments)), time.perf_counter() - start, wait_s)
+        tokens, seconds = int(np.count_nonzero(batch.segments)), time.perf_counter() - start
+        self.meters.add(values, tokens, seconds, wait_s, has_compiled=not self.has_compiled)
+        self.has_compiled = True
         return values
 
     def write_line(self, metrics: Mapping[str, float]) -> None:

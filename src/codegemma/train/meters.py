@@ -32,13 +32,15 @@ class Meters:
     seconds: float = 0.0
     wait_s: float = 0.0
 
-    def add(self, metrics: Mapping[str, float], tokens: int, seconds: float, wait_s: float) -> None:
-        """Count one finished step."""
+    def add(
+        self, metrics: Mapping[str, float], tokens: int, seconds: float, wait_s: float, *, has_compiled: bool = False
+    ) -> None:
+        """Count one finished step; one that compiled first says nothing about the speed."""
         self.steps += 1
         for name in _AVERAGED:
             self.sums[name] = self.sums.get(name, 0.0) + metrics[name]
-        self.line_tokens += tokens
-        self.line_seconds += seconds
+        self.line_tokens += 0 if has_compiled else tokens
+        self.line_seconds += 0.0 if has_compiled else seconds
         self.line_wait_s += wait_s
         self.tokens += tokens
         self.seconds += seconds
