@@ -11,6 +11,7 @@ import sys
 import click
 
 import codegemma
+from codegemma.cli.huge_pages import restart_with_huge_pages
 from codegemma.errors import UserError
 
 # verb -> one line for `codegemma --help`; the module is codegemma.cli.<verb> and its click command is `command`.
@@ -21,6 +22,8 @@ VERBS = {
     "complete": "Complete the code at a cursor.",
     "evaluate": "Measure a model: held-out holes of a repository, infilling benchmarks.",
 }
+# Those that train, and gain from huge pages.
+TRAINING_VERBS = frozenset({"adapt", "train"})
 
 
 class VerbGroup(click.Group):
@@ -57,6 +60,8 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line; errors that a user can act on are printed without a traceback."""
+    if sys.argv[1:2] and sys.argv[1] in TRAINING_VERBS:
+        restart_with_huge_pages()
     try:
         exit_code = cli.main(standalone_mode=False)
     except click.exceptions.Abort:
