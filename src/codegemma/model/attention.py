@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jaxtyping import Array, Bool, Float, Int
+
+from codegemma.model.products import dot, multiply_columns
 
 # Far below any score, yet finite: a row that sees nothing yields numbers, not NaN.
 _HIDDEN_SCORE = -1e30
@@ -46,10 +47,11 @@ def rotate(x: Float[Array, "B L H A"], turns: Turns) -> Float[Array, "B L H A"]:
     >>> rotate(jnp.array([[[[3.0, 4.0]]]]), quarter).tolist()
     [[[[-4.0, 3.0]]]]
     """
-    half = x.shape[-1] // 2
-    cos, sin = turns.cos[:, :, None], turns.sin[:, :, None]
-    first, second = x[..., :half], x[..., half:]
-    return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1)
+    # The two halves as an axis that is flipped: XLA's CPU backend does not vectorise a joining of halves.
+    halves = x.reshape(*x.shape[:-1], 2, x.shape[-1] // 2)
+    cos, sin = turns.cos[:, :, None, None], turns.sin[:, :, None, None]
+    signs = jnp.array([-1.0, 1.0])[:, None]
+    return (halves * cos + jnp.flip(halves, axis=-2) * (sin * signs)).reshape(x.shape)
 
 
 def _rotate_forward(x: Array, turns: Turns) -> tuple[Array, Turns]:
@@ -92,7 +94,7 @@ def _attend_forward(q: Array, k: Array, v: Array, segments: Array, compute_dtype
         top = jnp.max(scores, axis=-1, keepdims=True)
         shares = jnp.exp(scores - top)
         total = jnp.sum(shares, axis=-1, keepdims=True)
-        mixed.append(_batched_dot(shares.astype(compute_dtype), v[:, :, : block.end], 3, 2) / total)
+        mixed.append(dot(shares.astype(compute_dtype), v[:, :, : block.end], -1, -2) / total)
         normalizers.append(top + jnp.log(total))
     result = jnp.concatenate(mixed, axis=2)
     return result, (q, k, v, segments, result, jnp.concatenate(normalizers, axis=2))
@@ -100,18 +102,19 @@ def _attend_forward(q: Array, k: Array, v: Array, segments: Array, compute_dtype
 
 def _attend_backward(compute_dtype: Any, saved: Any, slope: Array) -> tuple[Array, Array, Array, None]:
     q, k, v, segments, mixed, normalizers = saved
-    # The sum over keys of share times its slope, which the softmax subtracts (FlashAttention, appendix B.2).
-    offsets = jnp.sum(slope * mixed, axis=-1, keepdims=True)
+    # The sum over keys of share times its slope, which the softmax subtracts (FlashAttention, appendix B.2). As a
+    # product with ones: XLA's CPU backend takes three times as long for this sum.
+    offsets = jnp.matmul(slope * mixed, jnp.ones((q.shape[-1], 1)), precision="highest")
     slope = slope.astype(compute_dtype)
     q_slopes, k_slope, v_slope = [], jnp.zeros(k.shape, jnp.float32), jnp.zeros(v.shape, jnp.float32)
     for block in _divide(segments.shape[1], q.shape[2]):
         lines, keys = block.lines, slice(0, block.end)
         shares = jnp.exp(_score(q, k, segments, block) - normalizers[:, :, lines])
-        share_slopes = _batched_dot(slope[:, :, lines], v[:, :, keys], 3, 3)
+        share_slopes = dot(slope[:, :, lines], v[:, :, keys], -1, -1)
         score_slopes = (shares * (share_slopes - offsets[:, :, lines])).astype(compute_dtype)
-        q_slopes.append(_batched_dot(score_slopes, k[:, :, keys], 3, 2))
-        k_slope = k_slope.at[:, :, keys].add(_batched_dot(score_slopes, q[:, :, lines], 2, 2))
-        v_slope = v_slope.at[:, :, keys].add(_batched_dot(shares.astype(compute_dtype), slope[:, :, lines], 2, 2))
+        q_slopes.append(dot(score_slopes, k[:, :, keys], -1, -2))
+        k_slope = k_slope.at[:, :, keys].add(multiply_columns(score_slopes, q[:, :, lines]))
+        v_slope = v_slope.at[:, :, keys].add(multiply_columns(shares.astype(compute_dtype), slope[:, :, lines]))
     return jnp.concatenate(q_slopes, axis=2), k_slope, v_slope, None
 
 
@@ -137,16 +140,11 @@ def _divide(tokens: int, lines: int) -> list[_Block]:
 
 def _score(q: Array, k: Array, segments: Array, block: _Block) -> Array:
     """Score the queries of one block against the keys that it may see: [B, K, lines, keys]."""
-    scores = _batched_dot(q[:, :, block.lines], k[:, :, : block.end], 3, 3)
+    scores = dot(q[:, :, block.lines], k[:, :, : block.end], -1, -1)
     ours = segments[:, block.start : block.end]
     causal = jnp.arange(block.start, block.end)[:, None] >= jnp.arange(block.end)
     visible = causal & (ours[:, :, None] == segments[:, None, : block.end])
     return jnp.where(jnp.repeat(visible, block.groups, axis=1)[:, None], scores, _HIDDEN_SCORE)
-
-
-def _batched_dot(a: Array, b: Array, a_axis: int, b_axis: int) -> Array:
-    """Multiply along one axis each, for every row and key/value head; float32 out."""
-    return lax.dot_general(a, b, (((a_axis,), (b_axis,)), ((0, 1), (0, 1))), preferred_element_type=jnp.float32)
 
 
 def attend_cached(

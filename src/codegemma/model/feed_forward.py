@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from codegemma.model.products import multiply
+from codegemma.model.products import multiply, multiply_each
 
 # Hendrycks and Gimpel (2016): gelu(x) is near 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))).
 _SLOPE = 0.7978845608028654
@@ -22,9 +22,8 @@ def feed_forward(
     x: Float[Array, "B L D"], gate_up: Float[Array, "2 D F"], down: Float[Array, "F D"], compute_dtype: Any
 ) -> Float[Array, "B L D"]:
     """Compute `(gelu(x gate) * (x up)) down`, the gelu by its tanh approximation."""
-    width = down.shape[0]
-    both = multiply(x, jnp.concatenate([gate_up[0], gate_up[1]], axis=1), compute_dtype)
-    return multiply(gate(both[..., :width], both[..., width:]), down, compute_dtype)
+    opening, value = multiply_each(x, (gate_up[0], gate_up[1]), compute_dtype)
+    return multiply(gate(opening, value), down, compute_dtype)
 
 
 @jax.custom_vjp

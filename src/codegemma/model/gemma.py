@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int
 from codegemma.model.attention import Turns, attend, attend_cached, compute_turns, rotate
 from codegemma.model.config import GemmaConfig
 from codegemma.model.feed_forward import feed_forward
-from codegemma.model.products import multiply
+from codegemma.model.products import multiply, multiply_by_rows, multiply_each
 
 # Stacked over layers, layer axis first. Hugging Face names of the same tensors are in `weights.py`:
 #   emb [V D]   attn_norm [N D]   q [N D H A]   kv [N 2 D K A]   o [N H A D]
@@ -126,10 +126,12 @@ def forward_cached(
     return normalize(x, params["final_norm"], config.norm_epsilon), cache
 
 
-def compute_logits(params: Params, hidden: Float[Array, "*rows D"]) -> Float[Array, "*rows V"]:
+def compute_logits(
+    params: Params, hidden: Float[Array, "*rows D"], compute_dtype: Any = jnp.float32
+) -> Float[Array, "*rows V"]:
     """Score every token of the vocabulary as the next one; the output table is the embedding."""
-    logits: Array = jnp.einsum("...d,vd->...v", hidden, params["emb"], preferred_element_type=jnp.float32)
-    return logits
+    flat = multiply_by_rows(hidden.reshape(-1, hidden.shape[-1]), params["emb"], compute_dtype)
+    return flat.reshape(*hidden.shape[:-1], -1)
 
 
 def embed(params: Params, config: GemmaConfig, ids: Int[Array, "B L"]) -> Float[Array, "B L D"]:
@@ -153,13 +155,11 @@ def project(
     x: Float[Array, "B L D"], layer: Params, turns: Turns, config: GemmaConfig, compute_dtype: Any
 ) -> tuple[Float[Array, "B L H A"], Float[Array, "B L K A"], Float[Array, "B L K A"]]:
     """Make the layer's queries (turned and scaled), keys (turned) and values, in one product."""
-    heads, kv_heads, width = config.num_heads, config.num_kv_heads, config.head_dim
     y = normalize(x, layer["attn_norm"], config.norm_epsilon)
     matrices = (layer["q"], layer["kv"][0], layer["kv"][1])
-    joined = jnp.concatenate([m.reshape(config.embed_dim, -1) for m in matrices], axis=1)
-    qkv = multiply(y, joined, compute_dtype).reshape(*x.shape[:2], heads + 2 * kv_heads, width)
-    q, k, v = qkv[:, :, :heads], qkv[:, :, heads:-kv_heads], qkv[:, :, -kv_heads:]
-    return rotate(q, turns) * width**-0.5, rotate(k, turns), v
+    flat = multiply_each(y, tuple(m.reshape(config.embed_dim, -1) for m in matrices), compute_dtype)
+    q, k, v = (part.reshape(*x.shape[:2], -1, config.head_dim) for part in flat)
+    return rotate(q, turns) * config.head_dim**-0.5, rotate(k, turns), v
 
 
 def finish_layer(

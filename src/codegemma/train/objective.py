@@ -87,8 +87,7 @@ def _sum_surprise(
 ) -> dict[str, Array]:
     def sum_chunk(chunk: tuple[Array, Array, Array]) -> dict[str, Array]:
         hidden, targets, weights = chunk
-        table = {"emb": params["emb"].astype(compute_dtype)}
-        logits = compute_logits(table, hidden.astype(compute_dtype))
+        logits = compute_logits(params, hidden, compute_dtype)
         normalizer = jax.nn.logsumexp(logits, axis=-1)
         surprise = normalizer - jnp.take_along_axis(logits, targets[:, None], axis=-1)[:, 0]
         predicted = (weights > 0).astype(jnp.float32)
