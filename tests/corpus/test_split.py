@@ -53,6 +53,11 @@ def test_huge_directory_is_divided_into_its_own() -> None:
     assert 0.05 <= share_of(hold_out(sizes), sizes) <= 0.11
 
 
+def test_folders_nested_deeper_than_the_stack_are_divided() -> None:
+    sizes = {f"{'a/' * depth}f{depth}.py": 100 for depth in range(0, 3000, 250)}
+    assert 0 < share_of(hold_out(sizes), sizes) <= 0.11
+
+
 def test_flat_repository_holds_out_whole_families_and_says_so() -> None:
     sizes = {f"{stem}{end}.py": 100 for stem in "abcdefghijkl" for end in ("", "_utils", "_types")}
     sizes |= {f"test_{stem}.py": 100 for stem in "abcdefghijkl"}

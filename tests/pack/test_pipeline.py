@@ -115,6 +115,16 @@ def test_failed_build_leaves_no_manifest(tmp_path: Path) -> None:
     assert not (out / MANIFEST).exists()
 
 
+def test_build_that_ends_halfway_leaves_no_held_out_packs_of_an_earlier_one(tmp_path: Path) -> None:
+    corpus, out = write_corpus(tmp_path / "corpus"), tmp_path / "out"
+    build_packs(corpus, out, PackChoices())
+    heldout = corpus / "files-heldout.parquet"
+    heldout.write_bytes(heldout.read_bytes()[:-9])
+    with pytest.raises(InputError, match="damaged"):
+        build_packs(corpus, out, PackChoices())
+    assert [path.name for path in out.iterdir()] == ["packs-train.parquet"]
+
+
 def test_manifest_is_plain_json_with_the_counts(tmp_path: Path) -> None:
     build_packs(write_corpus(tmp_path / "corpus"), tmp_path / "out", PackChoices())
     plain = json.loads((tmp_path / "out" / MANIFEST).read_text())

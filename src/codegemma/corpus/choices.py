@@ -39,7 +39,6 @@ class CorpusChoices:
     # Ours: minified code hardly has white space; hand-written code has 0.15 to 0.4. Short files are left alone.
     min_space_share: float = 0.05
 
-    # Byte-equal files, and files that differ in white space only, are kept once.
     heldout_by: HeldoutBy = HeldoutBy.DIRECTORY
     heldout_share: float = 0.1
     # StarCoder2's near-duplicate border: Jaccard of 5-gram shingles.

@@ -17,7 +17,7 @@ def find_birth_times_s(root: Path) -> dict[str, int]:
     """Map each path that `HEAD` knows to when it was first added, in seconds since 1970.
 
     Raises:
-        InputError: not a git repository, or one without a commit.
+        InputError: not a git repository, one without a commit, or one with a damaged history.
     """
     try:
         repository = pygit2.Repository(str(root))
@@ -26,8 +26,13 @@ def find_birth_times_s(root: Path) -> dict[str, int]:
     if repository.head_is_unborn:
         raise InputError(f"{root}: no commit yet; heldout_by=time needs a history, use directory")
     births: dict[str, int] = {}
-    for commit in repository.walk(repository.head.target, SortMode.TOPOLOGICAL | SortMode.REVERSE):
-        _add_births(births, commit)
+    try:
+        for commit in repository.walk(repository.head.target, SortMode.TOPOLOGICAL | SortMode.REVERSE):
+            _add_births(births, commit)
+    except (pygit2.GitError, KeyError) as error:
+        raise InputError(
+            f"{root}: its history cannot be read ({error}); fetch it whole, or use heldout_by=directory"
+        ) from error
     return births
 
 

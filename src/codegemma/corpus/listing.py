@@ -90,7 +90,7 @@ def _list_folder(root: Path, folder: Path, repo: str | None, exclude: Path | Non
     else:
         entries = tuple(_walk_folder(folder, _choose_rules(folder, repository), exclude and exclude.resolve()))
     if not entries:
-        raise InputError(f"{root}: an empty repository; wanted source files in it")
+        raise InputError(f"{root}: an empty repository, or .gitignore leaves out all of it; wanted source files in it")
     return Listing(name, commit, entries)
 
 

@@ -97,13 +97,15 @@ def list_repositories(repos: Sequence[Path], exclude: Path | None = None) -> lis
     """
     if not repos:
         raise InputError("no repository given; wanted at least one folder")
-    folders = [Path(repo).resolve() for repo in repos]
+    folders: set[Path] = set()
     listings: list[Listing] = []
     names: Counter[str] = Counter()
-    for number, folder in enumerate(folders):
-        if folder in folders[:number]:
-            raise InputError(f"{repos[number]}: given twice; give each repository once")
-        listing = list_repository(repos[number], exclude=exclude)
+    for repo in repos:
+        folder = Path(repo).resolve()
+        if folder in folders:
+            raise InputError(f"{repo}: given twice; give each repository once")
+        folders.add(folder)
+        listing = list_repository(repo, exclude=exclude)
         names[listing.repo] += 1
         if names[listing.repo] > 1:
             listing = Listing(f"{listing.repo}#{names[listing.repo]}", listing.commit, listing.entries)
@@ -126,11 +128,11 @@ def _fingerprint_inputs(listings: Sequence[Listing], choices: CorpusChoices) -> 
 
 
 def _clear_folder(out: Path) -> None:
-    """Make the folder and take away the manifest first: from here on, nothing in it counts as whole."""
+    """Make the folder and take away what an earlier build left, the manifest first: a kill leaves no mix of two."""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / MANIFEST).unlink(missing_ok=True)
-        for name in (TRAIN_FILE, HELDOUT_FILE, DROPPED_FILE, SPOOL_FILE, MANIFEST):
+        for name in (MANIFEST, TRAIN_FILE, HELDOUT_FILE, DROPPED_FILE, SPOOL_FILE):
+            (out / name).unlink(missing_ok=True)
             for left_by_a_kill in out.glob(f".{name}.*.tmp"):
                 left_by_a_kill.unlink()
     except OSError as error:
@@ -181,8 +183,11 @@ class _Build:
     def hold_out(self, repos: Sequence[Path]) -> None:
         """Divide each repository on its own, so that one more repository changes nothing in the others."""
         with self._timed("split"):
+            sizes_by_repo: dict[str, dict[str, int]] = {listing.repo: {} for listing in self.listings}
+            for (repo, path), kept in self.kept.items():
+                sizes_by_repo[repo][path] = kept.size_bytes
             for root, listing in zip(repos, self.listings, strict=True):
-                sizes = {path: kept.size_bytes for (repo, path), kept in self.kept.items() if repo == listing.repo}
+                sizes = sizes_by_repo[listing.repo]
                 held = self._choose_heldout(root, listing.repo, sizes)
                 self.how[listing.repo] = held.how
                 self.heldout |= {(listing.repo, path) for path in held.paths}

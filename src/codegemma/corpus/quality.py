@@ -1,4 +1,4 @@
-r"""Refuses files that people did not write, or that hold data rather than code.
+"""Refuses files that people did not write, or that hold data rather than code.
 
 **In**: a text and the thresholds of `CorpusChoices`.
 **Out**: the first rule that it breaks, with the measured value; `None` for a file worth reading.

@@ -6,14 +6,13 @@
 """
 
 import json
-import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from codegemma.errors import OutputError
+from codegemma.files import write_whole
 from codegemma.recipe import to_plain
 from codegemma.records import DroppedFile
 
@@ -97,22 +96,12 @@ def count_drops(dropped: Sequence[DroppedFile]) -> tuple[DropCount, ...]:
 
 
 def write_manifest(out: Path, report: CorpusReport) -> None:
-    """Write `corpus.json` under a temporary name and rename it.
+    """Write `corpus.json`, whole or not at all.
 
     Raises:
         OutputError: no permission or no space.
     """
-    temporary = out / f".{MANIFEST}.{os.getpid()}.tmp"
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(to_plain(report), file, indent=2)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(out / MANIFEST)
-    except OSError as error:
-        raise OutputError(
-            f"{out / MANIFEST}: cannot be written ({error.strerror}); make room or choose another --out"
-        ) from error
+    write_whole(out / MANIFEST, json.dumps(to_plain(report), indent=2).encode())
 
 
 def read_manifest(out: Path) -> CorpusReport | None:

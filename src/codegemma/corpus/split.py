@@ -55,7 +55,7 @@ def hold_out_directories(sizes: Mapping[str, int], share: float, repo: str, seed
     (['g/x.py', 'g/y.py', 'i/x.py', 'i/y.py'], '2 of 10 directories')
     """
     target = share * sum(sizes.values())
-    directories = _divide_folder("", sorted(sizes), sizes, target * MAX_UNIT_OF_TARGET)
+    directories = _divide_folders(sizes, target * MAX_UNIT_OF_TARGET)
     chosen = _choose(directories, target, repo, seed)
     how = f"{len(chosen)} of {len(directories)} directories"
     chosen_bytes = sum(unit.size_bytes for unit in chosen)
@@ -68,17 +68,24 @@ def hold_out_directories(sizes: Mapping[str, int], share: float, repo: str, seed
     return Heldout(frozenset(path for unit in chosen for path in unit.paths), how)
 
 
-def _divide_folder(folder: str, paths: list[str], sizes: Mapping[str, int], max_bytes: float) -> list[Unit]:
-    unit = _make_unit(folder or ".", paths, sizes)
-    if folder and unit.size_bytes <= max_bytes:
-        return [unit]
-    inside: dict[str, list[str]] = defaultdict(list)
-    for path in paths:
-        name, slash, _ = path[len(folder) :].partition("/")
-        inside[f"{folder}{name}/" if slash else ""].append(path)
-    loose = inside.pop("", None)
-    units = [_make_unit(folder or ".", loose, sizes)] if loose else []
-    return units + [part for name, below in inside.items() for part in _divide_folder(name, below, sizes, max_bytes)]
+def _divide_folders(sizes: Mapping[str, int], max_bytes: float) -> list[Unit]:
+    units: list[Unit] = []
+    # A stack, not recursion: a folder can be nested deeper than Python's stack.
+    stack = [("", sorted(sizes))]
+    while stack:
+        folder, paths = stack.pop()
+        unit = _make_unit(folder or ".", paths, sizes)
+        if folder and unit.size_bytes <= max_bytes:
+            units.append(unit)
+            continue
+        inside: dict[str, list[str]] = defaultdict(list)
+        for path in paths:
+            name, slash, _ = path[len(folder) :].partition("/")
+            inside[f"{folder}{name}/" if slash else ""].append(path)
+        if loose := inside.pop("", None):
+            units.append(_make_unit(folder or ".", loose, sizes))
+        stack += inside.items()
+    return units
 
 
 def _divide_by_family(unit: Unit, sizes: Mapping[str, int]) -> list[Unit]:

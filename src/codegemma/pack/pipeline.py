@@ -55,22 +55,21 @@ def build_packs(
     earlier = read_manifest(out)
     if earlier is not None and earlier.fingerprint == key:
         return earlier
-    _clear_manifest(out)
+    _clear_folder(out)
     started_s = time.perf_counter()
     build = _Build(choices, workers, on_progress)
     for split in Split:
-        write_records(out / f"packs-{split}.parquet", build.pack_split(corpus, split), Pack)
+        write_records(out / _name_packs(split), build.pack_split(corpus, split), Pack)
     build.check_not_empty()
     write_records(out / DROPPED_FILE, build.dropped, DroppedFile)
     build.seconds["all_wall_s"] = time.perf_counter() - started_s
-    names = [*(f"packs-{split}.parquet" for split in Split), DROPPED_FILE]
     report = PackReport(
         fingerprint=key,
         order=choices.order.value,
         budget_tokens=choices.budget_tokens,
         splits={split.value: build.counts[split] for split in Split},
         seconds=dict(build.seconds),
-        parquet_bytes={name: (out / name).stat().st_size for name in names},
+        parquet_bytes={name: (out / name).stat().st_size for name in _OUTPUTS},
     )
     write_manifest(out, report)
     return report
@@ -95,11 +94,24 @@ def _find_version(module: str) -> str:
         return f"{module} unknown"
 
 
-def _clear_manifest(out: Path) -> None:
-    """Make the folder and take away the manifest first: from here on, nothing in it counts as whole."""
+def _name_packs(split: Split) -> str:
+    return f"packs-{split}.parquet"
+
+
+_OUTPUTS = (*map(_name_packs, Split), DROPPED_FILE)
+
+
+def _clear_folder(out: Path) -> None:
+    """Make the folder and take away what an earlier build left, the manifest first.
+
+    Training packs of this build beside held-out packs of another would measure on what was trained on.
+    """
     try:
         out.mkdir(parents=True, exist_ok=True)
-        (out / MANIFEST).unlink(missing_ok=True)
+        for name in (MANIFEST, *_OUTPUTS):
+            (out / name).unlink(missing_ok=True)
+            for left_by_a_kill in out.glob(f".{name}.*.tmp"):
+                left_by_a_kill.unlink()
     except OSError as error:
         raise OutputError(f"{out}: cannot be written ({error.strerror}); choose another --out") from error
 
