@@ -2,15 +2,20 @@
 
 import dataclasses
 import email
+import io
 import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+from tests.corpus.repositories import commit, write
 
 from codegemma.adapt import AdaptJob, AdaptResult, adapt, find_base, find_other, plan, summarize
 from codegemma.adapt_report import choose_showcases, write_report
+from codegemma.cli.adapt import print_ending
 from codegemma.errors import InputError, OutputError
 from codegemma.evals.choices import EvalChoices
+from codegemma.feed.choices import FeedError
 from codegemma.recipe import override
 from codegemma.recipes import Recipe, load_recipe
 from codegemma.runner import Progress
@@ -117,6 +122,34 @@ def test_without_heldout_files_there_is_no_proof_and_no_run(tmp_path):
         adapt(AdaptJob((REPO,), tmp_path, recipe, base=None, other=None, minutes=None))
 
 
+def test_too_few_files_to_hold_any_out_end_the_job_before_training(tmp_path):
+    repo = tmp_path / "repo"
+    repo.mkdir()
+    (repo / "only.py").write_text((REPO / "message.py").read_text())
+    stages: list[str] = []
+    with pytest.raises(InputError, match="no file is held out"):
+        adapt(AdaptJob((repo,), tmp_path / "out", make_recipe(), None, None, None), note_stages(stages))
+    assert "train" not in stages
+
+
+def test_a_control_without_code_ends_the_job_before_training(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty repository"):
+        adapt(AdaptJob((REPO,), tmp_path / "out", make_recipe(), None, tmp_path / "empty", None))
+    assert not (tmp_path / "out/run.json").exists()
+
+
+def test_a_split_by_time_asks_no_history_of_the_control(tmp_path):
+    repo = tmp_path / "repo"
+    for time_s, files in enumerate((("message.py", "parser.py", "header.py"), ("policy.py",)), start=1):
+        commit(write(repo, {name: (REPO / name).read_text() for name in files}), time_s)
+    # Rows too short for any path stop the job where training would begin.
+    recipe = override(make_recipe(), ["corpus.heldout_by=time", "train.row_tokens=16"])
+    with pytest.raises(FeedError, match="too short"):
+        adapt(AdaptJob((repo,), tmp_path / "out", recipe, None, OTHER, None))
+    assert (tmp_path / "out/other/data/packs.json").is_file()
+
+
 def test_an_unknown_base_lists_what_ships():
     with pytest.raises(InputError, match="no base of that name"):
         find_base("no/such/model")
@@ -127,3 +160,14 @@ def test_the_control_shares_no_file_with_the_repositories():
     assert other is not None
     assert find_other([other]) != other
     assert find_other([other.parent.parent]) is None
+    assert find_other([REPO], languages=("java", "kotlin")) is None
+
+
+def test_paths_with_brackets_are_printed_as_they_are_and_on_one_line(finished):
+    job, result, _ = finished
+    out = job.out.parent / "[bold]model[/x]" / ("long" * 20)
+    printed = io.StringIO()
+    console = Console(file=printed, width=60)
+    print_ending(dataclasses.replace(result, job=dataclasses.replace(job, out=out)), [], out / "report.html", console)
+    assert f"model    {out}/model\n" in printed.getvalue()
+    assert f"report   {out}/report.html\n" in printed.getvalue()

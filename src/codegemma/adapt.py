@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from codegemma.build import BuildReport, build_data
+from codegemma.corpus.choices import HeldoutBy
 from codegemma.corpus.read import read_repository
 from codegemma.engine.engine import Engine
-from codegemma.errors import InputError
+from codegemma.errors import InputError, OutputError
 from codegemma.evals.measure import Measurement, compare, measure
 from codegemma.evals.run import RESULTS_FILE, evaluate, read_hole_results
 from codegemma.evals.scoring import HoleResult, Subject
@@ -24,7 +25,7 @@ from codegemma.files import write_whole
 from codegemma.model.weights import describe_model
 from codegemma.recipe import fingerprint, to_plain
 from codegemma.recipes import Recipe
-from codegemma.records import SourceFile
+from codegemma.records import SourceFile, Split
 from codegemma.runner import Progress, ignore_progress
 from codegemma.text.tokenizer import Tokenizer
 from codegemma.train.job import TrainJob, choose_sample, choose_tokenizer
@@ -34,8 +35,11 @@ from codegemma.train.plan import estimate
 BASES = Path(__file__).parent / "bases"
 SUMMARY_FILE = "adapt.json"
 HOLES_FILE = "holes-heldout.jsonl"
+# What an evaluation was made of: written last and taken away first, so that it never vouches for another's holes.
+KEY_FILE = "key.json"
 # Packages that come with this one and may stand for "another repository"; neither was the base trained on.
 _OTHER_PACKAGES = ("scipy/stats", "jax/_src")
+_OTHER_LANGUAGE = "python"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +97,10 @@ def find_base(name: str) -> Path:
     return Path(name)
 
 
-def find_other(repos: Sequence[Path]) -> Path | None:
-    """Choose an installed package that shares no file with `repos`, for the control run."""
+def find_other(repos: Sequence[Path], languages: Sequence[str] = (_OTHER_LANGUAGE,)) -> Path | None:
+    """Choose an installed package that shares no file with `repos`, for the control run; none without Python."""
+    if _OTHER_LANGUAGE not in languages:
+        return None
     site = Path(sysconfig.get_path("purelib"))
     for name in _OTHER_PACKAGES:
         folder = (site / name).resolve()
@@ -114,20 +120,24 @@ def adapt(job: AdaptJob, on_progress: Progress = ignore_progress, on_line: OnLin
         raise InputError("corpus.heldout_share is 0: without held-out files there is no proof; set it above 0")
     data = job.out / "data"
     build = build_data(job.repos, data, job.recipe, job.workers, _name_stages(on_progress, ""), exclude=job.out)
+    if not build.packs.splits[Split.HELDOUT].files_packed:
+        raise InputError(
+            f"no file is held out of {', '.join(map(str, job.repos))}: without one there is no proof; "
+            f"{data / 'report.html'} tells what became of the files, corpus.heldout_share how many to hold out"
+        )
+    # Before hours of training, not after: a control that cannot be read ends the job here.
+    other_data = _build_other(job, on_progress)
     tokenizer = choose_tokenizer(data, job.out, job.base, job.recipe.model.vocab_size)
     survey = _survey(job, data, tokenizer)
     run = train(_train_job(job, data, job.out, tokenizer), _name_stages(on_progress, ""), on_line)
     other_run = None
-    if job.other is not None:
-        other_data = job.other_out / "data"
-        label = _name_stages(on_progress, "other: ")
-        build_data([job.other], other_data, job.recipe, job.workers, label, exclude=job.out)
+    if other_data is not None:
         other_job = replace(
             _train_job(job, other_data, job.other_out, tokenizer),
             train=replace(job.recipe.train, steps=run.steps),
             minutes=None,
         )
-        other_run = train(other_job, label, on_line)
+        other_run = train(other_job, _name_stages(on_progress, "other: "), on_line)
     results = _examine(job, data, other_run, on_progress)
     adapted = [r for r in results if r.system == "adapted"]
     rivals = dict.fromkeys(r.system for r in results if r.system != "adapted")
@@ -143,19 +153,19 @@ def plan(job: AdaptJob) -> dict[str, object]:
     Raises:
         InputError: a repository that cannot be used.
     """
-    size_bytes = files = 0
+    chars = files = 0
     for repo in job.repos:
         for found in read_repository(repo, job.recipe.corpus):
             if isinstance(found, SourceFile):
                 files += 1
-                size_bytes += len(found.text)
+                chars += len(found.text)
     config = job.recipe.model if job.base is None else describe_model(job.base)
     estimated = estimate(config, job.recipe.train, job.minutes)
-    epoch_tokens = round(size_bytes / job.recipe.pack.chars_per_token)
+    epoch_tokens = round(chars / job.recipe.pack.chars_per_token)
     runs = 1 + (job.other is not None)
     return {
         "files": files,
-        "characters": size_bytes,
+        "characters": chars,
         "tokens_per_epoch": epoch_tokens,
         "parameters": estimated.parameters,
         "steps": estimated.steps,
@@ -174,6 +184,16 @@ def _name_stages(on_progress: Progress, prefix: str) -> Progress:
         on_progress(prefix + stage, done, total)
 
     return report
+
+
+def _build_other(job: AdaptJob, on_progress: Progress) -> Path | None:
+    """Build the data of the control run. Nobody asks about its held-out files, and it may have no history."""
+    if job.other is None:
+        return None
+    recipe = replace(job.recipe, corpus=replace(job.recipe.corpus, heldout_by=HeldoutBy.DIRECTORY))
+    data = job.other_out / "data"
+    build_data([job.other], data, recipe, job.workers, _name_stages(on_progress, "other: "), exclude=job.out)
+    return data
 
 
 def _train_job(job: AdaptJob, data: Path, out: Path, tokenizer: Tokenizer) -> TrainJob:
@@ -214,11 +234,12 @@ def _examine(job: AdaptJob, data: Path, other_run: TrainResult | None, on_progre
         choices = replace(job.recipe.evals, has_baselines=name == "adapted")
         key = fingerprint(choices, [_stamp(model / "model.safetensors"), _stamp(data / "packs-heldout.parquet")])
         if _read_key(out) != key:
+            _forget_key(out)
             engine = Engine.load(model)
             subject = Subject(engine, engine.tokenizer, engine.max_context_tokens)
             label = _name_stages(on_progress, f"{name}: ")
             evaluate(subject, ["heldout"], data=[data], out=out, model=str(model), choices=choices, on_progress=label)
-            write_whole(out / "key.json", json.dumps({"key": key}).encode())
+            write_whole(out / KEY_FILE, json.dumps({"key": key}).encode())
         found = read_hole_results(out / HOLES_FILE)
         results += [replace(r, system=name) if r.system == "model" else r for r in found]
     return results
@@ -229,9 +250,16 @@ def _stamp(file: Path) -> list[str | int]:
     return [str(file), about.st_size, about.st_mtime_ns]
 
 
+def _forget_key(folder: Path) -> None:
+    try:
+        (folder / KEY_FILE).unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from error
+
+
 def _read_key(folder: Path) -> str | None:
     try:
-        key = json.loads((folder / "key.json").read_text(encoding="utf-8"))["key"]
+        key = json.loads((folder / KEY_FILE).read_text(encoding="utf-8"))["key"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return str(key) if (folder / RESULTS_FILE).is_file() else None
@@ -240,7 +268,7 @@ def _read_key(folder: Path) -> str | None:
 def _write_summary(result: AdaptResult) -> None:
     """Write `adapt.json`, what a program reads of the ending."""
     plain = summarize(result)
-    write_whole(result.job.out / SUMMARY_FILE, (json.dumps(plain, indent=1, ensure_ascii=False) + "\n").encode())
+    write_whole(result.job.out / SUMMARY_FILE, (json.dumps(plain, indent=1) + "\n").encode())
 
 
 def summarize(result: AdaptResult) -> dict[str, object]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from codegemma.corpus.pipeline import build_corpus
 from codegemma.corpus.report import CorpusReport
+from codegemma.folders import hold_folder
 from codegemma.pack.pipeline import build_packs
 from codegemma.pack.report import PackReport, SplitCount
 from codegemma.recipes import Recipe
@@ -43,14 +44,15 @@ def build_data(
 
     Raises:
         InputError: a repository that cannot be used, or nothing kept.
-        OutputError: `out` cannot be written.
+        OutputError: `out` cannot be written, holds something else, or is in use.
     """
-    corpus = build_corpus(repos, out, recipe.corpus, workers, on_progress, exclude=exclude or out)
-    packs = build_packs(out, out, recipe.pack, workers, on_progress)
-    build = BuildReport(corpus, packs)
-    report = Report("What became of the files", ", ".join(repo.repo for repo in corpus.repos))
-    add_build_sections(report, build)
-    report.write(out / REPORT_FILE)
+    with hold_folder(out):
+        corpus = build_corpus(repos, out, recipe.corpus, workers, on_progress, exclude=exclude or out)
+        packs = build_packs(out, out, recipe.pack, workers, on_progress)
+        build = BuildReport(corpus, packs)
+        report = Report("What became of the files", ", ".join(repo.repo for repo in corpus.repos))
+        add_build_sections(report, build)
+        report.write(out / REPORT_FILE)
     return build
 
 
@@ -59,7 +61,7 @@ def count_drops(build: BuildReport) -> dict[str, int]:
     counts = {f"{drop.stage}: {drop.reason}": drop.files for drop in build.corpus.dropped}
     unparsed = sum(split.files_dropped for split in build.packs.splits.values())
     if unparsed:
-        counts["pack: syntax errors"] = unparsed
+        counts["syntax: syntax_errors"] = unparsed
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
@@ -94,7 +96,9 @@ def add_build_sections(report: Report, build: BuildReport) -> None:
         "Every file is counted once: in = kept + dropped at every stage.",
     )
     if drops := count_drops(build):
-        report.bars(drops, "files", "What was dropped, and why; `dropped.parquet` names every file.")
+        report.bars(
+            drops, "files", "What was dropped, and why; `dropped.parquet` and `dropped-syntax.parquet` name every file."
+        )
     report.section("Packs")
     _add_packs(report, build, train)
 

@@ -1,4 +1,9 @@
-"""`codegemma adapt`: repositories to a model that knows them, with the proof."""
+"""`codegemma adapt`: repositories to a model that knows them, with the proof.
+
+**In**: repositories, a recipe, a base, minutes.
+**Out**: the job's folder; on standard output the proof, completions and what to type next, or one JSON object.
+**Not**: the job; that is `codegemma.adapt`.
+"""
 
 import json
 import shlex
@@ -19,12 +24,19 @@ if TYPE_CHECKING:
     from codegemma.adapt_report import Showcase
     from codegemma.evals.measure import Measurement
 
+# Of one training run, where neither --minutes nor train.steps says it.
+DEFAULT_MINUTES = 5.0
+
 
 @click.command(short_help="Turn repositories into a model that knows them.")
 @click.argument("repos", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="REPO...")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the model and everything else.")
 @click.option("--base", help="Model folder or shipped base to start from; 'none' starts from random parameters.")
-@click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="Time for one training run.")
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    help=f"Time for one training run [default: {DEFAULT_MINUTES:g}, unless train.steps is set].",
+)
 @click.option(
     "--control",
     default="auto",
@@ -63,9 +75,15 @@ def command(  # noqa: PLR0913, PLR0917
 
     chosen = choose_recipe(recipe, settings)
     base_name = base or chosen.base
-    other = None if control == "none" else find_other(repos) if control == "auto" else Path(control)
+    other = (
+        None
+        if control == "none"
+        else find_other(repos, chosen.corpus.languages)
+        if control == "auto"
+        else Path(control)
+    )
     if minutes is None and chosen.train.steps is None:
-        minutes = 5.0
+        minutes = DEFAULT_MINUTES
     for repo in repos:
         if not repo.exists():
             raise InputError(f"no such repository: {repo}; name a folder that holds source files")
@@ -125,11 +143,11 @@ def print_ending(result: "AdaptResult", showcases: "list[Showcase]", report: Pat
     for case in showcases:
         _print_showcase(case, console)
     job = result.job
-    console.print(f"\nmodel    {job.model}", highlight=False)
-    console.print(f"report   {report}", highlight=False)
+    lines = [f"\nmodel    {job.model}", f"report   {report}"]
     if showcases:
-        command_line = _spell_next(job.model, job.repos, showcases[0])
-        console.print(f"next     {command_line}", highlight=False, markup=False, soft_wrap=True)
+        lines.append(f"next     {_spell_next(job.model, job.repos, showcases[0])}")
+    for line in lines:  # paths are text, whatever brackets they hold, and are never broken over two lines
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _spell_next(model: Path, repos: tuple[Path, ...], case: "Showcase") -> str:
@@ -139,7 +157,7 @@ def _spell_next(model: Path, repos: tuple[Path, ...], case: "Showcase") -> str:
     hole = case.hole
     file = next((repo / hole.path for repo in repos if (repo / hole.path).is_file()), None)
     if file is None:
-        return f"codegemma complete {model} FILE:LINE:COLUMN"
+        return f"codegemma complete {shlex.quote(str(model))} FILE:LINE:COLUMN"
     path = "" if spell_path(file) == hole.path else f" --path {shlex.quote(hole.path)}"
     return f"codegemma complete {shlex.quote(str(model))} {shlex.quote(f'{file}:{hole.line}:{hole.column}')}{path}"
 
@@ -175,7 +193,9 @@ def _format(measurement: "Measurement | None", scale: float, digits: int) -> str
 def _print_showcase(case: "Showcase", console: Console) -> None:
     hole = case.hole
     console.print(Text(f"\n{hole.path}:{hole.line}:{hole.column}", "bold"))
-    console.print(Syntax(case.before.rstrip("\n") + "▌", "python", theme="ansi_dark", background_color="default"))
+    shown = case.before + "▌"
+    lexer = Syntax.guess_lexer(hole.path, shown)
+    console.print(Syntax(shown, lexer, theme="ansi_dark", background_color="default"))
     verdict = "[green]right[/green]" if case.is_match else "[red]wrong[/red]"
     console.print("  adapted ", Text(repr(case.written)), verdict, highlight=False)
     if case.base_written is not None:

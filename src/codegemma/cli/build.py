@@ -1,6 +1,12 @@
-"""`codegemma build`: repositories to packs."""
+"""`codegemma build`: repositories to packs.
+
+**In**: repositories, the `corpus` and `pack` choices of a recipe.
+**Out**: the data folder; on standard output what was kept and dropped, or one JSON object.
+**Not**: the build; that is `codegemma.build`.
+"""
 
 import json
+import shlex
 from pathlib import Path
 
 import click
@@ -44,4 +50,6 @@ def command(
     for order, share in share_colocated(build).items():
         click.echo(f"  imports in one pack, {order:13} {share:6.1%}")
     click.echo(f"report   {out / REPORT_FILE}")
-    click.echo(f"next     codegemma train --data {out} --out run --recipe {recipe} --minutes 10")
+    click.echo(
+        f"next     codegemma train --data {shlex.quote(str(out))} --out run --recipe {shlex.quote(recipe)} --minutes 10"
+    )

@@ -7,6 +7,7 @@
 
 import dataclasses
 import json
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -88,7 +89,8 @@ def _print_ending(result: "TrainResult", data: Path) -> None:
     click.echo(f"{result.steps:,} steps, {result.tokens:,} tokens in {result.seconds:.0f} s{resumed}")
     click.echo(f"loss     {result.final_loss:.3f}; waiting for data {result.data_wait_share:.1%} of the time")
     click.echo(f"model    {result.model}")
-    click.echo(f"next     codegemma evaluate {result.model} --suite heldout --data {data} --out figures")
+    model, packs = shlex.quote(str(result.model)), shlex.quote(str(data))
+    click.echo(f"next     codegemma evaluate {model} --suite heldout --data {packs} --out figures")
 
 
 class _Display:
