@@ -53,6 +53,13 @@ def test_a_rest_of_line_hole_ends_where_the_content_ends():
     assert len({h.start for h in holes}) > 20
 
 
+def test_the_end_of_a_line_is_natural_only_where_a_natural_cut_is():
+    for choices in (FeedChoices(hole_uniform=0, hole_line=1), FeedChoices(hole_uniform=0, hole_rest_of_line=1)):
+        holes = cut_often(TEXT, CUTS, choices)
+        assert {h.is_natural for h in holes} == {True, False}
+        assert all(h.is_natural == (h.end in CUTS) for h in holes)
+
+
 def test_suffixes_start_at_natural_cuts_as_often_as_chosen():
     reachable = FeedChoices(natural_share=0.9, max_natural_shift_chars=256)
     holes = cut_often(TEXT, CUTS, reachable, times=2000)

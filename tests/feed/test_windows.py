@@ -12,7 +12,14 @@ from codegemma.feed.choices import FeedChoices, FeedError
 from codegemma.feed.rows import WindowSpeller
 from codegemma.feed.windows import plan_windows
 from codegemma.records import Pack, Split
-from codegemma.text.control_tokens import BOS_ID, EOS_ID, FILE_SEPARATOR_ID
+from codegemma.text.control_tokens import (
+    BOS_ID,
+    EOS_ID,
+    FILE_SEPARATOR_ID,
+    FIM_MIDDLE_ID,
+    FIM_PREFIX_ID,
+    FIM_SUFFIX_ID,
+)
 
 TEXTS = st.lists(st.lists(SOURCE_TEXT, max_size=12).map("\n".join), min_size=1, max_size=4)
 
@@ -54,6 +61,49 @@ def test_no_spelled_window_is_longer_than_a_row(texts, row_tokens, epoch):
             assert spelled.ids[0] == BOS_ID
             assert spelled.ids[-1] == EOS_ID
             assert list(spelled.ids).count(FILE_SEPARATOR_ID) == len(window) - 1
+
+
+def uncut(ids):
+    """Read a spelled window back as the texts of its pieces, by its control tokens alone."""
+    units, unit = [], []
+    for token_id in ids.tolist()[1:]:
+        if token_id in (FILE_SEPARATOR_ID, EOS_ID):
+            units.append(unit)
+            unit = []
+        else:
+            unit.append(token_id)
+    texts = []
+    for unit in units:
+        parts = [[]]
+        for token_id in unit:
+            parts.append([]) if token_id in (FIM_PREFIX_ID, FIM_SUFFIX_ID, FIM_MIDDLE_ID) else parts[-1].append(
+                token_id
+            )
+        decoded = [small_tokenizer().decode_bytes(part) for part in parts]
+        if len(decoded) == 1:
+            texts.append((decoded[0], None))
+        else:
+            path, prefix, suffix, rest = decoded
+            # In SPM the prefix part is empty, and prefix and middle stand behind the suffix, one after the other.
+            texts.append((path, prefix + rest + suffix))
+    return texts
+
+
+@given(TEXTS, st.sampled_from([64, 100, 400]), st.integers(0, 5), st.sampled_from([0.0, 0.8, 1.0]))
+@settings(deadline=None)
+def test_uncutting_the_ids_gives_back_the_exact_files(texts, row_tokens, epoch, infill_share):
+    # A file that begins like a path line would be ambiguous to read back, so paths are left out.
+    files = tuple(make_file(f"f{i}.py", text) for i, text in enumerate(texts))
+    if not any(texts):
+        return
+    choices = FeedChoices(infill_share=infill_share, path_share=0.0)
+    speller, windows = plan([Pack("p", "r", None, Split.TRAIN, files)], row_tokens, choices)
+    read = [b""] * len(texts)
+    for window in windows:
+        for piece, (whole, joined) in zip(window, uncut(speller.spell(window, epoch).ids), strict=True):
+            assert joined is None or whole == b""
+            read[piece.file] += whole if joined is None else joined
+    assert read == [text.encode() for text in texts]
 
 
 def test_a_file_that_fits_is_not_divided():

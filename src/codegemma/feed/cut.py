@@ -48,7 +48,8 @@ def cut_piece(
         span = _find_line(text, rng)
         if span is not None:
             start, end = span
-            return Hole(rng.randrange(start, end) if kind == "rest_of_line" else start, end, is_natural=True)
+            start = rng.randrange(start, end) if kind == "rest_of_line" else start
+            return Hole(start, end, is_natural=_is_cut(end, natural_cuts))
     start = rng.randrange(len(text) + 1)
     if kind == "log_uniform":
         length = round(math.exp(rng.uniform(0, math.log(choices.max_log_uniform_chars))))
