@@ -3,6 +3,7 @@
 import dataclasses
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.evals.subjects import heldout_packs, train_packs
@@ -86,6 +87,14 @@ def test_cursor_is_uniform_within_the_line() -> None:
 def test_cap_of_a_file_holds() -> None:
     holes = make_holes(heldout_packs(), dataclasses.replace(CHOICES, max_holes_per_file=7))
     assert max(Counter((h.path, h.kind) for h in holes).values()) == 7
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"min_middle_chars": 0}, {"max_middle_chars": 2}, {"generated_holes": -1}, {"limit": 0}]
+)
+def test_choices_that_ask_for_nothing_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        dataclasses.replace(CHOICES, **wrong)  # type: ignore[arg-type]
 
 
 def test_hole_ids_are_unique() -> None:

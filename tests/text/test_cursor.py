@@ -49,6 +49,15 @@ def test_path_outside_a_repository_is_told_from_the_working_folder(
     monkeypatch.chdir(tmp_path)
     assert spell_path(Path("pkg/a.py")) == spell_path(tmp_path / "pkg/a.py") == "pkg/a.py"
     assert spell_path(Path("/elsewhere/a.py")) == "/elsewhere/a.py"
+    (tmp_path / "here/.git").mkdir(parents=True)
+    (tmp_path / "there/.git").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    assert spell_path(Path("../there/pkg/a.py")) == "pkg/a.py"
+
+
+def test_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_bytes(b"\xef\xbb\xbfx = 1\n")
+    assert read_cursor(f"{tmp_path / 'a.py'}:1:2").prefix == "x"
 
 
 @pytest.mark.parametrize("place", ["a.py", "a.py:3", "a.py:x:1", ":1:1", "a.py:1:-2", "a.py:1:9999999999"])

@@ -1,4 +1,9 @@
-"""The choices of an evaluation: how many holes, how they are cut, how much is generated."""
+"""The choices of an evaluation: how many holes, how they are cut, how much is generated.
+
+**In**: nothing.
+**Out**: `EvalChoices`, the `evals` group of a recipe.
+**Not**: what is examined, or on which suites.
+"""
 
 from dataclasses import dataclass
 
@@ -28,3 +33,19 @@ class EvalChoices:
     # At most this many holes (both kinds together) or tasks a suite; a shorter run uses the first ones of a longer run.
     limit: int | None = None
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse values that leave nothing to ask for."""
+        for name in (
+            "max_holes_per_kind",
+            "max_holes_per_file",
+            "min_middle_chars",
+            "reserved_tokens",
+            "max_new_tokens",
+        ):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is at least 1, got {getattr(self, name)}")
+        if self.max_middle_chars < self.min_middle_chars:
+            raise ValueError(f"max_middle_chars={self.max_middle_chars} is below min_middle_chars")
+        if self.generated_holes < 0 or self.max_baseline_bytes < 0 or (self.limit is not None and self.limit < 1):
+            raise ValueError("generated_holes and max_baseline_bytes are at least 0, limit at least 1 or none")

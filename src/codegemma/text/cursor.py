@@ -5,7 +5,9 @@
 **Not**: which other files to show the model.
 """
 
+import os
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from codegemma.errors import InputError
 _LINE_END = re.compile(r"\r\n|\n|\r")
 # Far above any source file; what is larger is a mistake, and would be read whole.
 _MAX_FILE_BYTES = 20_000_000
+_BYTE_ORDER_MARK = "\ufeff"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +76,19 @@ def find_offset(text: str, line: int, column: int, name: str = "the text") -> in
 
 
 def read_text(file: Path) -> str:
-    """Read a source file as text, line ends kept.
+    """Read a source file as text, line ends kept; a byte order mark is no part of it, as in training and in editors.
 
     Raises:
-        InputError: missing, a folder, unreadable, too large, binary or not UTF-8.
+        InputError: missing, a folder or a device, unreadable, too large, binary or not UTF-8.
     """
-    if file.is_dir():
-        raise InputError(f"{file} is a folder; wanted a source file")
     try:
-        size = file.stat().st_size
-        if size > _MAX_FILE_BYTES:
-            raise InputError(f"{file} has {size:,} bytes; a source file has at most {_MAX_FILE_BYTES:,}")
+        if file.is_dir():
+            raise InputError(f"{file} is a folder; wanted a source file")
+        facts = file.stat()
+        if not stat.S_ISREG(facts.st_mode):
+            raise InputError(f"{file} is a pipe, socket or device, which may never end; wanted a source file")
+        if facts.st_size > _MAX_FILE_BYTES:
+            raise InputError(f"{file} has {facts.st_size:,} bytes; a source file has at most {_MAX_FILE_BYTES:,}")
         content = file.read_bytes()
     except FileNotFoundError as error:
         raise InputError(f"no such file: {file}; wanted FILE:LINE:COLUMN, such as src/app.py:12:8") from error
@@ -92,7 +97,7 @@ def read_text(file: Path) -> str:
     if b"\0" in content:
         raise InputError(f"{file} is binary (it holds a zero byte); wanted a source file")
     try:
-        return content.decode("utf-8")
+        return content.decode("utf-8").removeprefix(_BYTE_ORDER_MARK)
     except UnicodeDecodeError as error:
         raise InputError(f"{file} is not UTF-8 (byte {error.start}); save it as UTF-8") from error
 
@@ -102,7 +107,7 @@ def spell_path(file: Path) -> str:
 
     A file outside both keeps the path that was given.
     """
-    absolute = file.absolute()
+    absolute = Path(os.path.normpath(file.absolute()))  # without `..`, which lies in folders that the file does not
     for folder in absolute.parents:
         if (folder / ".git").exists():
             return absolute.relative_to(folder).as_posix()
