@@ -110,6 +110,7 @@ def test_a_job_with_other_choices_in_the_same_folder_is_refused(finished):
 
 def test_a_plan_writes_nothing(tmp_path):
     planned = plan(AdaptJob((REPO,), tmp_path / "out", make_recipe(), base=None, other=None, minutes=None))
+    assert isinstance(planned["files"], int)
     assert planned["files"] > 20
     assert planned["tokens"] == 6 * 2 * 128
     assert {"memory_MB", "device", "training_minutes"} <= planned.keys()

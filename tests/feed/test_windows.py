@@ -63,36 +63,29 @@ def test_no_spelled_window_is_longer_than_a_row(texts, row_tokens, epoch):
             assert list(spelled.ids).count(FILE_SEPARATOR_ID) == len(window) - 1
 
 
-def uncut(ids):
-    """Read a spelled window back as the texts of its pieces, by its control tokens alone."""
-    units, unit = [], []
-    for token_id in ids.tolist()[1:]:
-        if token_id in (FILE_SEPARATOR_ID, EOS_ID):
-            units.append(unit)
-            unit = []
-        else:
-            unit.append(token_id)
+def uncut(ids) -> list[bytes]:
+    """Read a spelled window back as the texts of its pieces, by its control tokens alone; there are no path lines."""
     texts = []
-    for unit in units:
-        parts = [[]]
-        for token_id in unit:
-            parts.append([]) if token_id in (FIM_PREFIX_ID, FIM_SUFFIX_ID, FIM_MIDDLE_ID) else parts[-1].append(
-                token_id
-            )
-        decoded = [small_tokenizer().decode_bytes(part) for part in parts]
-        if len(decoded) == 1:
-            texts.append((decoded[0], None))
+    parts: list[list[int]] = [[]]
+    for token_id in ids.tolist()[1:]:
+        if token_id in (FIM_PREFIX_ID, FIM_SUFFIX_ID, FIM_MIDDLE_ID):
+            parts.append([])
+        elif token_id in (FILE_SEPARATOR_ID, EOS_ID):
+            before, *hole = [small_tokenizer().decode_bytes(part) for part in parts]
+            if hole:
+                # In SPM the prefix part is empty; prefix and middle stand behind the suffix, one after the other.
+                prefix, suffix, rest = hole
+                before += prefix + rest + suffix
+            texts.append(before)
+            parts = [[]]
         else:
-            path, prefix, suffix, rest = decoded
-            # In SPM the prefix part is empty, and prefix and middle stand behind the suffix, one after the other.
-            texts.append((path, prefix + rest + suffix))
+            parts[-1].append(token_id)
     return texts
 
 
 @given(TEXTS, st.sampled_from([64, 100, 400]), st.integers(0, 5), st.sampled_from([0.0, 0.8, 1.0]))
 @settings(deadline=None)
 def test_uncutting_the_ids_gives_back_the_exact_files(texts, row_tokens, epoch, infill_share):
-    # A file that begins like a path line would be ambiguous to read back, so paths are left out.
     files = tuple(make_file(f"f{i}.py", text) for i, text in enumerate(texts))
     if not any(texts):
         return
@@ -100,9 +93,8 @@ def test_uncutting_the_ids_gives_back_the_exact_files(texts, row_tokens, epoch, 
     speller, windows = plan([Pack("p", "r", None, Split.TRAIN, files)], row_tokens, choices)
     read = [b""] * len(texts)
     for window in windows:
-        for piece, (whole, joined) in zip(window, uncut(speller.spell(window, epoch).ids), strict=True):
-            assert joined is None or whole == b""
-            read[piece.file] += whole if joined is None else joined
+        for piece, text in zip(window, uncut(speller.spell(window, epoch).ids), strict=True):
+            read[piece.file] += text
     assert read == [text.encode() for text in texts]
 
 
