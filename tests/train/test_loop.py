@@ -169,7 +169,7 @@ def test_other_number_of_threads_is_refused_unless_allowed(job: TrainJob) -> Non
 
 
 def test_two_processes_do_not_share_a_folder(job: TrainJob) -> None:
-    with hold_folder(job.out), pytest.raises(OutputError, match="another process trains"):
+    with hold_folder(job.out), pytest.raises(OutputError, match="another process works"):
         train(job)
 
 

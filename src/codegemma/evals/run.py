@@ -21,6 +21,7 @@ from codegemma.evals.infilling import run_infilling_single
 from codegemma.evals.measure import Measurement, measure
 from codegemma.evals.scoring import HoleResult, Subject
 from codegemma.files import write_whole
+from codegemma.folders import hold_folder
 from codegemma.recipe import to_plain
 from codegemma.records import InfillMode
 from codegemma.runner import Progress, ignore_progress
@@ -78,15 +79,16 @@ def evaluate(
 
     Raises:
         InputError: an unknown suite, or data that is missing or damaged.
-        OutputError: `out` cannot be written.
+        OutputError: `out` cannot be written, holds something else, or is in use.
     """
     for suite in suites:
         check_suite(suite)
-    _prepare_folder(out)
-    exam = Examination(subject, tuple(data), choices, on_progress)
-    found = tuple(_run_suite(suite, exam, out) for suite in dict.fromkeys(suites))
-    results = Results(model, choices, found)
-    write_whole(out / RESULTS_FILE, (json.dumps(to_plain(results), indent=1, ensure_ascii=False) + "\n").encode())
+    with hold_folder(out):
+        _check_room(out)
+        exam = Examination(subject, tuple(data), choices, on_progress)
+        found = tuple(_run_suite(suite, exam, out) for suite in dict.fromkeys(suites))
+        results = Results(model, choices, found)
+        write_whole(out / RESULTS_FILE, (json.dumps(to_plain(results), indent=1, ensure_ascii=False) + "\n").encode())
     return results
 
 
@@ -103,10 +105,9 @@ def _run_suite(suite: str, exam: Examination, out: Path) -> SuiteResults:
     return SuiteResults(suite, answers.scored_by, answers.items, measurements, answers.notes, file)
 
 
-def _prepare_folder(out: Path) -> None:
+def _check_room(out: Path) -> None:
     """Find out that nothing can be written before hours of work, not after."""
     try:
-        out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):
             return
     except OSError as error:

@@ -6,14 +6,15 @@
 """
 
 import contextlib
-import fcntl
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import FrameType
 
-from codegemma.errors import OutputError, UserError
+from codegemma.errors import UserError
+from codegemma.folders import hold_folder
+
+__all__ = ["DivergedError", "InterruptedRun", "hold_folder", "watch_signals"]
 
 
 class DivergedError(UserError):
@@ -24,23 +25,6 @@ class InterruptedRun(UserError):  # noqa: N818 (an order, not an error)
     """The run was asked to stop, and saved."""
 
     exit_code = 130
-
-
-@contextlib.contextmanager
-def hold_folder(out: Path) -> Iterator[None]:
-    """Make the folder and lock it; the lock goes with the process, however it ends."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock = (out / ".lock").open("w")
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise OutputError(f"{out} cannot be written ({reason}); choose another --out or free space") from error
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise OutputError(f"another process trains in {out}; wait for it or choose another --out") from error
-        yield
 
 
 @contextlib.contextmanager

@@ -19,6 +19,7 @@ import xxhash
 from codegemma.errors import InputError
 from codegemma.feed.choices import FeedChoices
 from codegemma.files import write_whole
+from codegemma.folders import claim_folder
 from codegemma.model.config import GemmaConfig
 from codegemma.model.gemma import Params, init_params
 from codegemma.model.weights import CONFIG_NAME, describe_model, load_model
@@ -26,7 +27,7 @@ from codegemma.records import InfillMode, Pack, Request
 from codegemma.shards import read_records
 from codegemma.text.tokenizer import TOKENIZER_FILE, Tokenizer, train_tokenizer
 from codegemma.train.choices import TrainChoices
-from codegemma.train.manifest import RunManifest, count_threads, describe_identity
+from codegemma.train.manifest import RUN_FILE, RunManifest, count_threads, describe_identity
 from codegemma.train.plan import check_length, describe_device, fix_total_steps, measure_throughput
 
 
@@ -66,8 +67,10 @@ def choose_tokenizer(data: Path, out: Path, base: Path | None, vocab_size: int) 
     if base is not None:
         return Tokenizer.load(base)
     file = out / TOKENIZER_FILE
-    if not file.is_file():
+    # Before its run has begun, a tokenizer may be that of another job which got no further.
+    if not file.is_file() or not (out / RUN_FILE).is_file():
         packs = read_records(_locate_packs(data), Pack)
+        claim_folder(out)
         tokenizer = train_tokenizer((f.text for pack in packs for f in pack.files), vocab_size)
         write_whole(file, tokenizer.to_json().encode())
     return Tokenizer.load(file)

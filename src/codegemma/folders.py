@@ -1,0 +1,58 @@
+"""Takes a folder for a job: nothing of anybody else's is in it, and no other process works there.
+
+**In**: the path that a user gave as `--out`.
+**Out**: the folder, made and locked; or an error that says what is in the way.
+**Not**: files in it; each job writes its own, whole or not at all.
+"""
+
+import contextlib
+import fcntl
+from collections.abc import Iterator
+from pathlib import Path
+
+from codegemma.errors import OutputError
+
+LOCK_FILE = ".lock"
+# A folder with one of these was made by a job: the lock, or what a job writes last.
+_MARKS = (LOCK_FILE, "packs.json", "run.json", "key.json")
+_MAX_NAMED = 3
+
+
+@contextlib.contextmanager
+def hold_folder(out: Path) -> Iterator[None]:
+    """Claim the folder and lock it; the lock goes with the process, however it ends.
+
+    Raises:
+        OutputError: what `claim_folder` refuses, or another process holds it.
+    """
+    claim_folder(out)
+    with (out / LOCK_FILE).open("r+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise OutputError(f"another process works in {out}; wait for it or choose another --out") from error
+        yield
+
+
+def claim_folder(out: Path) -> None:
+    """Make the folder, or find that a job made it; a folder with other people's files in it stays as it is.
+
+    Raises:
+        OutputError: it holds something else, or cannot be written.
+    """
+    try:
+        if foreign := [] if _is_ours(out) else sorted(entry.name for entry in out.iterdir()):
+            named = ", ".join(foreign[:_MAX_NAMED]) + (", ..." if len(foreign) > _MAX_NAMED else "")
+            raise OutputError(f"{out} holds something else ({named}); choose a new or empty folder for --out")
+        out.mkdir(parents=True, exist_ok=True)
+        (out / LOCK_FILE).open("a").close()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(f"{out}: cannot be written ({reason}); choose another --out or make room") from error
+
+
+def _is_ours(folder: Path) -> bool:
+    """Tell whether jobs alone made what is there: it has their mark, or holds nothing but folders of theirs."""
+    if not folder.is_dir() or any((folder / mark).exists() for mark in _MARKS):
+        return True
+    return all(entry.is_dir() and not entry.is_symlink() and _is_ours(entry) for entry in folder.iterdir())
