@@ -6,7 +6,9 @@
 """
 
 import importlib
+import io
 import sys
+from collections.abc import Sequence
 
 import click
 
@@ -58,11 +60,32 @@ def cli() -> None:
     """
 
 
+def refuse_empty(arguments: Sequence[str]) -> None:
+    """Refuse an empty argument: as a path it would mean the working folder, and a shell variable was meant.
+
+    Only `--path` may be empty: it is what the model sees, not a file.
+
+    Raises:
+        UsageError: the message says which argument.
+    """
+    before = ["", *arguments]
+    for number, (option, argument) in enumerate(zip(before, arguments, strict=False), 1):
+        name, equals, value = argument.partition("=")
+        is_empty = not argument or (name.startswith("--") and equals and not value)
+        if is_empty and "--path" not in (option, name):
+            where = f"{option} " if option.startswith("--") else f"{name} " if name else f"argument {number} "
+            raise click.UsageError(f"{where}is empty; wanted a value: perhaps a variable of the shell is not set")
+
+
 def main() -> None:
     """Run the command line; errors that a user can act on are printed without a traceback."""
     if sys.argv[1:2] and sys.argv[1] in TRAINING_VERBS:
         restart_with_huge_pages()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A path may hold what no encoding spells; an answer with an escape in it is better than none.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
+        refuse_empty(sys.argv[1:])
         exit_code = cli.main(standalone_mode=False)
     except click.exceptions.Abort:
         click.echo("interrupted", err=True)

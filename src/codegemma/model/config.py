@@ -6,6 +6,7 @@
 """
 
 import math
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -132,11 +133,16 @@ def from_hf_dict(config: Mapping[str, Any]) -> GemmaConfig:
         raise InputError(f"config.json lacks {', '.join(missing)}: take the config.json of a Gemma 1 model")
     rope = config.get("rope_parameters") or {}
     try:
-        sizes = {name: int(config[hf_name]) for name, hf_name in _HF_INTEGERS.items()}
+        sizes = {name: operator.index(config[hf_name]) for name, hf_name in _HF_INTEGERS.items()}
         theta = float(rope.get("rope_theta", config.get("rope_theta", 10000.0)))
         epsilon = float(config.get("rms_norm_eps", 1e-6))
     except (TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"config.json holds a size that is not a number ({error})") from error
+        raise InputError(
+            f"config.json holds a size that is not a whole number ({error}); "
+            "take the config.json that came with the weights"
+        ) from error
+    if not (0 < epsilon < math.inf and 0 < theta < math.inf):
+        raise InputError(f"config.json has rms_norm_eps {epsilon} and rope_theta {theta}; wanted numbers above 0")
     return GemmaConfig(**sizes, rope_theta=theta, norm_epsilon=epsilon)
 
 

@@ -67,7 +67,7 @@ def load_model(folder: Path) -> tuple[Params, GemmaConfig]:
     """
     config = describe_model(folder)
     homes = _locate_tensors(folder)
-    arrays = {name: np.empty(shape, np.float32) for name, shape in config.shape_params().items()}
+    arrays = _make_room(folder, config)
     for path, wanted in _group_by_file(folder, config, homes).items():
         with _open_weights(path) as weights:
             for theirs, (ours, index) in wanted.items():
@@ -75,6 +75,16 @@ def load_model(folder: Path) -> tuple[Params, GemmaConfig]:
                 tensor = _read_tensor(weights, path, theirs, _shape_theirs(ours, target.shape))
                 target[...] = tensor.T.reshape(target.shape) if tensor.ndim == 2 and ours != "emb" else tensor
     return {name: jnp.asarray(array) for name, array in arrays.items()}, config
+
+
+def _make_room(folder: Path, config: GemmaConfig) -> dict[str, np.ndarray]:
+    try:
+        return {name: np.empty(shape, np.float32) for name, shape in config.shape_params().items()}
+    except (MemoryError, ValueError) as error:  # numpy's answer to a shape that no machine holds is a ValueError
+        raise InputError(
+            f"{folder}: {CONFIG_NAME} asks for {config.count_parameters():,} parameters, more than memory holds; "
+            "take the config.json that came with the weights, or a machine with more memory"
+        ) from error
 
 
 def save_model(
@@ -154,7 +164,7 @@ def _to_hf_tensors(params: Params, config: GemmaConfig, dtype: str) -> dict[str,
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read as JSON ({error}); copy the model folder again") from error
     if not isinstance(plain, dict):
         raise InputError(f"{path} holds a {type(plain).__name__}; wanted a JSON object; copy the model folder again")

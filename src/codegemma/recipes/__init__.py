@@ -44,7 +44,7 @@ def load_recipe(name: str) -> Recipe:
     """Load a recipe by name, or a user's own by the path of its file, which is executed.
 
     Raises:
-        ChoiceError: no such recipe (the known ones are listed), or the file defines no `RECIPE`.
+        ChoiceError: no such recipe (the known ones are listed), or the file fails or defines no `RECIPE`.
     """
     if name in list_recipes():
         module = importlib.import_module(f"{__name__}.{name}")
@@ -57,7 +57,12 @@ def load_recipe(name: str) -> Recipe:
         if spec is None or spec.loader is None:
             raise ChoiceError(f"{path} cannot be imported as a Python file")
         module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:  # whatever a user's own file raises
+            raise ChoiceError(
+                f"recipe {path} cannot be run ({type(error).__name__}: {error}); mend that file"
+            ) from error
     recipe = getattr(module, "RECIPE", None)
     if not isinstance(recipe, Recipe):
         raise ChoiceError(f"recipe {name!r} defines no RECIPE of type codegemma.recipes.Recipe")

@@ -42,12 +42,19 @@ class Tokenizer:
         model = definition.get("model")
         if not isinstance(model, dict) or model.get("type") != "BPE" or not model.get("byte_fallback"):
             raise InputError(f"{source} is not a Gemma tokenizer: wanted a BPE model with byte fallback")
-        vocab: dict[str, int] = model["vocab"]
+        vocab = model.get("vocab")
+        if not isinstance(vocab, dict) or len(vocab) <= RESERVED_IDS or not all(type(v) is int for v in vocab.values()):
+            raise InputError(f"{source} has no vocabulary of pieces and ids; copy it again from its source")
         if len(set(vocab.values())) != len(vocab) or max(vocab.values()) != len(vocab) - 1:
             raise InputError(f"{source}: ids are not 0 to {len(vocab) - 1}, each once")
         # Without added tokens nothing in a text can be recognised as a control token: they are no product of merges.
         plain = {**definition, "added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
-        self._backend = tokenizers.Tokenizer.from_str(json.dumps(plain))
+        try:
+            self._backend = tokenizers.Tokenizer.from_str(json.dumps(plain))
+        except Exception as error:  # the library raises nothing narrower
+            raise InputError(
+                f"{source} cannot be read as a tokenizer ({error}); copy it again from its source"
+            ) from error
         self._pieces: list[bytes] = [b""] * len(vocab)
         chars = np.zeros(len(vocab), dtype=np.int32)
         for piece, piece_id in vocab.items():
@@ -68,7 +75,7 @@ class Tokenizer:
             definition = json.loads(file.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise InputError(f"no tokenizer at {file}; a model folder holds a {TOKENIZER_FILE}") from error
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise InputError(
                 f"{file} cannot be read as a tokenizer ({error}); copy it again from its source"
             ) from error
@@ -104,8 +111,11 @@ class Tokenizer:
         return np.asarray(ids, dtype=np.int32)
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """Spell ids as UTF-8 bytes; control tokens spell nothing. A cut-off character gives a cut-off sequence."""
-        return b"".join([self._pieces[i] for i in ids])
+        """Spell ids as UTF-8 bytes; control tokens, and ids above the vocabulary (a model's padding), spell nothing.
+
+        A cut-off character gives a cut-off sequence.
+        """
+        return b"".join([self._pieces[i] for i in ids if i < len(self._pieces)])
 
     def decode(self, ids: Sequence[int] | Int32[np.ndarray, " n"]) -> str:
         """Spell ids as text; bytes that are not UTF-8 become U+FFFD."""
