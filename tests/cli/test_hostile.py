@@ -159,6 +159,13 @@ def test_a_cursor_in_a_pipe_or_device_is_refused_at_once(tmp_path: Path) -> None
     assert ["pipe, socket or device" in str(error) for error in raised] == [True, True]
 
 
+def test_a_file_name_that_is_not_utf8_is_spelled_in_text(tmp_path: Path) -> None:
+    (tmp_path / ".git").mkdir()
+    file = tmp_path / os.fsdecode(b"bad\xff.py")
+    file.write_text("x = 1\n")
+    assert read_cursor(f"{file}:1:2").path == r"bad\udcff.py"
+
+
 def damage_vocab(model: dict[str, Any]) -> None:
     model["vocab"] = {}
 

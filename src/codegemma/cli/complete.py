@@ -51,7 +51,7 @@ def command(  # noqa: PLR0913, PLR0917
       codegemma complete my-model/model src/app.py:12:8 --context src/models.py --temperature 0.2
     """
     from codegemma.records import InfillMode, Neighbor, Request
-    from codegemma.text.cursor import read_cursor, read_text, spell_path
+    from codegemma.text.cursor import read_cursor, read_text, spell_name, spell_path
 
     cursor = read_cursor(place)
     neighbors = tuple(Neighbor(spell_path(file), read_text(file)) for file in context)
@@ -63,7 +63,7 @@ def command(  # noqa: PLR0913, PLR0917
     request = Request(
         prefix=cursor.prefix,
         suffix=cursor.suffix,
-        path=cursor.path if path is None else path,
+        path=cursor.path if path is None else spell_name(path),
         neighbors=neighbors,
         mode=engine.preferred_mode if mode is None else InfillMode(mode),
         max_new_tokens=max_new_tokens,

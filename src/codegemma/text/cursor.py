@@ -110,9 +110,18 @@ def spell_path(file: Path) -> str:
     absolute = Path(os.path.normpath(file.absolute()))  # without `..`, which lies in folders that the file does not
     for folder in absolute.parents:
         if (folder / ".git").exists():
-            return absolute.relative_to(folder).as_posix()
+            return spell_name(absolute.relative_to(folder).as_posix())
     here = Path.cwd()
-    return (absolute.relative_to(here) if absolute.is_relative_to(here) else file).as_posix()
+    return spell_name((absolute.relative_to(here) if absolute.is_relative_to(here) else file).as_posix())
+
+
+def spell_name(name: str) -> str:
+    r"""Escape the bytes of a name that are not UTF-8: a model reads text.
+
+    >>> spell_name("caf\udce9.py")
+    'caf\\udce9.py'
+    """
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _split_place(place: str) -> tuple[str, int, int]:
