@@ -40,6 +40,8 @@ KEY_FILE = "key.json"
 # Packages that come with this one and may stand for "another repository"; neither was the base trained on.
 _OTHER_PACKAGES = ("scipy/stats", "jax/_src")
 _OTHER_LANGUAGE = "python"
+# Text that a plan encodes to learn how many characters a token has here.
+_SAMPLED_CHARS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,15 +155,20 @@ def plan(job: AdaptJob) -> dict[str, object]:
     Raises:
         InputError: a repository that cannot be used.
     """
-    chars = files = 0
+    tokenizer = None if job.base is None else Tokenizer.load(job.base)
+    chars = files = sampled_chars = sampled_tokens = 0
     for repo in job.repos:
         for found in read_repository(repo, job.recipe.corpus):
             if isinstance(found, SourceFile):
                 files += 1
                 chars += len(found.text)
+                if tokenizer is not None and sampled_chars < _SAMPLED_CHARS:
+                    sampled_chars += len(found.text)
+                    sampled_tokens += len(tokenizer.encode(found.text))
+    chars_per_token = sampled_chars / sampled_tokens if sampled_tokens else job.recipe.pack.chars_per_token
     config = job.recipe.model if job.base is None else describe_model(job.base)
     estimated = estimate(config, job.recipe.train, job.minutes)
-    epoch_tokens = round(chars / job.recipe.pack.chars_per_token)
+    epoch_tokens = round(chars / chars_per_token)
     runs = 1 + (job.other is not None)
     return {
         "files": files,

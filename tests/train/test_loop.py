@@ -111,8 +111,9 @@ def test_interrupted_run_goes_on_as_if_nothing_had_happened(job: TrainJob, tmp_p
     assert read_metrics(halved.out / "samples.jsonl") == read_metrics(job.out / "samples.jsonl")
 
 
+@pytest.mark.parametrize("kill", ["now", *(pytest.param(i, marks=pytest.mark.slow) for i in range(10))])
 def test_killed_run_ends_with_the_parameters_of_an_uninterrupted_one(
-    job: TrainJob, tokenizer: Tokenizer, tmp_path: Path
+    job: TrainJob, tokenizer: Tokenizer, tmp_path: Path, kill: object
 ) -> None:
     """SIGKILL in a real process at a moment that nobody chose; also while a checkpoint is being written."""
     steps = 40
