@@ -21,7 +21,7 @@ $(VENV)/.ready-dev: $(VENV)/.ready
 # The demo's repository is JAX's own source, which setting up has just brought: sizeable (600 Python files, 12 MB), the same on
 # every machine, permissively licensed, and unknown to the shipped base.
 DEMO_REPO = "$$($(BIN)/python -c 'from importlib.util import find_spec; print(find_spec("jax").submodule_search_locations[0])')"
-DEMO_MINUTES ?= 2.2
+DEMO_MINUTES ?= 2
 
 demo: $(VENV)/.ready ## adapt a small model to a real repository, prove it, show completions; at most 10 minutes
 	$(BIN)/codegemma adapt $(DEMO_REPO) --out demo --minutes $(DEMO_MINUTES)
