@@ -25,20 +25,21 @@ TEXTS = st.lists(st.lists(SOURCE_TEXT, max_size=12).map("\n".join), min_size=1, 
 
 
 def plan(packs, row_tokens, choices=None):
-    speller = WindowSpeller(packs, small_tokenizer(), choices or FeedChoices(), 0, row_tokens)
-    return speller, plan_windows(packs, small_tokenizer(), row_tokens, speller.encode)
+    choices = choices or FeedChoices()
+    speller = WindowSpeller(packs, small_tokenizer(), choices, 0, row_tokens)
+    return speller, plan_windows(packs, small_tokenizer(), row_tokens, speller.encode, choices.min_window_share)
 
 
-@given(TEXTS, st.sampled_from([64, 100, 400]))
+@given(TEXTS, st.sampled_from([64, 100, 400]), st.sampled_from([0.0, 0.2, 1.0]))
 @settings(deadline=None)
-def test_every_character_is_in_exactly_one_window(texts, row_tokens):
+def test_every_character_is_in_exactly_one_window(texts, row_tokens, min_window_share):
     files = tuple(make_file(f"f{i}.py", text) for i, text in enumerate(texts))
     packs = [Pack("p", "r", None, Split.TRAIN, files)]
     if not any(texts):
         with pytest.raises(FeedError, match="no text"):
             plan(packs, row_tokens)
         return
-    _, windows = plan(packs, row_tokens)
+    _, windows = plan(packs, row_tokens, FeedChoices(min_window_share=min_window_share))
     covered = [""] * len(texts)
     for window in windows:
         for piece in window:
@@ -146,3 +147,11 @@ def test_a_row_too_short_for_the_path_is_refused():
     pack = dataclasses.replace(standard_packs()[0], files=(make_file("deep/" * 40 + "a.py", "x = 1\n"),))
     with pytest.raises(FeedError, match="too short for the path"):
         plan([pack], 64)
+
+
+def test_ends_of_middles_are_at_all_positions_where_windows_are_drawn():
+    """Else a model of short rows learns to end a middle by its position."""
+    speller, windows = plan(standard_packs(), 256, FeedChoices(min_window_share=0.2))
+    lengths = [len(speller.spell(window, 0).ids) for window in windows]
+    counts = [sum(low <= n < low + 52 for n in lengths) for low in (52, 104, 156, 208)]
+    assert min(counts) > 0.08 * len(lengths)

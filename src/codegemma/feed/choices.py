@@ -33,12 +33,15 @@ class FeedChoices:
     max_natural_shift_chars: int = 256
     # Loss weight of the middle and the token that ends it, relative to everything else.
     middle_weight: float = 1.0
+    # Windows aim at a length drawn between this share of a row and the whole row. Where one window fills one row, as in
+    # short rows, the end of the last middle always comes near the row's end, and a model learns to end by position.
+    min_window_share: float = 1.0
     # Number of rows that are filled at the same time; more bins fill better and mix packs more.
     packing_bins: int = 32
 
     def __post_init__(self) -> None:
         """Refuse values that are no probability or no weight."""
-        for name in ("infill_share", "spm_share", "path_share", "natural_share"):
+        for name in ("infill_share", "spm_share", "path_share", "natural_share", "min_window_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a share between 0 and 1, got {getattr(self, name)}")
         weights = (self.hole_uniform, self.hole_log_uniform, self.hole_line, self.hole_rest_of_line)

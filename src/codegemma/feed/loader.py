@@ -46,7 +46,7 @@ class Loader:
     ) -> None:
         """Plan the windows of `packs` and start at the first epoch; see `open_loader`."""
         self.speller = WindowSpeller(packs, tokenizer, choices, seed, shape.row_tokens)
-        self.windows = plan_windows(packs, tokenizer, shape.row_tokens, self.speller.encode)
+        self.windows = plan_windows(packs, tokenizer, shape.row_tokens, self.speller.encode, choices.min_window_share)
         if len(self.windows) < shape.hosts:
             raise FeedError(f"{len(self.windows)} windows cannot feed {shape.hosts} hosts; use fewer or more data")
         self._windows_per_epoch = len(range(shape.host, len(self.windows), shape.hosts))

@@ -8,6 +8,7 @@ A file that fits in a row is not divided. A longer one is divided at the starts 
 and suffix are always in one window ("context-level" infilling of Bavarian et al., with the file as the unit).
 """
 
+import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -45,17 +46,20 @@ def plan_windows(
     tokenizer: Tokenizer,
     row_tokens: int,
     encode: Callable[[int, int], EncodedText],
+    min_window_share: float = 1.0,
 ) -> list[Window]:
     """Divide every pack into windows of at most `row_tokens` tokens, `<bos>` and a hole in each piece included.
 
-    `encode(pack, file)` returns that file's encoded text.
+    `encode(pack, file)` returns that file's encoded text. Windows aim at a length drawn between `min_window_share` of
+    the row and the whole row; with 1.0 every window is filled as far as it goes.
 
     Raises:
         FeedError: a path alone fills the row, or there is no text at all.
     """
     windows: list[Window] = []
     for pack_index, pack in enumerate(packs):
-        windows += _plan_pack(pack_index, pack, tokenizer, row_tokens, encode)
+        budgets = _draw_budgets(pack.pack_id, row_tokens, min_window_share)
+        windows += _plan_pack(pack_index, pack, tokenizer, row_tokens, encode, budgets)
     if not windows:
         raise FeedError("the packs hold no text; build them again from a repository with source files")
     return windows
@@ -67,19 +71,23 @@ def _plan_pack(
     tokenizer: Tokenizer,
     row_tokens: int,
     encode: Callable[[int, int], EncodedText],
+    budgets: Iterator[int],
 ) -> Iterator[Window]:
     budget = row_tokens - 1
     pieces: list[Piece] = []
-    room = budget
+    room = next(budgets)
     for file_index, file in enumerate(pack.files):
         overhead = len(encode_path(tokenizer, file.path)) + _UNIT_COST_TOKENS
-        if budget - overhead < max(16, row_tokens // 8):
+        least_room = overhead + max(16, row_tokens // 8)
+        if budget < least_room:
             raise FeedError(
                 f"a row of {row_tokens} tokens is too short for the path {file.path!r}, which takes {overhead} of them"
             )
         encoded = encode(pack_index, file_index)
         start = 0
         while start < len(file.text):
+            if not pieces:
+                room = max(room, least_room)
             fits_whole = _count_tokens(encoded, start, len(file.text)) <= room - overhead
             is_new = not pieces
             if fits_whole:
@@ -92,13 +100,20 @@ def _plan_pack(
                     end = start
             if end == start:
                 yield tuple(pieces)
-                pieces, room = [], budget
+                pieces, room = [], next(budgets)
                 continue
             pieces.append(Piece(pack_index, file_index, start, end))
             room -= overhead + _count_tokens(encoded, start, end)
             start = end
     if pieces:
         yield tuple(pieces)
+
+
+def _draw_budgets(pack_id: str, row_tokens: int, min_share: float) -> Iterator[int]:
+    """Draw the lengths of a pack's windows, `<bos>` taken off; the same for the same pack."""
+    rng = random.Random(pack_id)
+    while True:
+        yield round(row_tokens * rng.uniform(min_share, 1.0)) - 1
 
 
 def _count_tokens(encoded: EncodedText, start: int, end: int) -> int:

@@ -35,6 +35,8 @@ RECIPE = Recipe(
         hole_rest_of_line=0.35,
         hole_log_uniform=0.25,
         middle_weight=2.5,
+        min_window_share=0.2,
+        packing_bins=64,
     ),
     # Small batches: so early in training, many small updates learn more from the same tokens than few large ones.
     train=TrainChoices(
