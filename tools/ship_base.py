@@ -1,6 +1,6 @@
 """Copies a trained base into the package, with its manifest and model card, all read from what the runs wrote.
 
-    python tools/ship_base.py --run runs/base --data runs/base-data --figures runs/base-figures
+    python tools/ship_base.py --run runs/base-1 --run runs/base --data runs/base-data --figures runs/base-figures
 
 The commands that make the three folders stand on top of `src/codegemma/recipes/tiny_base.py`. `--data` is the folder of
 `codegemma build`, `--figures` that of `codegemma evaluate --suite heldout`.
@@ -26,12 +26,17 @@ MAX_BYTES = 8 * 2**20
 FILES = ("config.json", "model.safetensors", "tokenizer.json")
 
 
-def make_manifest(run: Path, data: Path, figures: Path) -> dict[str, Any]:
-    """Gather where the base comes from."""
+def describe_run(run: Path) -> dict[str, Any]:
+    """Read what a run was from what it wrote."""
+    about = json.loads((run / "model/run.json").read_text())
+    return {key: about[key] for key in ("recipe", "total_steps", "threads", "device", "jax_version", "result")}
+
+
+def make_manifest(runs: list[Path], data: Path, figures: Path) -> dict[str, Any]:
+    """Gather where the base comes from; the last run is the one that ships."""
     corpus = read_manifest(data)
     if corpus is None:
         raise InputError(f"{data} holds no whole build")
-    about = json.loads((run / "model/run.json").read_text())
     results = json.loads((figures / "results.json").read_text())
     command = ["git", "rev-parse", "HEAD"]
     commit = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
@@ -48,19 +53,19 @@ def make_manifest(run: Path, data: Path, figures: Path) -> dict[str, Any]:
             "bytes_train": corpus.bytes_train,
             "dropped": [[d.stage, d.reason, d.files] for d in corpus.dropped],
         },
-        "run": {key: about[key] for key in ("recipe", "total_steps", "threads", "device", "jax_version", "result")},
+        "runs": [describe_run(run) for run in runs],
         "heldout": [
             {key: m[key] for key in ("system", "kind", "mode", "metric", "interval")}
             for suite in results["suites"]
             for m in suite["measurements"]
         ],
-        "sha256": {name: hashlib.sha256((run / "model" / name).read_bytes()).hexdigest() for name in FILES},
+        "sha256": {name: hashlib.sha256((runs[-1] / "model" / name).read_bytes()).hexdigest() for name in FILES},
     }
 
 
 def format_card(manifest: dict[str, Any], parameters: int) -> str:
     """Write the model card."""
-    run, corpus = manifest["run"], manifest["corpus"]
+    runs, corpus = manifest["runs"], manifest["corpus"]
     rows = []
     for kind, mode in dict.fromkeys((m["kind"], m["mode"]) for m in manifest["heldout"] if m["system"] == "model"):
         found = {
@@ -73,9 +78,10 @@ def format_card(manifest: dict[str, Any], parameters: int) -> str:
             f"| {kind.replace('_', ' ')} | {mode.upper()} | {match['items']} | {100 * match['mean']:.1f} "
             f"({100 * match['low']:.1f} to {100 * match['high']:.1f}) | {bits['mean']:.3f} |"
         )
-    seconds, threads = run["result"]["seconds"], run["threads"]
-    length = f"{run['total_steps']:,} steps, {run['result']['tokens']:,} tokens"
-    length += f", {seconds / 60:.0f} minutes on {threads} CPU threads"
+    length = "; then from there ".join(
+        f"{run['total_steps']:,} steps, {run['result']['tokens']:,} tokens in {run['result']['seconds'] / 60:.0f} minutes"
+        for run in runs
+    )
     packages = "\n".join(f"| {p['name']} | {p['version']} | {p['license']} |" for p in manifest["packages"])
     return f"""# The shipped base: `tiny`
 
@@ -87,7 +93,7 @@ completing code as it is: it is small, its window is 256 tokens, and it knows Py
 
 ## Training
 
-{length}.
+On {runs[-1]["threads"]} CPU threads: {length}.
 {corpus["files_train"]:,} files, {corpus["bytes_train"] / 1e6:.0f} MB; {corpus["files_heldout"]:,} files held out.
 PSM and SPM half and half, 80 % of pieces with a hole. `manifest.json` has the recipe, the corpus's fingerprint, what
 was dropped and why.
@@ -118,15 +124,16 @@ It repeats the idioms of its packages and invents names. Secrets were filtered b
 def main() -> int:
     """Ship the base."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name in ("run", "data", "figures"):
+    parser.add_argument("--run", type=Path, required=True, action="append", help="A run; the last given one ships.")
+    for name in ("data", "figures"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     arguments = parser.parse_args()
     manifest = make_manifest(arguments.run, arguments.data, arguments.figures)
-    config = describe_model(arguments.run / "model")
+    config = describe_model(arguments.run[-1] / "model")
     target = BASES / "tiny"
     target.mkdir(parents=True, exist_ok=True)
     for name in (*FILES, "run.json"):
-        shutil.copy(arguments.run / "model" / name, target / name)
+        shutil.copy(arguments.run[-1] / "model" / name, target / name)
     (target / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
     (target / "README.md").write_text(format_card(manifest, config.count_parameters()))
     size = sum(file.stat().st_size for file in target.iterdir())

@@ -6,6 +6,9 @@
     codegemma evaluate runs/base/model --suite heldout --data runs/base-data --out runs/base-figures
     python tools/ship_base.py --run runs/base --data runs/base-data --figures runs/base-figures
 
+The shipped files come from two runs: 22,000 steps while windows were still filled to the end (`docs/lab_log.md`), then
+9,000 from there with `--base runs/base-1/model --set train.steps=9000 --set train.peak_learning_rate=1.5e-3`.
+
 Two million parameters: it fits in 5 MB as bfloat16, and a CPU of two cores adapts it in minutes. The demo's
 repository and the repository of the demo's control run are not among its packages.
 """
