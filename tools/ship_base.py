@@ -79,7 +79,8 @@ def format_card(manifest: dict[str, Any], parameters: int) -> str:
             f"({100 * match['low']:.1f} to {100 * match['high']:.1f}) | {bits['mean']:.3f} |"
         )
     length = "; then from there ".join(
-        f"{run['total_steps']:,} steps, {run['result']['tokens']:,} tokens in {run['result']['seconds'] / 60:.0f} minutes"
+        f"{run['total_steps']:,} steps, {run['result']['tokens']:,} tokens "
+        f"in {run['result']['seconds'] / 60:.0f} minutes"
         for run in runs
     )
     packages = "\n".join(f"| {p['name']} | {p['version']} | {p['license']} |" for p in manifest["packages"])
