@@ -98,9 +98,7 @@ def list_packages() -> list[dict[str, str]]:
         classifiers = [c for c in about.get("classifier", []) if c.startswith("License")]
         named = about.get("license_expression") or "; ".join(c.rpartition(" :: ")[2] for c in classifiers)
         text = str(named or about.get("license") or "unknown")
-        packages.append(
-            {"name": PACKAGES[name], "version": str(about["version"]), "license": text.splitlines()[0][:80]}
-        )
+        packages.append({"name": PACKAGES[name], "version": str(about["version"]), "license": text.splitlines()[0]})
     return packages
 
 
