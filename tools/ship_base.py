@@ -97,8 +97,8 @@ completing code as it is: it is small, its window is 256 tokens, and it knows Py
 
 On {runs[-1]["threads"]} CPU threads: {length}.
 {corpus["files_train"]:,} files, {corpus["bytes_train"] / 1e6:.0f} MB; {corpus["files_heldout"]:,} files held out.
-PSM and SPM half and half, {share:.0%} of pieces with a hole. `manifest.json` has the recipe, the corpus's fingerprint, what
-was dropped and why.
+PSM and SPM half and half, {share:.0%} of pieces with a hole. `manifest.json` has the recipe, the corpus's fingerprint,
+what was dropped and why.
 
 The corpus is the Python code of these packages, read as installed. Not among them:
 {", ".join(manifest["not_among_them"])}.

@@ -33,7 +33,7 @@ _MAX_ROWS = 32
 _MAX_BATCH_TOKENS = 8192
 _STEPS_BETWEEN_LOOKS = 8
 # At least this share of the window is the prompt's, however many new tokens are asked for.
-_LEAST_PROMPT_SHARE = 0.75
+_LEAST_PROMPT_SHARE = 0.875
 
 
 @dataclass(slots=True)

@@ -36,8 +36,8 @@ class Subject:
     max_context_tokens: int
 
     def reserve_tokens(self, choices: EvalChoices) -> int:
-        """Room kept for the middle: what was chosen, but never more than a quarter of a small window."""
-        return min(choices.reserved_tokens, self.max_context_tokens // 4)
+        """Room kept for the middle: what was chosen, but never more than an eighth of a small window."""
+        return min(choices.reserved_tokens, self.max_context_tokens // 8)
 
 
 @dataclass(frozen=True, slots=True)

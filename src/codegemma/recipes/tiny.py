@@ -14,6 +14,6 @@ RECIPE = Recipe(
     base="tiny",
     model=tiny_base.RECIPE.model,
     feed=dataclasses.replace(tiny_base.RECIPE.feed, middle_weight=3.0),
-    train=TrainChoices(batch_rows=4, row_tokens=256, peak_learning_rate=1.5e-3, warmup_steps=50),
+    train=TrainChoices(batch_rows=4, row_tokens=256, peak_learning_rate=5e-4, warmup_steps=50),
     evals=EvalChoices(max_holes_per_kind=500, generated_holes=100),
 )
