@@ -72,7 +72,7 @@ def test_run_learns_and_leaves_a_model_that_completes(job: TrainJob) -> None:
     assert done == list(range(1, 13))
     assert [line["step"] for line in lines] == [3, 6, 9, 12]
     assert lines == read_metrics(job.out / "metrics.jsonl")
-    assert lines[-1]["loss"] < lines[0]["loss"] < 1.1 * math.log(job.tokenizer.vocab_size)
+    assert lines[-1]["loss"] < lines[0]["loss"] < 1.2 * math.log(job.tokenizer.vocab_size)
     assert lines[-1]["bits_per_token"] == pytest.approx(lines[-1]["plain_cross_entropy"] / math.log(2))
     assert lines[-1]["tokens"] == result.tokens <= 12 * 2 * 64
     assert result.steps == 12
@@ -98,12 +98,13 @@ def test_finished_run_is_not_run_again(job: TrainJob) -> None:
 
 
 def test_interrupted_run_goes_on_as_if_nothing_had_happened(job: TrainJob, tmp_path: Path) -> None:
+    handler_before = signal.getsignal(signal.SIGINT)
     train(job)
     halved = dataclasses.replace(job, out=tmp_path / "halved")
     with pytest.raises(InterruptedRun, match="saved at step 7 of 12; the same command goes on") as interrupted:
         train(halved, stop_at(7))
     assert interrupted.value.exit_code == 130
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler_before
     assert not (halved.out / "model").exists()
     assert train(halved).resumed_step == 7
     assert_same_model(job.out, halved.out)

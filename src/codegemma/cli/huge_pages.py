@@ -37,7 +37,9 @@ def restart_with_huge_pages() -> None:
         is_offered = "[never]" not in _KERNEL_SETTING.read_text()
     except OSError:
         return
-    if tunables is not None and is_offered and sys.orig_argv[1:]:
+    # Only where this command is what the process was started for: not inside a program that calls it.
+    is_own_process = sys.orig_argv[-len(sys.argv[1:]) :] == sys.argv[1:] if sys.argv[1:] else len(sys.orig_argv) > 1
+    if tunables is not None and is_offered and is_own_process:
         os.environ[TUNABLES] = tunables
         sys.stdout.flush()
         sys.stderr.flush()

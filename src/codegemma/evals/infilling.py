@@ -70,11 +70,11 @@ def run_single_line(
     choices: EvalChoices,
     on_progress: Progress = ignore_progress,
 ) -> list[HoleResult]:
-    """Write every missing line greedily (at most 128 tokens, as the card; a small window gives an eighth) and compare.
+    """Write every missing line greedily (at most 128 tokens, as the card; a small window gives a quarter) and compare.
 
     No path line: the card does not say whether there was one.
     """
-    max_new_tokens = min(choices.max_new_tokens, subject.max_context_tokens // 8)
+    max_new_tokens = min(choices.max_new_tokens, subject.max_context_tokens // 4)
     requests = [Request(task.prefix, task.suffix, mode=mode, max_new_tokens=max_new_tokens) for task in tasks]
     texts = generate_lines(subject, requests, on_progress)
     return [
