@@ -243,7 +243,7 @@ def _examine(job: AdaptJob, data: Path, other_run: TrainResult | None, on_progre
         if _read_key(out) != key:
             _forget_key(out)
             engine = Engine.load(model)
-            subject = Subject(engine, engine.tokenizer, engine.max_context_tokens)
+            subject = Subject(engine, engine.tokenizer, engine.max_context_tokens, engine.infill_modes)
             label = _name_stages(on_progress, f"{name}: ")
             evaluate(subject, ["heldout"], data=[data], out=out, model=str(model), choices=choices, on_progress=label)
             write_whole(out / KEY_FILE, json.dumps({"key": key}).encode())

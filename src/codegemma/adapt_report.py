@@ -57,7 +57,7 @@ def choose_showcases(result: AdaptResult) -> list[Showcase]:
     holes = {hole.hole_id: hole for hole in make_holes(packs, result.job.recipe.evals)}
     written: dict[str, dict[str, str]] = {}
     for r in result.results:
-        if r.mode is InfillMode.SPM and r.generated_text is not None and r.hole_id in holes:
+        if r.mode not in (None, InfillMode.PSM) and r.generated_text is not None and r.hole_id in holes:
             written.setdefault(r.hole_id, {})[r.system] = r.generated_text
     cases = [
         Showcase(holes[hole_id], texts["adapted"], texts.get("base"))

@@ -15,7 +15,7 @@ from enum import StrEnum
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32
+from jaxtyping import Float32, Int32
 
 # --- corpus: a file that was read, and what became of it --------------------------------------------------------------
 
@@ -94,21 +94,14 @@ class Pack:
 
 
 class InfillMode(StrEnum):
-    """The order of the parts. SPM is variant 2 of Bavarian et al. (2022), appendix D."""
+    """The order of the parts. SPM is variant 2 of Bavarian et al. (2022), appendix D; SPM1 is their variant 1.
+
+    Variant 2 reads prefix and middle as one text; variant 1 marks where the middle begins.
+    """
 
     PSM = "psm"
     SPM = "spm"
-
-
-@dataclass(frozen=True, slots=True)
-class InfillExample:
-    """A piece of a file with a hole: `prefix + middle + suffix` gives the piece back, byte for byte."""
-
-    prefix: str
-    middle: str
-    suffix: str
-    mode: InfillMode
-    path: str | None
+    SPM1 = "spm1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,12 +181,12 @@ class Completion:
 class Score:
     """How a model rates given continuation tokens, in one teacher-forced pass.
 
-    `logprobs[i]` is the natural log-probability of `continuation[i]`; `is_argmax[i]` says whether greedy decoding would
-    have chosen it there. If all are argmax, greedy decoding would write exactly this continuation.
+    `logprobs[i]` is the natural log-probability of `continuation[i]`; `argmax_ids[i]` is what greedy decoding would
+    write there. Where it is the continuation throughout, greedy decoding would write exactly this continuation.
     """
 
     logprobs: Float32[np.ndarray, " n"]
-    is_argmax: Bool[np.ndarray, " n"]
+    argmax_ids: Int32[np.ndarray, " n"]
 
 
 @runtime_checkable

@@ -159,16 +159,14 @@ def test_score_equals_the_log_softmax_of_a_full_forward(engine: Engine) -> None:
         logits = compute_full_logits(engine, prompt + continuation)[len(prompt) - 1 : -1]
         wanted = np.asarray(jax.nn.log_softmax(logits))[np.arange(len(continuation)), continuation]
         np.testing.assert_allclose(score.logprobs, wanted, atol=1e-4)
-        assert score.is_argmax.tolist() == (logits.argmax(-1) == continuation).tolist()
+        assert score.argmax_ids.tolist() == logits.argmax(-1).tolist()
 
 
 def test_score_of_a_greedy_answer_is_all_argmax(engine: Engine) -> None:
     completion = engine.complete_all([REQUESTS[2]])[0]
     prompt = engine.build_prompt(REQUESTS[2])
     right, wrong = engine.score([(prompt, completion.token_ids), (prompt, [*completion.token_ids[:-1], 200])])
-    assert right.is_argmax.all()
-    assert wrong.is_argmax[:-1].all()
-    assert not wrong.is_argmax[-1]
+    assert tuple(right.argmax_ids) == tuple(wrong.argmax_ids) == completion.token_ids
 
 
 def test_nothing_to_score_is_a_score_of_nothing(engine: Engine) -> None:
@@ -204,8 +202,8 @@ def test_loaded_folder_answers_like_the_parameters_saved(engine: Engine, tmp_pat
     save_model(tmp_path / "model", engine.params, engine.config, dtype="float32", extra_files=files)
     loaded = Engine.load(tmp_path / "model")
     assert loaded.complete_all(REQUESTS) == engine.complete_all(REQUESTS)
-    assert loaded.preferred_mode is InfillMode.SPM
-    assert engine.preferred_mode is InfillMode.PSM
+    assert loaded.infill_modes == (InfillMode.SPM, InfillMode.PSM)
+    assert engine.infill_modes == (InfillMode.PSM, InfillMode.SPM)
 
 
 def test_tokenizer_of_another_model_is_refused(engine: Engine, tokenizer: Tokenizer) -> None:

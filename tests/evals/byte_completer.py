@@ -9,6 +9,7 @@ from codegemma.evals.ngram import NgramModel
 from codegemma.records import Completion, CompletionDelta, Request, Score, StopReason
 from codegemma.text.control_tokens import (
     CONTROL_TOKENS,
+    FILE_SEPARATOR_ID,
     FIM_MIDDLE_ID,
     FIM_PREFIX_ID,
     FIM_SUFFIX_ID,
@@ -39,8 +40,9 @@ def make_byte_tokenizer() -> Tokenizer:
 class ByteCompleter:
     """Continues the prefix with the n-gram's most probable bytes; the end of a line is where it stops."""
 
-    def __init__(self, model: NgramModel) -> None:
+    def __init__(self, model: NgramModel, end_id: int = FILE_SEPARATOR_ID) -> None:
         self.model = model
+        self.end_id = end_id
         self.tokenizer = make_byte_tokenizer()
         self._known: dict[bytes, Float64[np.ndarray, 256]] = {}
 
@@ -71,14 +73,15 @@ class ByteCompleter:
 
     def _rate(self, prompt: Sequence[int], continuation: Sequence[int]) -> Score:
         context = self._read_text(prompt)
-        logprobs, is_argmax = [], []
+        logprobs, argmax_ids = [], []
         for token_id in continuation:
             byte = NEWLINE if token_id in STOP_IDS else token_id - RESERVED_IDS
             distribution = self._distribution(context)
             logprobs.append(np.log(distribution[byte]))
-            is_argmax.append(distribution.argmax() == byte)
+            best = int(distribution.argmax())
+            argmax_ids.append(self.end_id if best == NEWLINE else best + RESERVED_IDS)
             context += bytes([byte])
-        return Score(np.array(logprobs, dtype=np.float32), np.array(is_argmax))
+        return Score(np.array(logprobs, dtype=np.float32), np.array(argmax_ids, dtype=np.int32))
 
     def _distribution(self, context: bytes) -> Float64[np.ndarray, "256"]:
         # Padded as at a file's start, so that equal keys have equal answers.
@@ -94,8 +97,10 @@ class ByteCompleter:
 
     @staticmethod
     def _read_text(prompt: Sequence[int]) -> bytes:
-        """Read what stands before the cursor: in PSM before the suffix, in SPM after the middle's sentinel."""
+        """Read what stands before the cursor: the prefix part, in SPM what follows the middle's sentinel."""
         ids = list(prompt)
-        before = ids[ids.index(FIM_PREFIX_ID) + 1 : ids.index(FIM_SUFFIX_ID)]
+        start = ids.index(FIM_PREFIX_ID) + 1
+        end = next(i for i in range(start, len(ids)) if ids[i] in (FIM_SUFFIX_ID, FIM_MIDDLE_ID))
+        before = ids[start:end]
         after = ids[ids.index(FIM_MIDDLE_ID) + 1 :]
         return bytes(i - RESERVED_IDS for i in before + after)

@@ -2,20 +2,19 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
 
 import pytest
-from tests.evals.byte_completer import ByteCompleter
+from tests.evals.byte_completer import NEWLINE, ByteCompleter
 from tests.evals.subjects import make_subject, train_packs
 
 from codegemma.evals.choices import EvalChoices
 from codegemma.evals.heldout import Hole, HoleKind, make_holes
 from codegemma.evals.scoring import Subject, add_text, generate_lines, read_first_line, score_holes, start_result
-from codegemma.records import InfillMode, Request, Score
-from codegemma.text.control_tokens import FILE_SEPARATOR_ID
+from codegemma.records import InfillMode, Request
+from codegemma.text.control_tokens import EOS_ID, FILE_SEPARATOR_ID, RESERVED_IDS
 
 CHOICES = EvalChoices(max_holes_per_kind=30)
-BOTH_MODES = pytest.mark.parametrize("mode", list(InfillMode))
+ALL_MODES = pytest.mark.parametrize("mode", list(InfillMode))
 
 
 def _ascii_holes() -> list[Hole]:
@@ -23,7 +22,7 @@ def _ascii_holes() -> list[Hole]:
     return [h for h in make_holes(train_packs(), CHOICES) if h.middle.isascii() and len(h.middle) < 60]
 
 
-@BOTH_MODES
+@ALL_MODES
 def test_teacher_forced_match_is_what_generation_writes_where_spelling_is_unique(mode: InfillMode) -> None:
     holes, subject = _ascii_holes(), make_subject()
     scored = score_holes(subject, holes, mode, CHOICES)
@@ -33,7 +32,7 @@ def test_teacher_forced_match_is_what_generation_writes_where_spelling_is_unique
     assert 0 < sum(written) < len(written)
 
 
-@BOTH_MODES
+@ALL_MODES
 def test_bits_are_those_of_the_model_behind_the_completer(mode: InfillMode) -> None:
     holes, subject = _ascii_holes(), make_subject()
     assert isinstance(subject.completer, ByteCompleter)
@@ -43,23 +42,18 @@ def test_bits_are_those_of_the_model_behind_the_completer(mode: InfillMode) -> N
     assert all(r.bits_with_stop > r.bits for r in scored if r.bits_with_stop is not None and r.bits is not None)
 
 
-def test_middle_that_ends_with_end_of_file_counts_as_ended() -> None:
-    """A model that prefers `<eos>` to a separator after the middle stops there as well."""
-
-    class EosCompleter(ByteCompleter):
-        def _rate(self, prompt: Sequence[int], continuation: Sequence[int]) -> Score:
-            score = super()._rate(prompt, continuation)
-            if continuation[-1] == FILE_SEPARATOR_ID:
-                score.is_argmax[-1] = False
-            return score
-
-    subject = make_subject()
+@pytest.mark.parametrize(
+    ("end_id", "is_exact"), [(FILE_SEPARATOR_ID, True), (EOS_ID, True), (NEWLINE + RESERVED_IDS, False)]
+)
+def test_exact_match_needs_an_end_and_line_match_a_line_end(end_id: int, is_exact: bool) -> None:
+    """A model that prefers `<eos>` to a separator after the middle stops there as well; one that goes on does not."""
+    subject, holes = make_subject(), _ascii_holes()
     assert isinstance(subject.completer, ByteCompleter)
-    eos = dataclasses.replace(subject, completer=EosCompleter(subject.completer.model))
-    holes = _ascii_holes()
-    assert [r.exact_match for r in score_holes(eos, holes, InfillMode.PSM, CHOICES)] == [
-        r.exact_match for r in score_holes(subject, holes, InfillMode.PSM, CHOICES)
-    ]
+    reference = [r.exact_match for r in score_holes(subject, holes, InfillMode.PSM, CHOICES)]
+    other = dataclasses.replace(subject, completer=ByteCompleter(subject.completer.model, end_id))
+    results = score_holes(other, holes, InfillMode.PSM, CHOICES)
+    assert [r.line_match for r in results] == reference
+    assert [r.exact_match for r in results] == [is_exact and match for match in reference]
 
 
 def test_middle_longer_than_the_window_is_no_match_and_has_no_bits() -> None:

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from tests.text.test_tokenizer import SOURCE_TEXT
 
 from codegemma.feed.choices import FeedChoices
-from codegemma.feed.cut import apply_hole, cut_piece
+from codegemma.feed.cut import cut_piece
 from codegemma.records import InfillMode
+from codegemma.text.syntax import list_nodes
 
 CHOICES = st.builds(
     FeedChoices,
@@ -18,18 +19,17 @@ CHOICES = st.builds(
     hole_log_uniform=st.floats(0, 1),
     hole_line=st.floats(0, 1),
     hole_rest_of_line=st.floats(0, 1),
+    hole_syntax=st.floats(0, 1),
     natural_share=st.sampled_from([0.0, 0.5, 1.0]),
 )
 
 
 @given(SOURCE_TEXT, CHOICES, st.integers(0, 2**32), st.sets(st.integers(0, 200)))
 @settings(deadline=None)
-def test_uncutting_gives_back_the_exact_text(text, choices, seed, cuts):
+def test_a_hole_lies_in_the_text(text, choices, seed, cuts):
     natural_cuts = np.array(sorted(c for c in cuts if c <= len(text)), dtype=np.int32)
-    hole = cut_piece(text, natural_cuts, choices, random.Random(seed))
+    hole = cut_piece(text, natural_cuts, choices, random.Random(seed), lambda: list_nodes(text, "python"))
     assert 0 <= hole.start <= hole.end <= len(text)
-    example = apply_hole(text, hole, InfillMode.PSM, "a.py")
-    assert example.prefix + example.middle + example.suffix == text
 
 
 def cut_often(text: str, natural_cuts: list[int], choices: FeedChoices, times: int = 300):
@@ -82,10 +82,17 @@ def test_log_uniform_holes_are_short():
 
 
 @pytest.mark.parametrize(
-    "bad", [{"infill_share": 1.5}, {"spm_share": -0.1}, {"hole_uniform": 0.0}, {"packing_bins": 0}]
+    "bad",
+    [
+        {"infill_share": 1.5},
+        {"spm_share": -0.1},
+        {"hole_uniform": 0.0},
+        {"spm_mode": InfillMode.PSM},
+        {"packing_bins": 0},
+    ],
 )
 def test_impossible_choices_are_refused(bad):
-    with pytest.raises(ValueError, match=r"share|weights|at least"):
+    with pytest.raises(ValueError, match=r"share|weights|at least|spm"):
         FeedChoices(**bad)
 
 
@@ -95,3 +102,22 @@ def test_a_bracket_that_opens_in_the_middle_is_closed_in_it():
     for hole in cut_often(text, cuts, FeedChoices(natural_share=1.0)):
         middle = text[hole.start : hole.end]
         assert middle.count("(") <= middle.count(")")
+
+
+def test_a_syntax_hole_is_a_node_or_siblings_and_lies_in_its_piece():
+    only_syntax = FeedChoices(hole_uniform=0, hole_syntax=1)
+    rng = random.Random(7)
+    cuts = np.array(CUTS, dtype=np.int32)
+    middles = set()
+    for _ in range(300):
+        hole = cut_piece(TEXT, cuts, only_syntax, rng, lambda: list_nodes(TEXT, "python"))
+        middles.add(TEXT[hole.start : hole.end])
+    # A node, siblings, and the body of a class; nothing that ends inside a name.
+    assert {"g(x)", "(self, x)", "def f(self, x):\n        return g(x)"} <= middles
+    assert not any(middle.endswith(("sel", "retur", "val")) for middle in middles)
+    # A piece is the middle of a file: no hole reaches over its borders.
+    start, end = TEXT.index("def"), TEXT.index("value") - 1
+    nodes = list_nodes(TEXT, "python") - np.array([start, start, 0], np.int32)
+    for _ in range(300):
+        hole = cut_piece(TEXT[start:end], cuts[:0], only_syntax, rng, lambda: nodes)
+        assert 0 <= hole.start < hole.end <= end - start

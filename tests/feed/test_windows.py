@@ -11,7 +11,7 @@ from tests.text.test_tokenizer import SOURCE_TEXT, small_tokenizer
 from codegemma.feed.choices import FeedChoices, FeedError
 from codegemma.feed.rows import WindowSpeller
 from codegemma.feed.windows import plan_windows
-from codegemma.records import Pack, Split
+from codegemma.records import InfillMode, Pack, Split
 from codegemma.text.control_tokens import (
     BOS_ID,
     EOS_ID,
@@ -21,6 +21,7 @@ from codegemma.text.control_tokens import (
     FIM_SUFFIX_ID,
 )
 
+SPM_MODES = st.sampled_from([InfillMode.SPM, InfillMode.SPM1])
 TEXTS = st.lists(st.lists(SOURCE_TEXT, max_size=12).map("\n".join), min_size=1, max_size=4)
 
 
@@ -68,29 +69,31 @@ def uncut(ids) -> list[bytes]:
     """Read a spelled window back as the texts of its pieces, by its control tokens alone; there are no path lines."""
     texts = []
     parts: list[list[int]] = [[]]
+    order: list[int] = []
     for token_id in ids.tolist()[1:]:
         if token_id in (FIM_PREFIX_ID, FIM_SUFFIX_ID, FIM_MIDDLE_ID):
+            order.append(token_id)
             parts.append([])
         elif token_id in (FILE_SEPARATOR_ID, EOS_ID):
             before, *hole = [small_tokenizer().decode_bytes(part) for part in parts]
             if hole:
                 # In SPM the prefix part is empty; prefix and middle stand behind the suffix, one after the other.
-                prefix, suffix, rest = hole
-                before += prefix + rest + suffix
+                part = dict(zip(order, hole, strict=True))
+                before += part[FIM_PREFIX_ID] + part[FIM_MIDDLE_ID] + part[FIM_SUFFIX_ID]
             texts.append(before)
-            parts = [[]]
+            parts, order = [[]], []
         else:
             parts[-1].append(token_id)
     return texts
 
 
-@given(TEXTS, st.sampled_from([64, 100, 400]), st.integers(0, 5), st.sampled_from([0.0, 0.8, 1.0]))
+@given(TEXTS, st.sampled_from([64, 100, 400]), st.integers(0, 5), st.sampled_from([0.0, 0.8, 1.0]), SPM_MODES)
 @settings(deadline=None)
-def test_uncutting_the_ids_gives_back_the_exact_files(texts, row_tokens, epoch, infill_share):
+def test_uncutting_the_ids_gives_back_the_exact_files(texts, row_tokens, epoch, infill_share, spm_mode):
     files = tuple(make_file(f"f{i}.py", text) for i, text in enumerate(texts))
     if not any(texts):
         return
-    choices = FeedChoices(infill_share=infill_share, path_share=0.0)
+    choices = FeedChoices(infill_share=infill_share, path_share=0.0, spm_mode=spm_mode, hole_syntax=1.0)
     speller, windows = plan([Pack("p", "r", None, Split.TRAIN, files)], row_tokens, choices)
     read = [b""] * len(texts)
     for window in windows:

@@ -47,6 +47,7 @@ def test_prompt_has_exactly_the_sentinels_that_the_format_placed(prefix, suffix,
     order = {
         InfillMode.PSM: [BOS_ID, FIM_PREFIX_ID, FIM_SUFFIX_ID, FIM_MIDDLE_ID],
         InfillMode.SPM: [BOS_ID, FIM_PREFIX_ID, FIM_SUFFIX_ID, FIM_MIDDLE_ID],
+        InfillMode.SPM1: [BOS_ID, FIM_SUFFIX_ID, FIM_PREFIX_ID, FIM_MIDDLE_ID],
     }[mode]
     assert control == order
     if mode is InfillMode.SPM:

@@ -72,14 +72,14 @@ def test_run_learns_and_leaves_a_model_that_completes(job: TrainJob) -> None:
     assert done == list(range(1, 13))
     assert [line["step"] for line in lines] == [3, 6, 9, 12]
     assert lines == read_metrics(job.out / "metrics.jsonl")
-    assert lines[-1]["loss"] < lines[0]["loss"] < 1.2 * math.log(job.tokenizer.vocab_size)
+    assert lines[-1]["loss"] < lines[0]["loss"] < 1.1 * math.log(job.tokenizer.vocab_size)
     assert lines[-1]["bits_per_token"] == pytest.approx(lines[-1]["plain_cross_entropy"] / math.log(2))
     assert lines[-1]["tokens"] == result.tokens <= 12 * 2 * 64
     assert result.steps == 12
     assert result.final_loss == lines[-1]["loss"]
     assert 0 <= result.data_wait_share < 1
     engine = Engine.load(result.model)
-    assert engine.preferred_mode is InfillMode.SPM
+    assert engine.infill_modes == (InfillMode.SPM, InfillMode.PSM)
     assert engine.max_context_tokens == job.train.row_tokens
     samples = read_metrics(job.out / "samples.jsonl")
     assert [line["step"] for line in samples] == [6, 12]
@@ -203,6 +203,22 @@ def test_base_is_the_start_and_keeps_its_window(job: TrainJob, tmp_path: Path) -
         np.testing.assert_allclose(after[name], before[name], atol=1e-6)
     with pytest.raises(InputError, match=r"train\.row_tokens=64"):
         train(with_train(adapted, row_tokens=128))
+    with pytest.raises(InputError, match=r"train\.row_tokens=96"):
+        train(with_train(adapted, row_tokens=128, margin_tokens=32))
+
+
+def test_margin_of_the_rows_is_not_in_the_models_window(job: TrainJob, tmp_path: Path) -> None:
+    first = train(with_train(job, steps=1, row_tokens=80, margin_tokens=16))
+    assert Engine.load(first.model).max_context_tokens == 64
+    again = train(
+        with_train(
+            dataclasses.replace(job, out=tmp_path / "again", base=first.model, config=None),
+            steps=1,
+            row_tokens=80,
+            margin_tokens=16,
+        )
+    )
+    assert Engine.load(again.model).max_context_tokens == 64
 
 
 def test_tokenizer_larger_than_the_base_is_refused(job: TrainJob, tmp_path: Path) -> None:

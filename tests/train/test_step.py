@@ -18,7 +18,7 @@ from codegemma.train.step import TrainState, init_state, make_schedule, make_tra
 
 CONFIG = GemmaConfig(120, 32, 2, num_heads=2, num_kv_heads=1, head_dim=16, mlp_dim=48)
 CHOICES = TrainChoices(batch_rows=4, row_tokens=32, warmup_steps=5, compute_dtype="float32")
-STEPS = 30
+STEPS = 40
 
 
 def draw_batch(seed: int = 0) -> Batch:

@@ -18,7 +18,9 @@ from codegemma.cli.options import json_option
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("place", metavar="FILE:LINE:COLUMN")
 @click.option(
-    "--mode", type=click.Choice(["psm", "spm"]), help="Order of the parts [default: spm for models trained here]."
+    "--mode",
+    type=click.Choice(["psm", "spm", "spm1"]),
+    help="Order of the parts [default: spm for models trained here].",
 )
 @click.option(
     "--context", multiple=True, type=click.Path(path_type=Path), metavar="FILE", help="Another file to show the model."
@@ -65,7 +67,7 @@ def command(  # noqa: PLR0913, PLR0917
         suffix=cursor.suffix,
         path=cursor.path if path is None else spell_name(path),
         neighbors=neighbors,
-        mode=engine.preferred_mode if mode is None else InfillMode(mode),
+        mode=engine.infill_modes[0] if mode is None else InfillMode(mode),
         max_new_tokens=max_new_tokens,
         temperature=temperature,
         top_k=top_k,

@@ -29,6 +29,7 @@ MIN_WIDTH = 11
 # metric -> (column title, what the value is multiplied by, digits)
 COLUMNS = {
     "exact_match": ("exact match, %", 100, 1),
+    "line_match": ("line match, %", 100, 1),
     "generated_match": ("generated match, %", 100, 1),
     "edit_similarity": ("edit similarity", 1, 3),
     "bits_per_byte": ("bits per byte", 1, 3),
@@ -72,7 +73,7 @@ def command(
     from codegemma.engine.engine import Engine
 
     engine = Engine.load(folder)
-    subject = Subject(engine, engine.tokenizer, engine.max_context_tokens)
+    subject = Subject(engine, engine.tokenizer, engine.max_context_tokens, engine.infill_modes)
     choices = EvalChoices(limit=limit)
     with show_progress() as on_progress:
         results = evaluate(subject, suites, data=data, out=out, model=model, choices=choices, on_progress=on_progress)

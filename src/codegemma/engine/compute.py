@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from codegemma.engine.sample import Sampling, choose_greedy, choose_sampled
 from codegemma.model.config import GemmaConfig
@@ -97,7 +97,7 @@ def write_tokens(
 @partial(jax.jit, static_argnames=("config",))
 def rate_rows(
     params: Params, config: GemmaConfig, ids: Int[Array, "B L"], lengths: Int[Array, " B"]
-) -> tuple[Float[Array, "B L"], Bool[Array, "B L"]]:
+) -> tuple[Float[Array, "B L"], Int[Array, "B L"]]:
     """Rate every token of each row given what stands before it in one pass."""
     positions = jnp.broadcast_to(jnp.arange(ids.shape[1]), ids.shape)
     segments = (positions < lengths[:, None]).astype(jnp.int32)

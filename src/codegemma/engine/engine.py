@@ -28,6 +28,7 @@ from codegemma.text.tokenizer import Tokenizer
 from codegemma.text.window import fit_request
 
 RUN_FILE = "run.json"
+OFFICIAL_MODES = (InfillMode.PSM, InfillMode.SPM)
 # A batch: as many rows as keep the processor busy, fewer where rows are long. Decoding looks at stops this often.
 _MAX_ROWS = 32
 _MAX_BATCH_TOKENS = 8192
@@ -61,9 +62,16 @@ class Engine:
     """A loaded model that completes and scores."""
 
     def __init__(
-        self, params: Params, config: GemmaConfig, tokenizer: Tokenizer, preferred_mode: InfillMode = InfillMode.PSM
+        self,
+        params: Params,
+        config: GemmaConfig,
+        tokenizer: Tokenizer,
+        infill_modes: tuple[InfillMode, ...] = OFFICIAL_MODES,
     ) -> None:
-        """Hold the parameters; nothing is compiled before the first request of a shape."""
+        """Hold the parameters; nothing is compiled before the first request of a shape.
+
+        `infill_modes` are the orders of the parts that the model knows, the one that suits it best first.
+        """
         if tokenizer.vocab_size > config.vocab_size:
             raise InputError(
                 f"the tokenizer has {tokenizer.vocab_size} ids, the model {config.vocab_size}: "
@@ -72,7 +80,7 @@ class Engine:
         self.params = params
         self.config = config
         self.tokenizer = tokenizer
-        self.preferred_mode = preferred_mode
+        self.infill_modes = infill_modes
         self.max_context_tokens = config.max_positions
 
     @classmethod
@@ -83,7 +91,7 @@ class Engine:
             InputError: a file is missing, cut off or of another model.
         """
         params, config = load_model(folder)
-        return cls(params, config, Tokenizer.load(folder), read_preferred_mode(folder))
+        return cls(params, config, Tokenizer.load(folder), read_infill_modes(folder))
 
     def build_prompt(self, request: Request) -> list[int]:
         """Spell the prompt of a request, shortened to the window."""
@@ -147,16 +155,16 @@ class Engine:
             for start in range(0, len(members), rows):
                 batch = members[start : start + rows]
                 rated = self._rate([sequences[i] for i in batch], rows, length)
-                for index, (logprobs, is_argmax) in zip(batch, rated, strict=True):
+                for index, (logprobs, argmax_ids) in zip(batch, rated, strict=True):
                     first = len(items[index][0])
-                    scores[index] = Score(logprobs[first:], is_argmax[first:])
+                    scores[index] = Score(logprobs[first:], argmax_ids[first:])
         return [score for score in scores if score is not None]
 
     def _rate(self, sequences: list[np.ndarray], rows: int, length: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         ids, lengths = _pad(sequences, rows, length)
-        logprobs, is_argmax = rate_rows(self.params, self.config, jnp.asarray(ids), jnp.asarray(lengths))
+        logprobs, argmax_ids = rate_rows(self.params, self.config, jnp.asarray(ids), jnp.asarray(lengths))
         for row, sequence in enumerate(sequences):
-            yield np.asarray(logprobs)[row, : len(sequence)], np.asarray(is_argmax)[row, : len(sequence)]
+            yield np.asarray(logprobs)[row, : len(sequence)], np.asarray(argmax_ids)[row, : len(sequence)]
 
     def _open(self, request: Request) -> _Answer:
         if request.max_new_tokens < 1:
@@ -220,14 +228,15 @@ def _pad(
     return ids, lengths
 
 
-def read_preferred_mode(folder: Path) -> InfillMode:
-    """Tell which order of the parts suits a model: SPM if it was trained here (its run says so), else PSM.
+def read_infill_modes(folder: Path) -> tuple[InfillMode, ...]:
+    """Tell which orders of the parts a model knows, the one that suits it best first.
 
-    Official weights get PSM until SPM is shown to work on them.
+    A model that was trained here says in its run file what it has seen, and an SPM suits it best. Official weights get
+    PSM until SPM is shown to work on them.
     """
     try:
         run = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return InfillMode.PSM
-    modes = run.get("infill_modes", []) if isinstance(run, dict) else []
-    return InfillMode.SPM if InfillMode.SPM.value in modes else InfillMode.PSM
+        modes = [InfillMode(mode) for mode in run["infill_modes"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        modes = []
+    return tuple(sorted(modes, key=lambda mode: mode is InfillMode.PSM)) or OFFICIAL_MODES

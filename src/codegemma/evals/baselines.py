@@ -48,6 +48,7 @@ def run_retrieval(texts: Sequence[str], holes: Sequence[Hole], generated_ids: Se
     answers = index_lines(texts).retrieve([hole.prefix for hole in holes])
     results = []
     for hole, answer in zip(holes, answers, strict=True):
-        result = dataclasses.replace(start_result(hole, RETRIEVAL), exact_match=answer == hole.middle)
+        is_match = answer == hole.middle
+        result = dataclasses.replace(start_result(hole, RETRIEVAL), exact_match=is_match, line_match=is_match)
         results.append(add_text(result, hole.middle, answer or "") if hole.hole_id in generated_ids else result)
     return results

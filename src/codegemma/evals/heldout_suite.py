@@ -31,7 +31,7 @@ def run_heldout(exam: Examination) -> Answers:
         raise InputError("the held-out files have no line to ask for; build with a larger held-out share")
     written = choose_generated(holes, choices)
     results, notes = [], []
-    for mode in InfillMode:
+    for mode in sorted(exam.subject.infill_modes):
         mode_results, note = _examine(exam, holes, written, mode)
         results += mode_results
         notes += note

@@ -93,7 +93,7 @@ def run_infilling_single(exam: Examination) -> Answers:
     tasks = read_tasks(path, exam.choices.limit)
     results = [
         result
-        for mode in InfillMode
+        for mode in sorted(exam.subject.infill_modes)
         for result in run_single_line(exam.subject, tasks, mode, exam.choices, exam.on_progress)
     ]
     note = "exact match of the line; the published score runs the program and is higher, as other lines may pass too"

@@ -26,6 +26,7 @@ class Metric:
 
 METRICS = (
     Metric("exact_match", lambda r: r.exact_match, "share"),
+    Metric("line_match", lambda r: r.line_match, "share"),
     Metric("generated_match", lambda r: r.generated_match, "share"),
     Metric("edit_similarity", lambda r: r.edit_similarity, "similarity"),
     Metric("bits_per_byte", lambda r: r.bits, "bits/byte", is_per_byte=True),

@@ -16,7 +16,7 @@ from rapidfuzz.distance import Levenshtein
 from codegemma.errors import InputError
 from codegemma.evals.choices import EvalChoices
 from codegemma.evals.heldout import Hole
-from codegemma.records import Completer, InfillMode, Request, Score
+from codegemma.records import Completer, InfillMode, Request
 from codegemma.runner import Progress, ignore_progress
 from codegemma.text.control_tokens import EOS_ID, FILE_SEPARATOR_ID
 from codegemma.text.infill_format import format_prompt
@@ -29,11 +29,12 @@ CHUNK_HOLES = 256
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Who is examined."""
+    """Who is examined, and in which orders of the parts: those that it was trained on."""
 
     completer: Completer
     tokenizer: Tokenizer
     max_context_tokens: int
+    infill_modes: tuple[InfillMode, ...] = (InfillMode.PSM, InfillMode.SPM)
 
     def reserve_tokens(self, choices: EvalChoices) -> int:
         """Room kept for the middle: what was chosen, but never more than an eighth of a small window."""
@@ -44,7 +45,7 @@ class Subject:
 class HoleResult:
     """How one system did on one hole; `None` where it was not measured.
 
-    `exact_match` and `bits` come from teacher forcing (of a baseline: from its answer or its distribution), the
+    The matches and `bits` come from teacher forcing (of a baseline: from its answer or its distribution), the
     `generated_` fields and `edit_similarity` from text that was written. `mode` is `None` for a system without modes.
     """
 
@@ -56,6 +57,7 @@ class HoleResult:
     mode: InfillMode | None
     middle_bytes: int
     exact_match: bool | None = None
+    line_match: bool | None = None
     bits: float | None = None
     bits_with_stop: float | None = None
     generated_text: str | None = None
@@ -81,7 +83,8 @@ def score_holes(
     `exact_match`: at each step, given the true tokens before it, the most probable token is the next token of
     `encode(middle)`, and after the last one it is a file separator or `<eos>`. Greedy decoding would then write exactly
     this middle and stop. The converse does not hold: decoding may spell the same text in other tokens, so generation
-    can only match more often.
+    can only match more often. `line_match` is also satisfied by a line end after the last token, as an editor is that
+    shows one line, and as the infilling benchmarks are that cut an answer there.
 
     `bits` is the sum of -log2 p over the middle's tokens, `bits_with_stop` adds the file separator's.
     A hole whose middle does not fit beside any prompt is no match and has no bits.
@@ -104,28 +107,22 @@ def _score_chunk(
         if prompt := _spell_prompt(subject, hole, mode, max(reserved_tokens, len(middle) + 1)):
             items[index] = (prompt, [*middle, FILE_SEPARATOR_ID])
     scores = dict(zip(items, subject.completer.score(list(items.values())), strict=True))
-    ends = _find_eos_ends(subject, items, scores)
-    results = [dataclasses.replace(start_result(hole, system, mode), exact_match=False) for hole in holes]
+    results = [
+        dataclasses.replace(start_result(hole, system, mode), exact_match=False, line_match=False) for hole in holes
+    ]
     for index, score in scores.items():
-        is_match = bool(score.is_argmax[:-1].all()) and (bool(score.is_argmax[-1]) or index in ends)
+        has_middle = bool((score.argmax_ids[:-1] == items[index][1][:-1]).all())
+        after = int(score.argmax_ids[-1])
+        # In training a file ends with either.
+        ends = after in (FILE_SEPARATOR_ID, EOS_ID)
         results[index] = dataclasses.replace(
             results[index],
-            exact_match=is_match,
+            exact_match=has_middle and ends,
+            line_match=has_middle and (ends or subject.tokenizer.decode_bytes([after])[:1] in (b"\n", b"\r")),
             bits=-float(score.logprobs[:-1].sum(dtype=float)) / math.log(2),
             bits_with_stop=-float(score.logprobs.sum(dtype=float)) / math.log(2),
         )
     return results
-
-
-def _find_eos_ends(
-    subject: Subject, items: dict[int, tuple[list[int], list[int]]], scores: dict[int, Score]
-) -> set[int]:
-    """Ask about `<eos>` where only the separator was not chosen: in training a file ends with either."""
-    open_ends = [i for i, s in scores.items() if s.is_argmax[:-1].all() and not s.is_argmax[-1]]
-    if not open_ends:
-        return set()
-    asked = [([*items[i][0], *items[i][1][:-1]], [EOS_ID]) for i in open_ends]
-    return {i for i, score in zip(open_ends, subject.completer.score(asked), strict=True) if score.is_argmax[0]}
 
 
 def _spell_prompt(subject: Subject, hole: Hole, mode: InfillMode, reserved_tokens: int) -> list[int] | None:

@@ -8,24 +8,31 @@
 from dataclasses import dataclass
 
 from codegemma.errors import UserError
+from codegemma.records import InfillMode
+
+HOLE_KINDS = ("uniform", "log_uniform", "line", "rest_of_line", "syntax")
 
 
 @dataclass(frozen=True, slots=True)
 class FeedChoices:
-    """The infill specification's free values. Shares are probabilities; the four `hole_*` shares are relative weights.
+    """The infill specification's free values. Shares are probabilities; the five `hole_*` shares are relative weights.
 
     CodeGemma: `infill_share` 0.8 (0.9 for 2B 1.1), modes half and half (model card). The rest Google did not publish.
     """
 
     infill_share: float = 0.8
     spm_share: float = 0.5
+    # Which SPM: variant 2 (`spm`), where a prefix that grows only appends to the prompt, or variant 1 (`spm1`).
+    spm_mode: InfillMode = InfillMode.SPM
     path_share: float = 0.9
     # Where the hole lies: both borders uniform in characters; a length log-uniform in 1 to max_log_uniform_chars; a
-    # line's content after its indentation; the rest of a line from anywhere in it.
+    # line's content after its indentation; the rest of a line from anywhere in it; nodes of the syntax tree, one whole
+    # or several siblings (AST-FIM, Gong et al. 2506.00204).
     hole_uniform: float = 1.0
     hole_log_uniform: float = 0.0
     hole_line: float = 0.0
     hole_rest_of_line: float = 0.0
+    hole_syntax: float = 0.0
     max_log_uniform_chars: int = 256
     # The suffix start moves forward to a natural cut this often, and at most this far (else to the line's end): a
     # cursor can be anywhere, but what follows a finished completion is a natural point.
@@ -44,9 +51,11 @@ class FeedChoices:
         for name in ("infill_share", "spm_share", "path_share", "natural_share", "min_window_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a share between 0 and 1, got {getattr(self, name)}")
-        weights = (self.hole_uniform, self.hole_log_uniform, self.hole_line, self.hole_rest_of_line)
+        weights = [getattr(self, f"hole_{kind}") for kind in HOLE_KINDS]
         if min(weights) < 0 or sum(weights) <= 0:
             raise ValueError(f"the hole_* weights must not be negative and not all zero, got {weights}")
+        if self.spm_mode is InfillMode.PSM:
+            raise ValueError("spm_mode is spm or spm1")
         if min(self.max_log_uniform_chars, self.max_natural_shift_chars, self.packing_bins) < 1:
             raise ValueError("max_log_uniform_chars, max_natural_shift_chars and packing_bins are at least 1")
 

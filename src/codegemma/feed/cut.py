@@ -1,21 +1,19 @@
 """Cuts a hole into a piece of a file: where the cursor was, and where the suffix naturally begins.
 
-**In**: text, its natural cuts, and a random generator.
-**Out**: `Hole`, two character offsets; `InfillExample` where the text itself is wanted.
+**In**: text, its natural cuts and syntax nodes, and a random generator.
+**Out**: `Hole`, two character offsets.
 **Not**: tokens, or the choice of pieces (`windows.py`).
 """
 
 import math
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Int32
 
-from codegemma.feed.choices import FeedChoices
-from codegemma.records import InfillExample, InfillMode
-
-_KINDS = ("uniform", "log_uniform", "line", "rest_of_line")
+from codegemma.feed.choices import HOLE_KINDS, FeedChoices
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +30,12 @@ def cut_piece(
     natural_cuts: Int32[np.ndarray, " cuts"],
     choices: FeedChoices,
     rng: random.Random,
+    find_nodes: Callable[[], Int32[np.ndarray, "nodes 3"]] | None = None,
 ) -> Hole:
     """Choose a hole in `text`; `natural_cuts` are offsets into it.
+
+    `find_nodes` gives the nodes of the syntax tree as `text.syntax.list_nodes`, in offsets into `text` (some may lie
+    outside); it is called only for a hole of that kind. A kind that finds no place becomes `uniform`.
 
     >>> text = "total = 0\\nfor x in xs:\\n    total += x\\n"
     >>> cuts = np.array([9, 38], dtype=np.int32)
@@ -42,14 +44,17 @@ def cut_piece(
     >>> text[hole.start : hole.end]
     'total = 0'
     """
-    weights = (choices.hole_uniform, choices.hole_log_uniform, choices.hole_line, choices.hole_rest_of_line)
-    kind = rng.choices(_KINDS, weights)[0]
+    kind = rng.choices(HOLE_KINDS, [getattr(choices, f"hole_{kind}") for kind in HOLE_KINDS])[0]
     if kind in ("line", "rest_of_line"):
         span = _find_line(text, rng)
         if span is not None:
             start, end = span
             start = rng.randrange(start, end) if kind == "rest_of_line" else start
             return Hole(start, end, is_natural=_is_cut(end, natural_cuts))
+    if kind == "syntax" and find_nodes is not None:
+        span = _find_syntax(len(text), find_nodes(), rng)
+        if span is not None:
+            return Hole(*span, is_natural=_is_cut(span[1], natural_cuts))
     start = rng.randrange(len(text) + 1)
     if kind == "log_uniform":
         length = round(math.exp(rng.uniform(0, math.log(choices.max_log_uniform_chars))))
@@ -59,16 +64,6 @@ def cut_piece(
     if rng.random() < choices.natural_share:
         return Hole(start, *_shift_to_natural(text, start, end, natural_cuts, choices.max_natural_shift_chars))
     return Hole(start, end, is_natural=_is_cut(end, natural_cuts))
-
-
-def apply_hole(text: str, hole: Hole, mode: InfillMode, path: str | None) -> InfillExample:
-    """Divide `text` at a hole.
-
-    >>> example = apply_hole("return a + b", Hole(7, 8, False), InfillMode.PSM, None)
-    >>> example.prefix, example.middle, example.suffix
-    ('return ', 'a', ' + b')
-    """
-    return InfillExample(text[: hole.start], text[hole.start : hole.end], text[hole.end :], mode, path)
 
 
 def _shift_to_natural(
@@ -120,3 +115,31 @@ def _find_line(text: str, rng: random.Random) -> tuple[int, int] | None:
             start += len(line) - len(line.lstrip())
             return start, start + len(content)
     return None
+
+
+def _find_syntax(text_chars: int, nodes: Int32[np.ndarray, "nodes 3"], rng: random.Random) -> tuple[int, int] | None:
+    """Draw one node, as likely as it is long, or the siblings that a drawn stretch of text touches, half and half.
+
+    AST-FIM's two kinds of mask. A node that is the whole text is not drawn: nothing would be left to infill from.
+    """
+    starts, ends, parents = nodes.T
+    lengths = ends - starts
+    is_inside = (starts >= 0) & (ends <= text_chars) & (lengths > 0) & (lengths < text_chars)
+    if not is_inside.any():
+        return None
+    if rng.random() < _ONE_NODE_SHARE:
+        node = rng.choices(range(len(nodes)), (lengths * is_inside).tolist())[0]
+        return int(starts[node]), int(ends[node])
+    first, last = sorted((rng.randrange(text_chars + 1), rng.randrange(text_chars + 1)))
+    around = np.flatnonzero((starts <= first) & (ends >= last))
+    if not len(around):
+        return None
+    # In this order a child stands after its parents: the last one around is the innermost.
+    touched = np.flatnonzero((parents == around[-1]) & is_inside & (starts < last) & (ends > first))
+    if not len(touched):
+        return None
+    span = int(starts[touched[0]]), int(ends[touched[-1]])
+    return span if span[1] - span[0] < text_chars else None
+
+
+_ONE_NODE_SHARE = 0.5

@@ -23,6 +23,7 @@ from codegemma.feed.spans import EncodedText
 from codegemma.feed.windows import Piece, Window
 from codegemma.records import InfillMode, Pack
 from codegemma.text.infill_format import Ids, encode_path, format_infill, format_whole, join_files
+from codegemma.text.syntax import list_nodes
 from codegemma.text.tokenizer import Tokenizer
 
 
@@ -111,10 +112,14 @@ class WindowSpeller:
         if rng.random() >= infill_share:
             ids = format_whole(path_ids, encoded.encode_span(piece.start, piece.end))
             return ids, np.ones(len(ids), dtype=np.float32), PieceOutcome(piece, None, None, has_path)
-        mode = InfillMode.SPM if rng.random() < self._choices.spm_share else InfillMode.PSM
+        mode = self._choices.spm_mode if rng.random() < self._choices.spm_share else InfillMode.PSM
         first, last = file.natural_cuts.searchsorted((piece.start, piece.end + 1))
         local = cut_piece(
-            file.text[piece.start : piece.end], file.natural_cuts[first:last] - piece.start, self._choices, rng
+            file.text[piece.start : piece.end],
+            file.natural_cuts[first:last] - piece.start,
+            self._choices,
+            rng,
+            lambda: list_nodes(file.text, file.language) - np.array([piece.start, piece.start, 0], np.int32),
         )
         hole = Hole(local.start + piece.start, local.end + piece.start, local.is_natural)
         ids, weights = format_infill(

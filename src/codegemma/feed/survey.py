@@ -47,7 +47,7 @@ def survey_feed(windows: Sequence[Window], speller: WindowSpeller) -> FeedSurvey
         pieces=sum(len(window) for window in windows),
         epoch_tokens=round(sum(len(one.ids) for one in spelled) * len(windows) / len(spelled)),
         infill_share=len(holes) / len(outcomes),
-        spm_share=sum(o.mode is InfillMode.SPM for o, _ in holes) / count,
+        spm_share=sum(o.mode is not InfillMode.PSM for o, _ in holes) / count,
         full_share=full / count,
         natural_share=sum(h.is_natural for _, h in holes) / count,
         middle_chars=tuple(h.end - h.start for _, h in holes),

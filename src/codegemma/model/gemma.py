@@ -35,10 +35,14 @@ class Cache(NamedTuple):
 
 
 def init_params(config: GemmaConfig, key: Array) -> Params:
-    """Draw float32 parameters: each product keeps its variance, and the residual branches shrink with depth."""
+    """Draw float32 parameters: each product keeps its variance, and the residual branches shrink with depth.
+
+    The embedding is half as large as that: its rows are also the output weights, and a fresh model would else expect
+    every token again.
+    """
     branch = (2 * config.num_layers) ** -0.5
     scales = {
-        "emb": config.embed_dim**-0.5,
+        "emb": 0.5 * config.embed_dim**-0.5,
         "q": config.embed_dim**-0.5,
         "kv": config.embed_dim**-0.5,
         "o": branch * (config.num_heads * config.head_dim) ** -0.5,

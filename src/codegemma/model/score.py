@@ -1,7 +1,7 @@
 """How the model rates tokens that are already there: log-probabilities without a full table of logits.
 
 **In**: hidden states and the tokens that follow them.
-**Out**: for each token its natural log-probability and whether it is the most probable one.
+**Out**: for each token its natural log-probability, and which token was the most probable in its place.
 **Not**: weighting, averaging or generation.
 """
 
@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from codegemma.model.config import GemmaConfig
 from codegemma.model.gemma import Params, compute_logits, forward
@@ -28,8 +28,10 @@ def score_tokens(
     *,
     compute_dtype: Any = jnp.float32,
     unroll: bool | int = True,
-) -> tuple[Float[Array, "B L"], Bool[Array, "B L"]]:
-    """Rate each token given what stands before it in its row; entry 0 of a row is 0 and `False`.
+) -> tuple[Float[Array, "B L"], Int[Array, "B L"]]:
+    """Rate each token given what stands before it in its row, beside the id that greedy decoding would write there.
+
+    Entry 0 of a row is 0 and the row's own first id: nothing stands before it.
 
     The entry at the first token of a later segment rates it after the end of another pack: it means nothing.
     """
@@ -41,13 +43,13 @@ def score_tokens(
     flat_hidden = jnp.pad(hidden.reshape(rows, -1), ((0, padding), (0, 0))).reshape(-1, chunk, config.embed_dim)
     flat_targets = jnp.pad(targets.reshape(rows), (0, padding)).reshape(-1, chunk)
 
-    def rate(chunk: tuple[Float[Array, "C D"], Int[Array, " C"]]) -> tuple[Float[Array, " C"], Bool[Array, " C"]]:
+    def rate(chunk: tuple[Float[Array, "C D"], Int[Array, " C"]]) -> tuple[Float[Array, " C"], Int[Array, " C"]]:
         logits = compute_logits(params, chunk[0])
         chosen = jnp.take_along_axis(logits, chunk[1][:, None], axis=-1)[:, 0]
-        return chosen - jax.nn.logsumexp(logits, axis=-1), jnp.argmax(logits, axis=-1) == chunk[1]
+        return chosen - jax.nn.logsumexp(logits, axis=-1), jnp.argmax(logits, axis=-1)
 
-    logprobs, is_argmax = lax.map(rate, (flat_hidden, flat_targets))
+    logprobs, argmax_ids = lax.map(rate, (flat_hidden, flat_targets))
     logprobs = logprobs.reshape(-1)[:rows].reshape(ids.shape)
-    is_argmax = is_argmax.reshape(-1)[:rows].reshape(ids.shape)
+    argmax_ids = argmax_ids.reshape(-1)[:rows].reshape(ids.shape)
     first = jnp.arange(ids.shape[1]) == 0
-    return jnp.where(first, 0.0, jnp.roll(logprobs, 1, axis=1)), ~first & jnp.roll(is_argmax, 1, axis=1)
+    return jnp.where(first, 0.0, jnp.roll(logprobs, 1, axis=1)), jnp.where(first, ids, jnp.roll(argmax_ids, 1, axis=1))

@@ -6,9 +6,6 @@
     codegemma evaluate runs/base/model --suite heldout --data runs/base-data --out runs/base-figures
     python tools/ship_base.py --run runs/base --data runs/base-data --figures runs/base-figures
 
-The shipped files come from two runs: 22,000 steps while windows were still filled to the end (`docs/lab_log.md`), then
-9,000 from there with `--base runs/base-1/model --set train.steps=9000 --set train.peak_learning_rate=1.5e-3`.
-
 Two million parameters: it fits in 5 MB as bfloat16, and a CPU of two cores adapts it in minutes. The demo's
 repository and the repository of the demo's control run are not among its packages.
 """
@@ -38,14 +35,15 @@ RECIPE = Recipe(
         hole_rest_of_line=0.35,
         hole_log_uniform=0.25,
         middle_weight=2.5,
-        min_window_share=0.2,
+        min_window_share=0.1,
         packing_bins=64,
     ),
     # Small batches: so early in training, many small updates learn more from the same tokens than few large ones.
     train=TrainChoices(
-        steps=22_000,
-        batch_rows=4,
-        row_tokens=256,
+        steps=90_000,
+        batch_rows=3,
+        row_tokens=320,
+        margin_tokens=64,
         peak_learning_rate=3e-3,
         warmup_steps=200,
         log_every_steps=100,

@@ -4,10 +4,12 @@
 **Out**: ids with loss weights (training), or the ids of a prompt (serving): equal up to the middle, by construction.
 **Not**: where to cut (`feed/cut.py`), what to leave out when the window is short (`window.py`).
 
-Layout (CodeGemma report 2406.11409, figures 2 and 4; SPM is variant 2 of Bavarian et al. 2207.14255, appendix D):
+Layout (CodeGemma report 2406.11409, figures 2 and 4; SPM and SPM1 are variants 2 and 1 of Bavarian et al. 2207.14255,
+appendix D):
 
     <bos> path⏎ <|fim_prefix|> P <|fim_suffix|> S <|fim_middle|> M <|file_separator|> path⏎ ... <eos>     PSM
     <bos> path⏎ <|fim_prefix|> <|fim_suffix|> S <|fim_middle|> P M <|file_separator|> ...                 SPM
+    <bos> path⏎ <|fim_suffix|> S <|fim_prefix|> P <|fim_middle|> M <|file_separator|> ...                 SPM1
     <bos> path⏎ text <|file_separator|> ...                                                               no hole
 """
 
@@ -51,7 +53,9 @@ def join_before_middle(path_ids: Ids, prefix_ids: Ids, suffix_ids: Ids, mode: In
     """Order the parts that stand before the middle; training and serving both call this and nothing else."""
     if mode is InfillMode.PSM:
         return [path_ids, _PREFIX, prefix_ids, _SUFFIX, suffix_ids, _MIDDLE]
-    return [path_ids, _PREFIX_SUFFIX, suffix_ids, _MIDDLE, prefix_ids]
+    if mode is InfillMode.SPM:
+        return [path_ids, _PREFIX_SUFFIX, suffix_ids, _MIDDLE, prefix_ids]
+    return [path_ids, _SUFFIX, suffix_ids, _PREFIX, prefix_ids, _MIDDLE]
 
 
 def format_prompt(

@@ -82,6 +82,37 @@ def analyze_syntax(text: str, language: str) -> Syntax:
     return Syntax(to_chars(_keep_line_ends_whole(source, cuts)), to_chars(starts), error_share)
 
 
+def list_nodes(text: str, language: str) -> Int32[np.ndarray, "nodes 3"]:
+    r"""List the named nodes of one file's tree, each after its parent: start, end, and the parent's row (-1: none).
+
+    Offsets are in characters. Nothing is listed where the file does not parse in the counted steps.
+
+    >>> list_nodes("f(1)\n", "python").tolist()  # module, statement, call, f, (1), 1
+    [[0, 5, -1], [0, 4, 0], [0, 4, 1], [0, 1, 2], [1, 4, 2], [2, 3, 4]]
+    """
+    source = text.encode("utf-8", errors="surrogatepass")
+    tree = _parse(source, language)
+    if tree is None:
+        return np.empty((0, 3), np.int32)
+    spans, parents, above = [], [], [-1]
+    cursor = tree.walk()
+    while (node := cursor.node) is not None:
+        row = above[-1]
+        if node.is_named:
+            spans.append(node.byte_range)
+            parents.append(above[-1])
+            row = len(spans) - 1
+        if cursor.goto_first_child():
+            above.append(row)
+            continue
+        while not cursor.goto_next_sibling():
+            if not cursor.goto_parent():
+                offsets = _char_offsets(source, len(text))(np.array(spans, np.int64))
+                return np.column_stack([offsets, np.array(parents, np.int32)])
+            above.pop()
+    raise AssertionError("a walk ends at the root")  # pragma: no cover
+
+
 @functools.cache
 def _grammar(language: str) -> Language:
     row = LANGUAGES[language]

@@ -13,10 +13,12 @@ from typing import Literal
 class TrainChoices:
     """The optimiser, the batch, and how often the run tells and saves.
 
-    `row_tokens` is the context. `steps=None` leaves the number to `--minutes`. `compute_dtype` is that of the operands
-    of matrix products; they add up in float32, and parameters and optimiser state are float32.
-    `final_lr_share` is the share of the peak that the learning rate falls to, linearly. `loss_chunk_tokens` bounds the
-    tokens whose logits exist at the same time. `z_loss` weighs the squared log-normaliser (PaLM, section 5).
+    The model's window is `row_tokens` less `margin_tokens`: the last tokens of a row are always near an end, and where
+    rows are short a model would learn to end by position there (`docs/lab_log.md`). `steps=None` leaves the number to
+    `--minutes`. `compute_dtype` is that of the operands of matrix products; they add up in float32, and parameters and
+    optimiser state are float32. `final_lr_share` is the share of the peak that the learning rate falls to, linearly.
+    `loss_chunk_tokens` bounds the tokens whose logits exist at the same time. `z_loss` weighs the squared
+    log-normaliser (PaLM, section 5).
     A checkpoint is due when either of `save_every_steps` and `save_every_s` has passed. `save_dtype` is that of the
     finished model. `allow_thread_change` lets a run go on with another number of threads, though sums then round
     differently.
@@ -24,6 +26,7 @@ class TrainChoices:
 
     batch_rows: int = 16
     row_tokens: int = 256
+    margin_tokens: int = 0
     steps: int | None = None
     peak_learning_rate: float = 4e-3
     warmup_steps: int = 40
@@ -46,6 +49,11 @@ class TrainChoices:
     keep_checkpoints: int = 2
     allow_thread_change: bool = False
 
+    @property
+    def window_tokens(self) -> int:
+        """The window that the rows teach."""
+        return self.row_tokens - self.margin_tokens
+
     def __post_init__(self) -> None:
         """Refuse values that no run can have."""
         counts = ("batch_rows", "row_tokens", "save_every_steps", "log_every_steps", "sample_every_steps",
@@ -55,5 +63,7 @@ class TrainChoices:
                 raise ValueError(f"{name} is at least 1, got {getattr(self, name)}")
         if self.steps is not None and self.steps < 1:
             raise ValueError(f"steps is at least 1, or none where --minutes decides, got {self.steps}")
+        if not 0 <= self.margin_tokens < self.row_tokens:
+            raise ValueError(f"margin_tokens is at least 0 and below row_tokens, got {self.margin_tokens}")
         if self.warmup_steps < 0 or self.save_every_s <= 0 or self.clip_norm <= 0:
             raise ValueError("warmup_steps is at least 0; save_every_s and clip_norm are above 0")

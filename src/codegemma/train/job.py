@@ -58,7 +58,7 @@ class TrainJob:
         if self.config is None:
             raise InputError("a run needs a base model or the shape of a fresh one; neither is given")
         return dataclasses.replace(
-            self.config, vocab_size=self.tokenizer.vocab_size, max_positions=self.train.row_tokens
+            self.config, vocab_size=self.tokenizer.vocab_size, max_positions=self.train.window_tokens
         )
 
 
@@ -96,10 +96,10 @@ def check_job(job: TrainJob) -> GemmaConfig:
             f"the tokenizer has {job.tokenizer.vocab_size} ids, the base {config.vocab_size}: "
             "use the tokenizer.json of the base"
         )
-    if job.train.row_tokens > config.max_positions:
+    if job.train.window_tokens > config.max_positions:
         raise InputError(
-            f"rows of {job.train.row_tokens} tokens are longer than the base's window of {config.max_positions}: "
-            f"--set train.row_tokens={config.max_positions}"
+            f"rows for a window of {job.train.window_tokens} tokens are too long for the base's window of "
+            f"{config.max_positions}: --set train.row_tokens={config.max_positions + job.train.margin_tokens}"
         )
     return config
 
@@ -139,7 +139,7 @@ def plan_job(job: TrainJob, config: GemmaConfig, identity: dict[str, Any], start
 
 def _list_modes(feed: FeedChoices) -> tuple[str, ...]:
     """Tell which orders of the parts the model will have seen."""
-    shares = {InfillMode.PSM: 1 - feed.spm_share, InfillMode.SPM: feed.spm_share}
+    shares = {InfillMode.PSM: 1 - feed.spm_share, feed.spm_mode: feed.spm_share}
     return tuple(mode.value for mode, share in shares.items() if share * feed.infill_share > 0)
 
 
