@@ -21,7 +21,7 @@ from codegemma.evals.measure import Measurement
 from codegemma.recipe import override
 from codegemma.recipes import load_recipe
 
-SHOWN = ("exact_match", "bits_per_byte")
+SHOWN = ("exact_match", "line_match", "bits_per_byte")
 
 
 def run_seed(repo: Path, out: Path, seed: int, minutes: float) -> AdaptResult:
@@ -34,12 +34,14 @@ def run_seed(repo: Path, out: Path, seed: int, minutes: float) -> AdaptResult:
 
 def format_row(measurement: Measurement) -> str:
     interval = measurement.interval
-    scale, unit = (100, "%") if measurement.metric == "exact_match" else (1, "bits/byte")
-    low, high = interval.low or 0.0, interval.high or 0.0
-    mode = measurement.mode.upper() if measurement.mode else "   "
+    scale, unit = (100, "%") if measurement.unit == "share" else (1, "bits/byte")
+    bounds = "no interval"
+    if interval.low is not None and interval.high is not None:
+        bounds = f"{interval.low * scale:.3f} to {interval.high * scale:.3f}"
+    mode = measurement.mode.upper() if measurement.mode else ""
     return (
-        f"  {measurement.system:32} {measurement.kind:13} {mode} {measurement.metric:14} "
-        f"{interval.mean * scale:8.3f} ({low * scale:.3f} to {high * scale:.3f}) {unit}, {interval.items} holes"
+        f"  {measurement.system:32} {measurement.kind:13} {mode:4} {measurement.metric:14} "
+        f"{interval.mean * scale:8.3f} ({bounds}) {unit}, {interval.items} holes"
     )
 
 

@@ -27,7 +27,7 @@ OTHER = REPO.parent / "json"
 def make_recipe() -> Recipe:
     small = [
         "model.vocab_size=600", "model.embed_dim=16", "model.num_layers=1", "model.num_heads=1", "model.head_dim=16",
-        "model.mlp_dim=32", "train.steps=6", "train.batch_rows=2", "train.row_tokens=128", "train.log_every_steps=2",
+        "model.mlp_dim=32", "train.steps=6", "train.batch_rows=2", "train.row_tokens=192", "train.log_every_steps=2",
         "feed.packing_bins=4", "corpus.heldout_share=0.2",
     ]  # fmt: skip
     evals = EvalChoices(max_holes_per_kind=12, generated_holes=6, max_baseline_bytes=100_000)
@@ -56,7 +56,7 @@ def test_the_job_leaves_a_model_and_figures_for_every_system(finished):
     assert {m.system for m in result.measurements} == {"adapted", "other repository", "n-gram", "nearest line"}
     adapted = {(m.kind, m.mode, m.metric) for m in result.measurements if m.system == "adapted"}
     for kind in ("line", "rest_of_line"):
-        for mode in ("psm", "spm"):
+        for mode in ("psm", "spm1"):
             assert {metric for k, m, metric in adapted if (k, m) == (kind, mode)} >= {
                 "exact_match", "bits_per_byte", "edit_similarity",
             }  # fmt: skip
@@ -112,7 +112,7 @@ def test_a_plan_writes_nothing(tmp_path):
     planned = plan(AdaptJob((REPO,), tmp_path / "out", make_recipe(), base=None, other=None, minutes=None))
     assert isinstance(planned["files"], int)
     assert planned["files"] > 20
-    assert planned["tokens"] == 6 * 2 * 128
+    assert planned["tokens"] == 6 * 2 * 192
     assert {"memory_MB", "device", "training_minutes"} <= planned.keys()
     assert not (tmp_path / "out").exists()
 
@@ -145,7 +145,7 @@ def test_a_split_by_time_asks_no_history_of_the_control(tmp_path):
     for time_s, files in enumerate((("message.py", "parser.py", "header.py"), ("policy.py",)), start=1):
         commit(write(repo, {name: (REPO / name).read_text() for name in files}), time_s)
     # Rows too short for any path stop the job where training would begin.
-    recipe = override(make_recipe(), ["corpus.heldout_by=time", "train.row_tokens=16"])
+    recipe = override(make_recipe(), ["corpus.heldout_by=time", "train.margin_tokens=0", "train.row_tokens=16"])
     with pytest.raises(FeedError, match="too short"):
         adapt(AdaptJob((repo,), tmp_path / "out", recipe, None, OTHER, None))
     assert (tmp_path / "out/other/data/packs.json").is_file()

@@ -83,7 +83,8 @@ def format_card(manifest: dict[str, Any], parameters: int) -> str:
         f"in {run['result']['seconds'] / 60:.0f} minutes"
         for run in runs
     )
-    share = runs[-1]["recipe"]["feed"]["infill_share"]
+    feed = runs[-1]["recipe"]["feed"]
+    share, spm_share, spm_mode = feed["infill_share"], feed["spm_share"], feed["spm_mode"].upper()
     packages = "\n".join(f"| {p['name']} | {p['version']} | {p['license']} |" for p in manifest["packages"])
     return f"""# The shipped base: `tiny`
 
@@ -97,8 +98,8 @@ completing code as it is: it is small, its window is 256 tokens, and it knows Py
 
 On {runs[-1]["threads"]} CPU threads: {length}.
 {corpus["files_train"]:,} files, {corpus["bytes_train"] / 1e6:.0f} MB; {corpus["files_heldout"]:,} files held out.
-PSM and SPM half and half, {share:.0%} of pieces with a hole. `manifest.json` has the recipe, the corpus's fingerprint,
-what was dropped and why.
+{share:.0%} of pieces with a hole, {spm_share:.0%} of those in {spm_mode}, the others in PSM.
+`manifest.json` has the recipe, the corpus's fingerprint, what was dropped and why.
 
 The corpus is the Python code of these packages, read as installed. Not among them:
 {", ".join(manifest["not_among_them"])}.

@@ -213,7 +213,7 @@ def _train_job(job: AdaptJob, data: Path, out: Path, tokenizer: Tokenizer) -> Tr
         config=job.recipe.model,
         base=job.base,
         minutes=job.minutes,
-        sample=choose_sample(data),
+        sample=choose_sample(data, job.recipe.feed.infill_modes),
         recipe=to_plain(job.recipe),
     )
 

@@ -55,9 +55,10 @@ def choose_showcases(result: AdaptResult) -> list[Showcase]:
     """
     packs = read_records(result.job.out / "data" / "packs-heldout.parquet", Pack)
     holes = {hole.hole_id: hole for hole in make_holes(packs, result.job.recipe.evals)}
+    shown = max({r.mode for r in result.results if r.mode is not None} - {InfillMode.PSM}, default=InfillMode.PSM)
     written: dict[str, dict[str, str]] = {}
     for r in result.results:
-        if r.mode not in (None, InfillMode.PSM) and r.generated_text is not None and r.hole_id in holes:
+        if r.mode is shown and r.generated_text is not None and r.hole_id in holes:
             written.setdefault(r.hole_id, {})[r.system] = r.generated_text
     cases = [
         Showcase(holes[hole_id], texts["adapted"], texts.get("base"))
@@ -134,8 +135,8 @@ def _estimate(measurement: Measurement) -> Estimate:
 def _add_completions(report: Report, showcases: Sequence[Showcase]) -> None:
     report.section("Completions")
     report.text(
-        "At cursors in held-out files, written greedily in SPM: the two longest that are right, of different files, "
-        "and the longest that is wrong. The table above tells how often which happens."
+        "At cursors in held-out files, written greedily (SPM where the model learned it): the two longest that are "
+        "right, of different files, and the longest that is wrong. The table above tells how often which happens."
     )
     for case in showcases:
         hole = case.hole

@@ -73,7 +73,7 @@ def command(  # noqa: PLR0917
         config=chosen.model,
         base=folder,
         minutes=minutes,
-        sample=choose_sample(data),
+        sample=choose_sample(data, chosen.feed.infill_modes),
         recipe=to_plain(chosen),
     )
     with _show_run() as display:

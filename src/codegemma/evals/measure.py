@@ -10,7 +10,14 @@ from dataclasses import dataclass
 
 from codegemma.errors import InputError
 from codegemma.evals.scoring import HoleResult
-from codegemma.evals.statistics import Interval, bootstrap_difference, bootstrap_mean, bootstrap_ratio, bootstrap_share
+from codegemma.evals.statistics import (
+    Interval,
+    bootstrap_difference,
+    bootstrap_mean,
+    bootstrap_ratio,
+    bootstrap_share,
+    bootstrap_share_difference,
+)
 from codegemma.records import InfillMode
 
 
@@ -103,7 +110,8 @@ def _subtract(metric: Metric, pairs: Sequence[tuple[HoleResult, HoleResult]], se
     if not rated:
         return None
     files = [(o.repo, o.path) for o, _, _ in rated]
+    our_values, their_values = [a for _, a, _ in rated], [b for *_, b in rated]
+    if metric.unit == "share":
+        return bootstrap_share_difference(our_values, their_values, files, seed=seed)
     weights = [o.middle_bytes if metric.is_per_byte else 1 for o, _, _ in rated]
-    return bootstrap_difference(
-        [a for _, a, _ in rated], [b for *_, b in rated], files, seed=seed, denominators=weights
-    )
+    return bootstrap_difference(our_values, their_values, files, seed=seed, denominators=weights)

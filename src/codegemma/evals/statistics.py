@@ -7,6 +7,7 @@
 Method: Efron and Tibshirani (1993), chapter 13, with files as the resampled units.
 """
 
+import dataclasses
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
@@ -62,10 +63,31 @@ def bootstrap_share(
     interval = bootstrap_mean(hits, clusters, seed=seed, resamples=resamples)
     if interval.low is None or interval.mean not in (0.0, 1.0):
         return interval
-    independent = interval.items / (1 + (interval.items / interval.clusters - 1) * WITHIN_FILE_CORRELATION)
-    unseen = round(1.0 - ((1.0 - CONFIDENCE) / 2) ** (1.0 / independent), 4)
+    unseen = _bound_unseen(interval.items, interval.clusters)
     low, high = (0.0, unseen) if interval.mean == 0.0 else (1.0 - unseen, 1.0)
-    return Interval(interval.mean, low, high, interval.items, interval.clusters)
+    return dataclasses.replace(interval, low=low, high=high)
+
+
+def bootstrap_share_difference(
+    ours: ArrayLike, theirs: ArrayLike, clusters: Sequence[Hashable], *, seed: int, resamples: int = RESAMPLES
+) -> Interval:
+    """Compare yes-or-no values pair by pair; where no pair differs, the same bound holds to both sides.
+
+    >>> interval = bootstrap_share_difference([1, 0] * 15, [1, 0] * 15, ["a.py", "b.py", "c.py"] * 10, seed=0)
+    >>> interval.low, interval.mean, interval.high
+    (-0.3655, 0.0, 0.3655)
+    """
+    interval = bootstrap_difference(ours, theirs, clusters, seed=seed, resamples=resamples)
+    if interval.low is None or np.any(np.asarray(ours) != np.asarray(theirs)):
+        return interval
+    unseen = _bound_unseen(interval.items, interval.clusters)
+    return dataclasses.replace(interval, low=-unseen, high=unseen)
+
+
+def _bound_unseen(items: int, clusters: int) -> float:
+    """Bound the share of what none of the items was (Clopper and Pearson), fewer of them where files hold many."""
+    independent = items / (1 + (items / clusters - 1) * WITHIN_FILE_CORRELATION)
+    return round(1.0 - float(((1.0 - CONFIDENCE) / 2) ** (1.0 / independent)), 4)
 
 
 def bootstrap_ratio(

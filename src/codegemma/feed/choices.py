@@ -46,6 +46,12 @@ class FeedChoices:
     # Number of rows that are filled at the same time; more bins fill better and mix packs more.
     packing_bins: int = 32
 
+    @property
+    def infill_modes(self) -> tuple[InfillMode, ...]:
+        """The orders of the parts that a model will have seen."""
+        shares = {InfillMode.PSM: 1 - self.spm_share, self.spm_mode: self.spm_share}
+        return tuple(mode for mode, share in shares.items() if share * self.infill_share > 0)
+
     def __post_init__(self) -> None:
         """Refuse values that are no probability or no weight."""
         for name in ("infill_share", "spm_share", "path_share", "natural_share", "min_window_share"):

@@ -3,8 +3,6 @@
 codegemma adapt path/to/repo --out my-model --recipe tiny
 """
 
-import dataclasses
-
 from codegemma.evals.choices import EvalChoices
 from codegemma.recipes import Recipe, tiny_base
 from codegemma.train.choices import TrainChoices
@@ -13,7 +11,7 @@ RECIPE = Recipe(
     name="tiny",
     base="tiny",
     model=tiny_base.RECIPE.model,
-    feed=dataclasses.replace(tiny_base.RECIPE.feed, middle_weight=3.0),
-    train=TrainChoices(batch_rows=4, row_tokens=256, peak_learning_rate=5e-4, warmup_steps=50),
+    feed=tiny_base.RECIPE.feed,
+    train=TrainChoices(batch_rows=3, row_tokens=320, margin_tokens=64, peak_learning_rate=5e-4, warmup_steps=50),
     evals=EvalChoices(max_holes_per_kind=500, generated_holes=100),
 )

@@ -18,6 +18,7 @@ from pathlib import Path
 from codegemma.feed.choices import FeedChoices
 from codegemma.model.config import GemmaConfig
 from codegemma.recipes import Recipe
+from codegemma.records import InfillMode
 from codegemma.train.choices import TrainChoices
 
 RECIPE = Recipe(
@@ -34,13 +35,16 @@ RECIPE = Recipe(
         hole_line=0.35,
         hole_rest_of_line=0.35,
         hole_log_uniform=0.25,
-        middle_weight=2.5,
+        middle_weight=4.0,
+        # A small model knows when to end only where it is told where the middle began; PSM needs the most practice.
+        spm_mode=InfillMode.SPM1,
+        spm_share=0.4,
         min_window_share=0.1,
         packing_bins=64,
     ),
     # Small batches: so early in training, many small updates learn more from the same tokens than few large ones.
     train=TrainChoices(
-        steps=90_000,
+        steps=65_000,
         batch_rows=3,
         row_tokens=320,
         margin_tokens=64,

@@ -8,7 +8,7 @@
 import dataclasses
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,8 +76,9 @@ def choose_tokenizer(data: Path, out: Path, base: Path | None, vocab_size: int) 
     return Tokenizer.load(file)
 
 
-def choose_sample(data: Path, mode: InfillMode = InfillMode.SPM) -> Request | None:
-    """Take a cursor in a held-out file, to watch what the model makes of it during the run."""
+def choose_sample(data: Path, modes: Sequence[InfillMode]) -> Request | None:
+    """Take a cursor in a held-out file, to watch what the model makes of it in the last of the modes that it learns."""
+    mode = modes[-1] if modes else InfillMode.PSM
     heldout = data / "packs-heldout.parquet"
     for pack in read_records(heldout, Pack) if heldout.is_file() else ():
         for file in pack.files:
@@ -132,15 +133,9 @@ def plan_job(job: TrainJob, config: GemmaConfig, identity: dict[str, Any], start
         xla_flags=os.environ.get("XLA_FLAGS", ""),
         device=describe_device(),
         jax_version=jax.__version__,
-        infill_modes=_list_modes(job.feed),
+        infill_modes=job.feed.infill_modes,
         recipe=dict(job.recipe),
     )
-
-
-def _list_modes(feed: FeedChoices) -> tuple[str, ...]:
-    """Tell which orders of the parts the model will have seen."""
-    shares = {InfillMode.PSM: 1 - feed.spm_share, feed.spm_mode: feed.spm_share}
-    return tuple(mode.value for mode, share in shares.items() if share * feed.infill_share > 0)
 
 
 def load_start(job: TrainJob, config: GemmaConfig) -> Params:
