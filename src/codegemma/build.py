@@ -21,6 +21,8 @@ from codegemma.runner import Progress, ignore_progress
 
 REPORT_FILE = "report.html"
 
+_SHOWN_LICENSES = 12
+
 
 @dataclass(frozen=True, slots=True)
 class BuildReport:
@@ -95,6 +97,14 @@ def add_build_sections(report: Report, build: BuildReport) -> None:
         [[s.stage, s.files_in, s.files_kept, s.files_dropped] for s in corpus.stages],
         "Every file is counted once: in = kept + dropped at every stage.",
     )
+    if corpus.licenses:
+        shown, rest = corpus.licenses[:_SHOWN_LICENSES], corpus.licenses[_SHOWN_LICENSES:]
+        report.table(
+            ["licence", "files", Column("MB", 2)],
+            [[row.license or "none stated", row.files, row.size_bytes / 1e6] for row in shown],
+            "Of the files that were kept, by tag or notice in the file, else by its folder's manifest or licence text."
+            + (f" {len(rest)} rarer ones in `corpus.json`." if rest else ""),
+        )
     if drops := count_drops(build):
         report.bars(
             drops, "files", "What was dropped, and why; `dropped.parquet` and `dropped-syntax.parquet` name every file."

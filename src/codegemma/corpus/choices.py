@@ -8,6 +8,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from codegemma.corpus.licenses import expand_accepted
 from codegemma.text.languages import LANGUAGES
 
 
@@ -23,6 +24,11 @@ class CorpusChoices:
     """Every threshold of the corpus. "StarCoder2" is Lozhkov et al. (2024), section 3.1 and appendix A."""
 
     languages: tuple[str, ...] = ("python",)
+
+    # Which licences are accepted: SPDX identifiers, or `permissive`; none named accepts every licence.
+    licenses: tuple[str, ...] = ()
+    # StarCoder2 keeps files under no stated licence. Its own code is what a team rarely puts a licence on.
+    keep_unlicensed: bool = True
 
     # Ours: of source that people wrote, almost nothing is larger; StarCoder2 allows 10 MB before its line filters.
     max_file_bytes: int = 1_048_576
@@ -51,6 +57,7 @@ class CorpusChoices:
         """Refuse unknown languages and shares outside their range."""
         if not 0.0 <= self.heldout_share < 1.0:
             raise ValueError(f"heldout_share={self.heldout_share}: wanted at least 0 and below 1")
+        expand_accepted(self.licenses)
         unknown = [language for language in self.languages if language not in LANGUAGES]
         if unknown or not self.languages:
             came = f"unknown: {', '.join(unknown)}" if unknown else "none given"

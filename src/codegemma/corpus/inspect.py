@@ -1,4 +1,4 @@
-"""Judges files one by one, over workers: secrets, quality, and the digest by which duplicates are found.
+"""Judges files one by one, over workers: licence, secrets, quality, and the digest by which duplicates are found.
 
 **In**: the listings of the repositories.
 **Out**: the files worth keeping, streamed; what is remembered of each; and the dropped files.
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from codegemma.corpus import quality, safety
+from codegemma.corpus import licenses, quality, safety
 from codegemma.corpus.choices import CorpusChoices
 from codegemma.corpus.dedup import Sighting, digest_text
 from codegemma.corpus.listing import Listing
@@ -37,6 +37,7 @@ class Kept(NamedTuple):
 
     sighting: Sighting
     size_bytes: int
+    license: str | None
 
     @property
     def key(self) -> FileKey:
@@ -56,6 +57,9 @@ class Intake:
 def inspect_file(file: SourceFile, choices: CorpusChoices) -> Inspection:
     """Judge one file; a dropped file's detail names the rule and the line, never the secret."""
     size_bytes = len(file.text.encode())
+    refusal = judge_license(file.license, choices)
+    if refusal is not None:
+        return Inspection(_drop(file, licenses.STAGE, *refusal, size_bytes), "", size_bytes, {})
     times_s = [time.process_time()]
     secrets = safety.find_secrets(file.text)
     times_s.append(time.process_time())
@@ -71,6 +75,16 @@ def inspect_file(file: SourceFile, choices: CorpusChoices) -> Inspection:
     steps = ("safety_cpu_s", "quality_cpu_s", "digest_cpu_s")
     cpu_s = {step: after - before for step, before, after in zip(steps, times_s, times_s[1:], strict=False)}
     return Inspection(drop, digest, size_bytes, cpu_s)
+
+
+def judge_license(license: str | None, choices: CorpusChoices) -> tuple[str, str] | None:
+    """Tell why a licence is not accepted: reason and detail."""
+    if license is None:
+        return (
+            None if choices.keep_unlicensed else ("unknown", "no tag, notice, manifest or licence text speaks for it")
+        )
+    accepted = licenses.expand_accepted(choices.licenses)
+    return None if not accepted or licenses.is_accepted(license, accepted) else ("not_accepted", license)
 
 
 def _drop(file: SourceFile, stage: str, reason: str, detail: str, size_bytes: int) -> DroppedFile:
@@ -99,9 +113,8 @@ def stream_kept(
         if inspection.drop is not None:
             intake.dropped.append(inspection.drop)
         else:
-            intake.kept.append(
-                Kept(Sighting(file.repo, file.path, file.blob, inspection.digest), inspection.size_bytes)
-            )
+            sighting = Sighting(file.repo, file.path, file.blob, inspection.digest)
+            intake.kept.append(Kept(sighting, inspection.size_bytes, file.license))
             yield file
         on_progress("corpus", len(intake.kept) + len(intake.dropped), total)
     on_progress("corpus", total, total)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import xxhash
 
-from codegemma.corpus import dedup, quality, read, safety, split
+from codegemma.corpus import dedup, licenses, quality, read, safety, split
 from codegemma.corpus.choices import CorpusChoices, HeldoutBy
 from codegemma.corpus.dedup import find_duplicates, hash_shingles
 from codegemma.corpus.history import find_birth_times_s
@@ -26,6 +26,7 @@ from codegemma.corpus.report import (
     CorpusReport,
     RepoCount,
     count_drops,
+    count_licenses,
     count_stages,
     read_manifest,
     write_manifest,
@@ -42,9 +43,9 @@ TRAIN_FILE = "files-train.parquet"
 HELDOUT_FILE = "files-heldout.parquet"
 DROPPED_FILE = "dropped.parquet"
 SPOOL_FILE = ".files-read.parquet"
-STAGES = (read.STAGE, safety.STAGE, quality.STAGE, dedup.STAGE, split.STAGE)
+STAGES = (read.STAGE, licenses.STAGE, safety.STAGE, quality.STAGE, dedup.STAGE, split.STAGE)
 # Part of the fingerprint: raise it when the same choices and files come to give another corpus.
-PIPELINE_VERSION = 1
+PIPELINE_VERSION = 2
 
 
 def build_corpus(
@@ -120,6 +121,7 @@ def _fingerprint_inputs(listings: Sequence[Listing], choices: CorpusChoices) -> 
             contents.update(f"{entry.path}\0{entry.size_bytes}\0{entry.stamp}\0{entry.refusal}\n".encode())
     tables = [
         resources.files("codegemma.corpus").joinpath(safety.RULES_FILE).read_text(encoding="utf-8"),
+        resources.files("codegemma.corpus").joinpath(licenses.NAMES_FILE).read_text(encoding="utf-8"),
         resources.files("codegemma.text").joinpath("languages.toml").read_text(encoding="utf-8"),
         [has_grammar(language) for language in choices.languages],
     ]
@@ -260,6 +262,7 @@ class _Build:
             repos=tuple(RepoCount(x.repo, x.commit, len(x.entries), self.how[x.repo]) for x in self.listings),
             stages=stages,
             dropped=count_drops(self.intake.dropped),
+            licenses=count_licenses((kept.license, kept.size_bytes) for kept in self.kept.values()),
             files_train=written[TRAIN_FILE],
             files_heldout=written[HELDOUT_FILE],
             bytes_train=sum(kept.size_bytes for k, kept in self.kept.items() if k not in self.heldout),

@@ -1,15 +1,17 @@
 """Reads the files of a repository: each comes out decoded, or dropped with the reason.
 
 **In**: a folder: git working tree, bare repository or plain folder.
-**Out**: one `SourceFile` or `DroppedFile` (stage `read`) per entry of the listing, in its order.
-**Not**: judgement of the text; that is `safety.py` and `quality.py`. At most `max_file_bytes` of a file are ever read.
+**Out**: one `SourceFile` or `DroppedFile` (stage `read`) per entry of the listing, in its order, with its licence.
+**Not**: judgement of the text or the licence; that is `inspect.py`. At most `max_file_bytes` of a file are ever read.
 """
 
+import contextlib
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from codegemma.corpus.choices import CorpusChoices
+from codegemma.corpus.licenses import MAX_STATEMENT_BYTES, FolderLicenses, read_header, speaks_of_license
 from codegemma.corpus.listing import Entry, Listing, list_repository
 from codegemma.records import DroppedFile, SourceFile
 from codegemma.text.languages import Language, detect_language, has_grammar
@@ -37,15 +39,26 @@ def read_repository(root: Path, choices: CorpusChoices) -> Iterator[SourceFile |
 
 def read_listing(listing: Listing, choices: CorpusChoices) -> Iterator[SourceFile | DroppedFile]:
     """Read what was listed; whatever happens to one file, the next one is read."""
+    folders = _read_licenses(listing)
     for entry in listing.entries:
         try:
-            yield _read_entry(listing, entry, choices)
+            yield _read_entry(listing, entry, choices, folders)
         except _RefusedError as refused:
             reason, detail = refused.args
             yield DroppedFile(listing.repo, entry.path, STAGE, reason, detail, entry.size_bytes)
 
 
-def _read_entry(listing: Listing, entry: Entry, choices: CorpusChoices) -> SourceFile:
+def _read_licenses(listing: Listing) -> FolderLicenses:
+    """Read the licence texts and manifests of a repository; what cannot be read states nothing."""
+    folders = FolderLicenses()
+    for entry in listing.entries:
+        if entry.refusal is None and speaks_of_license(entry.path):
+            with contextlib.suppress(OSError):
+                folders.add(entry.path, entry.read_bytes(MAX_STATEMENT_BYTES).decode("utf-8", "replace"))
+    return folders
+
+
+def _read_entry(listing: Listing, entry: Entry, choices: CorpusChoices, folders: FolderLicenses) -> SourceFile:
     if entry.refusal is not None:
         raise _RefusedError(*entry.refusal)
     language = _check_language(entry, choices)
@@ -56,7 +69,8 @@ def _read_entry(listing: Listing, entry: Entry, choices: CorpusChoices) -> Sourc
         raise _RefusedError("too_big", f"grew beyond {choices.max_file_bytes} bytes while it was read")
     text = decode_source(content)
     blob = hash_blob(content)
-    return SourceFile(listing.repo, entry.path, language.name, text, blob, commit=listing.commit)
+    license = read_header(text) or folders.find(entry.path)
+    return SourceFile(listing.repo, entry.path, language.name, text, blob, license, listing.commit)
 
 
 def _check_language(entry: Entry, choices: CorpusChoices) -> Language:

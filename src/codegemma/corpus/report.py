@@ -7,7 +7,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,15 @@ class DropCount:
 
 
 @dataclass(frozen=True, slots=True)
+class LicenseCount:
+    """How many of the kept files stand under one licence, an SPDX expression or `None` where nothing states one."""
+
+    license: str | None
+    files: int
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class CorpusReport:
     """A whole build. `seconds` maps steps to wall time (`_wall_s`) or time of all workers (`_cpu_s`).
 
@@ -61,6 +70,7 @@ class CorpusReport:
     repos: tuple[RepoCount, ...]
     stages: tuple[StageCount, ...]
     dropped: tuple[DropCount, ...]
+    licenses: tuple[LicenseCount, ...]
     files_train: int
     files_heldout: int
     bytes_train: int
@@ -95,6 +105,21 @@ def count_drops(dropped: Sequence[DroppedFile]) -> tuple[DropCount, ...]:
     return tuple(DropCount(*key, files[key], size_bytes[key]) for key in sorted(files))
 
 
+def count_licenses(kept: Iterable[tuple[str | None, int]]) -> tuple[LicenseCount, ...]:
+    """Count files and bytes by licence, the most frequent first.
+
+    >>> count_licenses([("MIT", 5), (None, 7), ("MIT", 1)])[0]
+    LicenseCount(license='MIT', files=2, size_bytes=6)
+    """
+    files: Counter[str | None] = Counter()
+    size_bytes: Counter[str | None] = Counter()
+    for license, size in kept:
+        files[license] += 1
+        size_bytes[license] += size
+    ranked = sorted(files, key=lambda license: (-files[license], license or ""))
+    return tuple(LicenseCount(license, files[license], size_bytes[license]) for license in ranked)
+
+
 def write_manifest(out: Path, report: CorpusReport) -> None:
     """Write `corpus.json`, whole or not at all.
 
@@ -120,6 +145,7 @@ def _from_plain(plain: dict[str, Any]) -> CorpusReport:
         "repos": tuple(RepoCount(**row) for row in plain["repos"]),
         "stages": tuple(StageCount(**row) for row in plain["stages"]),
         "dropped": tuple(DropCount(**row) for row in plain["dropped"]),
+        "licenses": tuple(LicenseCount(**row) for row in plain["licenses"]),
         "notes": tuple(plain["notes"]),
     }
     return CorpusReport(**{**plain, **rows, "is_reused": True})
