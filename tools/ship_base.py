@@ -19,6 +19,7 @@ from typing import Any
 from codegemma.adapt import BASES
 from codegemma.corpus.report import read_manifest
 from codegemma.errors import InputError
+from codegemma.model.config import GemmaConfig
 from codegemma.model.weights import describe_model
 from codegemma.recipes.tiny_base import list_packages
 
@@ -63,7 +64,7 @@ def make_manifest(runs: list[Path], data: Path, figures: Path) -> dict[str, Any]
     }
 
 
-def format_card(manifest: dict[str, Any], parameters: int) -> str:
+def format_card(manifest: dict[str, Any], config: GemmaConfig) -> str:
     """Write the model card."""
     runs, corpus = manifest["runs"], manifest["corpus"]
     rows = []
@@ -88,11 +89,11 @@ def format_card(manifest: dict[str, Any], parameters: int) -> str:
     packages = "\n".join(f"| {p['name']} | {p['version']} | {p['license']} |" for p in manifest["packages"])
     return f"""# The shipped base: `tiny`
 
-A Gemma 1 network of {parameters:,} parameters for infilling Python, trained from random parameters by
+A Gemma 1 network of {config.count_parameters():,} parameters for infilling Python, trained from random parameters by
 `recipes/tiny_base.py`. It is where `codegemma adapt --recipe tiny` starts. It is not derived from Google's weights.
 
 **Intended use.** A starting point that a CPU adapts to a repository in minutes; demonstrations and tests. **Not** for
-completing code as it is: it is small, its window is 256 tokens, and it knows Python only.
+completing code as it is: it is small, its window is {config.max_positions} tokens, and it knows Python only.
 
 ## Training
 
@@ -138,7 +139,7 @@ def main() -> int:
     for name in (*FILES, "run.json"):
         shutil.copy(arguments.run[-1] / "model" / name, target / name)
     (target / "manifest.json").write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
-    (target / "README.md").write_text(format_card(manifest, config.count_parameters()))
+    (target / "README.md").write_text(format_card(manifest, config))
     size = sum(file.stat().st_size for file in target.iterdir())
     if size > MAX_BYTES:
         raise InputError(f"{target} has {size:,} bytes; at most {MAX_BYTES:,} ship")

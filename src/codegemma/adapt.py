@@ -14,7 +14,7 @@ from pathlib import Path
 from codegemma.build import BuildReport, build_data
 from codegemma.corpus.choices import HeldoutBy
 from codegemma.corpus.read import read_repository
-from codegemma.engine.engine import Engine
+from codegemma.engine.engine import Engine, read_infill_modes
 from codegemma.errors import InputError, OutputError
 from codegemma.evals.measure import Measurement, compare, measure
 from codegemma.evals.run import RESULTS_FILE, evaluate, read_hole_results
@@ -73,7 +73,10 @@ class AdaptJob:
 
 @dataclass(frozen=True, slots=True)
 class AdaptResult:
-    """Everything that the ending shows: what was built, trained and measured."""
+    """Everything that the ending shows: what was built, trained and measured.
+
+    Every system is asked in the modes that the adapted model learned; `notes` say where one did not learn them.
+    """
 
     job: AdaptJob
     build: BuildReport
@@ -83,6 +86,7 @@ class AdaptResult:
     results: tuple[HoleResult, ...]
     measurements: tuple[Measurement, ...]
     gains: tuple[Measurement, ...]
+    notes: tuple[str, ...] = ()
 
 
 def find_base(name: str) -> Path:
@@ -140,11 +144,13 @@ def adapt(job: AdaptJob, on_progress: Progress = ignore_progress, on_line: OnLin
             minutes=None,
         )
         other_run = train(other_job, _name_stages(on_progress, "other: "), on_line)
-    results = _examine(job, data, other_run, on_progress)
+    results, notes = _examine(job, data, other_run, on_progress)
     adapted = [r for r in results if r.system == "adapted"]
     rivals = dict.fromkeys(r.system for r in results if r.system != "adapted")
     gains = [m for rival in rivals for m in compare(adapted, [r for r in results if r.system == rival])]
-    result = AdaptResult(job, build, survey, run, other_run, tuple(results), tuple(measure(results)), tuple(gains))
+    result = AdaptResult(
+        job, build, survey, run, other_run, tuple(results), tuple(measure(results)), tuple(gains), notes
+    )
     _write_summary(result)
     return result
 
@@ -227,29 +233,35 @@ def _survey(job: AdaptJob, data: Path, tokenizer: Tokenizer) -> FeedSurvey:
         loader.close()
 
 
-def _examine(job: AdaptJob, data: Path, other_run: TrainResult | None, on_progress: Progress) -> list[HoleResult]:
+def _examine(
+    job: AdaptJob, data: Path, other_run: TrainResult | None, on_progress: Progress
+) -> tuple[list[HoleResult], tuple[str, ...]]:
     """Put every system before the same holes; a system that was examined already is not asked again."""
     systems: dict[str, Path] = {"adapted": job.model}
     if job.base is not None:
         systems["base"] = job.base
     if other_run is not None:
         systems["other repository"] = job.other_out / "model"
+    modes = read_infill_modes(job.model)
     results: list[HoleResult] = []
+    notes: list[str] = []
     for name, model in systems.items():
+        if unlearned := [mode.upper() for mode in modes if mode not in read_infill_modes(model)]:
+            notes.append(f"{name} never learned {' or '.join(unlearned)}: its figures there are those of a beginner")
         out = job.out / "evaluation" / name.replace(" ", "-")
         # The baselines need no model: they are examined once, beside the adapted one.
         choices = replace(job.recipe.evals, has_baselines=name == "adapted")
-        key = fingerprint(choices, [_stamp(model / "model.safetensors"), _stamp(data / "packs-heldout.parquet")])
+        key = fingerprint(choices, modes, [_stamp(model / "model.safetensors"), _stamp(data / "packs-heldout.parquet")])
         if _read_key(out) != key:
             _forget_key(out)
             engine = Engine.load(model)
-            subject = Subject(engine, engine.tokenizer, engine.max_context_tokens, engine.infill_modes)
+            subject = Subject(engine, engine.tokenizer, engine.max_context_tokens, modes)
             label = _name_stages(on_progress, f"{name}: ")
             evaluate(subject, ["heldout"], data=[data], out=out, model=str(model), choices=choices, on_progress=label)
             write_whole(out / KEY_FILE, json.dumps({"key": key}).encode())
         found = read_hole_results(out / HOLES_FILE)
         results += [replace(r, system=name) if r.system == "model" else r for r in found]
-    return results
+    return results, tuple(notes)
 
 
 def _stamp(file: Path) -> list[str | int]:

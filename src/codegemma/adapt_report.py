@@ -55,7 +55,10 @@ def choose_showcases(result: AdaptResult) -> list[Showcase]:
     """
     packs = read_records(result.job.out / "data" / "packs-heldout.parquet", Pack)
     holes = {hole.hole_id: hole for hole in make_holes(packs, result.job.recipe.evals)}
-    shown = max({r.mode for r in result.results if r.mode is not None} - {InfillMode.PSM}, default=InfillMode.PSM)
+    shown = max(
+        {r.mode for r in result.results if r.system == "adapted" and r.mode is not None} - {InfillMode.PSM},
+        default=InfillMode.PSM,
+    )
     written: dict[str, dict[str, str]] = {}
     for r in result.results:
         if r.mode is shown and r.generated_text is not None and r.hole_id in holes:
@@ -168,7 +171,7 @@ def _add_feed(report: Report, result: AdaptResult) -> None:
         ["share", Column("%", 1, 100)],
         [
             ["pieces with a hole", survey.infill_share],
-            ["holes in SPM", survey.spm_share],
+            [f"holes in {result.job.recipe.feed.spm_mode.upper()}", survey.spm_share],
             ["holes with prefix, middle and suffix", survey.full_share],
             ["suffixes that start at a natural cut", survey.natural_share],
         ],

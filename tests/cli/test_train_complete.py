@@ -172,7 +172,7 @@ def test_sampling_is_fixed_by_its_seed_and_mode_and_context_reach_the_prompt(
         ("code.py:1:1", ["--context", "nothing.py"], 3, "no such file"),
         ("code.py:1:1", ["--temperature", "-1"], 3, "temperature -1.0 is out of range"),
         ("code.py:1:1", ["--top-p", "1.5"], 3, "top_p 1.5"),
-        ("code.py:1:1", ["--mode", "fim"], 2, "'psm', 'spm'"),
+        ("code.py:1:1", ["--mode", "fim"], 2, "'psm', 'spm', 'spm1'"),
     ],
 )
 def test_complete_says_what_is_allowed(

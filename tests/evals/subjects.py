@@ -12,7 +12,7 @@ from tests.feed.packs import make_file
 
 from codegemma.evals.ngram import train_ngram
 from codegemma.evals.scoring import Subject
-from codegemma.records import Pack, Split
+from codegemma.records import InfillMode, Pack, Split
 from codegemma.shards import write_records
 
 
@@ -37,7 +37,7 @@ def heldout_packs() -> tuple[Pack, ...]:
 def make_subject() -> Subject:
     texts = [file.text for pack in train_packs() for file in pack.files]
     completer = ByteCompleter(train_ngram(texts, order=6))
-    return Subject(completer, completer.tokenizer, max_context_tokens=512)
+    return Subject(completer, completer.tokenizer, 512, (InfillMode.PSM, InfillMode.SPM))
 
 
 def write_data(folder: Path) -> Path:

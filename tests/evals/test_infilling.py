@@ -40,7 +40,7 @@ def test_limit_spreads_over_problems_and_is_nested() -> None:
 
 def test_line_that_the_model_knows_is_matched_and_another_is_not() -> None:
     completer = ByteCompleter(train_ngram(["def area(width, height):\n    return width * height\n"] * 3, order=6))
-    subject = Subject(completer, completer.tokenizer, max_context_tokens=128)
+    subject = Subject(completer, completer.tokenizer, 128, (InfillMode.PSM,))
     prefix = "def area(width, height):\n"
     tasks = [
         InfillTask("S/HumanEval/0/L0", "HumanEval/0", prefix, "    return width * height", ""),

@@ -9,7 +9,7 @@ from tests.evals.subjects import make_subject, train_packs
 
 from codegemma.evals.choices import EvalChoices
 from codegemma.evals.heldout import Hole, HoleKind, make_holes
-from codegemma.evals.scoring import Subject, add_text, generate_lines, read_first_line, score_holes, start_result
+from codegemma.evals.scoring import add_text, generate_lines, read_first_line, score_holes, start_result
 from codegemma.records import InfillMode, Request
 from codegemma.text.control_tokens import EOS_ID, FILE_SEPARATOR_ID, RESERVED_IDS
 
@@ -43,22 +43,30 @@ def test_bits_are_those_of_the_model_behind_the_completer(mode: InfillMode) -> N
 
 
 @pytest.mark.parametrize(
-    ("end_id", "is_exact"), [(FILE_SEPARATOR_ID, True), (EOS_ID, True), (NEWLINE + RESERVED_IDS, False)]
+    ("end_id", "is_exact", "is_line"),
+    [
+        (FILE_SEPARATOR_ID, True, True),
+        (EOS_ID, True, True),
+        (NEWLINE + RESERVED_IDS, False, True),
+        (ord("\r") + RESERVED_IDS, False, True),
+        (ord("x") + RESERVED_IDS, False, False),
+    ],
 )
-def test_exact_match_needs_an_end_and_line_match_a_line_end(end_id: int, is_exact: bool) -> None:
+def test_exact_match_needs_an_end_and_line_match_a_line_end(end_id: int, is_exact: bool, is_line: bool) -> None:
     """A model that prefers `<eos>` to a separator after the middle stops there as well; one that goes on does not."""
     subject, holes = make_subject(), _ascii_holes()
     assert isinstance(subject.completer, ByteCompleter)
     reference = [r.exact_match for r in score_holes(subject, holes, InfillMode.PSM, CHOICES)]
     other = dataclasses.replace(subject, completer=ByteCompleter(subject.completer.model, end_id))
     results = score_holes(other, holes, InfillMode.PSM, CHOICES)
-    assert [r.line_match for r in results] == reference
+    assert any(reference)
+    assert [r.line_match for r in results] == [is_line and match for match in reference]
     assert [r.exact_match for r in results] == [is_exact and match for match in reference]
 
 
 def test_middle_longer_than_the_window_is_no_match_and_has_no_bits() -> None:
     subject = make_subject()
-    small = Subject(subject.completer, subject.tokenizer, max_context_tokens=40)
+    small = dataclasses.replace(subject, max_context_tokens=40)
     hole = Hole("std", "a.py", 1, 1, HoleKind.LINE, "", "x" * 60, "\n")
     (result,) = score_holes(small, [hole], InfillMode.PSM, CHOICES)
     assert (result.exact_match, result.bits, result.bits_with_stop) == (False, None, None)

@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from codegemma.evals.statistics import bootstrap_difference, bootstrap_mean, bootstrap_ratio, bootstrap_share
+from codegemma.evals.statistics import (
+    bootstrap_difference,
+    bootstrap_mean,
+    bootstrap_ratio,
+    bootstrap_share,
+    bootstrap_share_difference,
+)
 
 
 def _draw_clustered(random: np.random.Generator, files: int, mean: float) -> tuple[np.ndarray, list[int]]:
@@ -78,6 +84,14 @@ def test_share_without_spread_is_bounded_by_what_is_independent(hit: int, low: f
 def test_share_with_spread_is_an_ordinary_bootstrap() -> None:
     hits, files = [i % 7 == 0 for i in range(200)], [i % 20 for i in range(200)]
     assert bootstrap_share(hits, files, seed=0) == bootstrap_mean(hits, files, seed=0)
+
+
+def test_share_difference_with_pairs_that_differ_is_an_ordinary_bootstrap() -> None:
+    ours, theirs = [i % 7 == 0 for i in range(200)], [i % 7 == 1 for i in range(200)]
+    files = [i % 20 for i in range(200)]
+    found = bootstrap_share_difference(ours, theirs, files, seed=0)
+    assert found == bootstrap_difference(ours, theirs, files, seed=0)
+    assert bootstrap_share_difference(ours, ours, files, seed=0).high == bootstrap_share([0] * 200, files, seed=0).high
 
 
 def test_ratio_weighs_by_denominator() -> None:

@@ -126,6 +126,37 @@ def test_windows_are_well_filled():
     assert tokens > 0.7 * 256 * len(windows)
 
 
+@pytest.mark.parametrize(
+    ("spm_mode", "order"),
+    [
+        (InfillMode.SPM, [FIM_PREFIX_ID, FIM_SUFFIX_ID, FIM_MIDDLE_ID]),
+        (InfillMode.SPM1, [FIM_SUFFIX_ID, FIM_PREFIX_ID, FIM_MIDDLE_ID]),
+    ],
+)
+def test_rows_are_spelled_in_the_chosen_spm(spm_mode, order):
+    speller, windows = plan(standard_packs(), 256, FeedChoices(infill_share=1.0, spm_share=1.0, spm_mode=spm_mode))
+    for window in windows[:20]:
+        ids = speller.spell(window, 0).ids.tolist()
+        sentinels = [i for i in ids if i in order]
+        assert sentinels == order * len(window)
+        assert (ids[ids.index(FIM_PREFIX_ID) + 1] == FIM_SUFFIX_ID) == (spm_mode is InfillMode.SPM)
+
+
+def test_a_syntax_hole_is_cut_from_the_tree_of_the_whole_file():
+    """Windows begin anywhere in a file; a hole that was drawn in a shifted tree would end inside words."""
+    speller, windows = plan(standard_packs(), 256, FeedChoices(infill_share=1.0, hole_uniform=0.0, hole_syntax=1.0))
+    outcomes = [o for w in windows for o in speller.spell(w, 0).outcomes if o.piece.start > 0]
+    packs = standard_packs()
+    texts = [packs[o.piece.pack].files[o.piece.file].text for o in outcomes]
+    split = [
+        text[o.hole.end - 1 : o.hole.end + 1].isidentifier() and text[o.hole.end - 1 : o.hole.end + 1] != ""
+        for o, text in zip(outcomes, texts, strict=True)
+        if 0 < o.hole.end < o.piece.end
+    ]
+    assert len(split) > 30
+    assert sum(split) / len(split) < 0.1
+
+
 def test_shares_of_infill_spm_and_paths_are_as_chosen():
     choices = FeedChoices(infill_share=0.8, spm_share=0.5, path_share=0.9)
     speller, windows = plan(standard_packs(), 256, choices)

@@ -24,6 +24,7 @@ def test_scores_equal_the_log_softmax_of_the_logits(chunk_tokens: int, monkeypat
     np.testing.assert_allclose(logprobs[:, 1:], expected, atol=1e-5, rtol=0)
     np.testing.assert_array_equal(argmax_ids[:, 1:], jnp.argmax(logits, -1)[:, :-1])
     assert np.all(np.asarray(logprobs)[:, 0] == 0)
+    np.testing.assert_array_equal(argmax_ids[:, 0], ids[:, 0])
 
 
 def _read(params: dict[str, jax.Array], ids: jax.Array) -> jax.Array:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codegemma.text import syntax
-from codegemma.text.syntax import analyze_syntax
+from codegemma.text.syntax import analyze_syntax, list_nodes
 
 STDLIB = Path(sysconfig.get_path("stdlib"))
 STDLIB_FILES = [STDLIB / name for name in ("argparse.py", "ast.py", "dataclasses.py", "json/decoder.py", "textwrap.py")]
@@ -98,6 +98,18 @@ def test_no_cut_separates_a_line_from_its_end(text: str) -> None:
 
 
 @given(ANY_TEXT)
+def test_nodes_lie_in_their_parents_and_end_before_the_lines_end(text: str) -> None:
+    nodes = list_nodes(text, "python").tolist()
+    for row, (start, end, parent) in enumerate(nodes):
+        assert 0 <= start <= end <= len(text)
+        assert start == end or text[end - 1] not in "\r\n"
+        assert parent < row
+        if parent >= 0 and end > start:
+            assert nodes[parent][0] <= start
+            assert end <= nodes[parent][1]
+
+
+@given(ANY_TEXT)
 def test_block_starts_are_line_starts(text: str) -> None:
     for start in analyze_syntax(text, "python").block_starts:
         assert start == 0 or text[start - 1] == "\n"
@@ -115,6 +127,7 @@ def test_wide_characters_shift_offsets_as_narrow_ones_do(lines: list[str]) -> No
     left, right = analyze_syntax(wide, "python"), analyze_syntax(narrow, "python")
     assert left.natural_cuts.tolist() == right.natural_cuts.tolist()
     assert left.block_starts.tolist() == right.block_starts.tolist()
+    assert list_nodes(wide, "python").tolist() == list_nodes(narrow, "python").tolist()
 
 
 @given(st.lists(st.sampled_from(["x = f(1)\n", "def f(a):\n    return [a]\n", "# c\n", "if a:  # b\n    c\n", "\n"])))

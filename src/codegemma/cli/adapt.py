@@ -129,15 +129,19 @@ def print_ending(result: "AdaptResult", showcases: "list[Showcase]", report: Pat
     for kind in dict.fromkeys(m.kind for m in result.measurements):
         console.print(_make_table(kind, [m for m in result.measurements if m.kind == kind]))
     console.print(
-        "95 % intervals by bootstrap over files; exact match and bits per byte by teacher forcing.", style="dim"
+        "95 % intervals by bootstrap over files (where no hole differs, a binomial bound); exact match and bits per "
+        "byte by teacher forcing.",
+        style="dim",
     )
+    for note in result.notes:
+        console.print(f"- {note}", style="dim", highlight=False)
     for gain in result.gains:
         if gain.metric == "exact_match" and gain.mode is not None:
             low, high = gain.interval.low, gain.interval.high
             bounds = f"{low:+.1%} to {high:+.1%}" if low is not None and high is not None else "no interval"
             kind = gain.kind.replace("_", " ")
             console.print(
-                f"  {gain.system:28} {kind:13} {gain.mode.upper()}  {gain.interval.mean:+.1%}  ({bounds})",
+                f"  {gain.system:28} {kind:13} {gain.mode.upper():4}  {gain.interval.mean:+.1%}  ({bounds})",
                 highlight=False,
             )
     for case in showcases:

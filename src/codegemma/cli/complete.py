@@ -20,7 +20,7 @@ from codegemma.cli.options import json_option
 @click.option(
     "--mode",
     type=click.Choice(["psm", "spm", "spm1"]),
-    help="Order of the parts [default: spm for models trained here].",
+    help="Order of the parts [default: what suits MODEL best].",
 )
 @click.option(
     "--context", multiple=True, type=click.Path(path_type=Path), metavar="FILE", help="Another file to show the model."
@@ -62,6 +62,9 @@ def command(  # noqa: PLR0913, PLR0917
 
     started = time.perf_counter()
     engine = Engine.load(model)
+    if mode is not None and mode not in engine.infill_modes:
+        known = " and ".join(engine.infill_modes)
+        click.echo(f"this model was trained in {known}; in {mode} it writes what it can", err=True)
     request = Request(
         prefix=cursor.prefix,
         suffix=cursor.suffix,

@@ -58,7 +58,7 @@ def command(
 ) -> None:
     """Measure MODEL, a model folder, on one or more suites.
 
-    heldout: holes in files that training has not seen, in PSM and SPM, beside an n-gram and a retrieval baseline.
+    heldout: holes in files that training has not seen, in the learned modes, beside an n-gram and a retrieval baseline.
     infilling-single: HumanEval single-line infilling, by exact match.
     """
     from codegemma.evals.choices import EvalChoices
@@ -110,7 +110,9 @@ def print_suite(found: "SuiteResults", console: Console) -> None:
             table.add_row(system, mode.upper() if mode else "", *(row.get(metric, "–") for metric in metrics))
         console.print(table)
     console.print(
-        f"Scored by {found.scored_by}. Below each figure: 95 % interval, by bootstrap over files.", style="dim"
+        f"Scored by {found.scored_by}. Below each figure: 95 % interval, by bootstrap over files "
+        "(a binomial bound at 0 and 100 %).",
+        style="dim",
     )
     for note in found.notes:
         console.print(f"- {note}", style="dim", highlight=False)

@@ -231,12 +231,17 @@ def _pad(
 def read_infill_modes(folder: Path) -> tuple[InfillMode, ...]:
     """Tell which orders of the parts a model knows, the one that suits it best first.
 
-    A model that was trained here says in its run file what it has seen, and an SPM suits it best. Official weights get
-    PSM until SPM is shown to work on them.
+    A model that was trained here says in its run file what it has seen, and an SPM suits it best; one that saw no hole
+    is asked in PSM. Official weights have no run file and get PSM until SPM is shown to work on them.
+
+    Raises:
+        InputError: the run file does not tell.
     """
+    file = folder / RUN_FILE
     try:
-        run = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
-        modes = [InfillMode(mode) for mode in run["infill_modes"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        modes = []
-    return tuple(sorted(modes, key=lambda mode: mode is InfillMode.PSM)) or OFFICIAL_MODES
+        modes = [InfillMode(mode) for mode in json.loads(file.read_text(encoding="utf-8"))["infill_modes"]]
+    except FileNotFoundError:
+        return OFFICIAL_MODES
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file} does not tell which infill modes were trained ({error}); copy it again") from error
+    return tuple(sorted(modes, key=lambda mode: mode is InfillMode.PSM)) or (InfillMode.PSM,)

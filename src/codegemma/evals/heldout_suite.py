@@ -1,4 +1,4 @@
-"""The suite `heldout`: holes in files that training has not seen, the model in both modes beside two baselines.
+"""The suite `heldout`: holes in files that training has not seen, the model in its modes beside two baselines.
 
 **In**: `packs-heldout.parquet` and, for the baselines, `packs-train.parquet` of one build.
 **Out**: results hole by hole; every system answers the same holes.
@@ -58,7 +58,7 @@ def _examine(
         results = score_holes(exam.subject, holes, mode, exam.choices, on_progress=exam.on_progress)
     except NotImplementedError:
         results = [start_result(hole, "model", mode) for hole in holes]
-        notes.append("exact_match and bits: not run, this completer cannot rate given tokens")
+        notes.append("exact_match, line_match and bits: not run, this completer cannot rate given tokens")
     max_new_tokens = exam.subject.reserve_tokens(exam.choices)
     requests = [Request(h.prefix, h.suffix, h.path, mode=mode, max_new_tokens=max_new_tokens) for h in written]
     texts = generate_lines(exam.subject, requests, exam.on_progress)

@@ -34,7 +34,7 @@ class Subject:
     completer: Completer
     tokenizer: Tokenizer
     max_context_tokens: int
-    infill_modes: tuple[InfillMode, ...] = (InfillMode.PSM, InfillMode.SPM)
+    infill_modes: tuple[InfillMode, ...]
 
     def reserve_tokens(self, choices: EvalChoices) -> int:
         """Room kept for the middle: what was chosen, but never more than an eighth of a small window."""

@@ -48,12 +48,14 @@ class FeedChoices:
 
     @property
     def infill_modes(self) -> tuple[InfillMode, ...]:
-        """The orders of the parts that a model will have seen."""
-        shares = {InfillMode.PSM: 1 - self.spm_share, self.spm_mode: self.spm_share}
+        """The orders of the parts that a model will have seen, the one that suits a cursor best first."""
+        shares = {self.spm_mode: self.spm_share, InfillMode.PSM: 1 - self.spm_share}
         return tuple(mode for mode, share in shares.items() if share * self.infill_share > 0)
 
     def __post_init__(self) -> None:
         """Refuse values that are no probability or no weight."""
+        # A recipe file may spell the mode as text.
+        object.__setattr__(self, "spm_mode", InfillMode(self.spm_mode))
         for name in ("infill_share", "spm_share", "path_share", "natural_share", "min_window_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a share between 0 and 1, got {getattr(self, name)}")

@@ -30,17 +30,18 @@ def cut_piece(
     natural_cuts: Int32[np.ndarray, " cuts"],
     choices: FeedChoices,
     rng: random.Random,
-    find_nodes: Callable[[], Int32[np.ndarray, "nodes 3"]] | None = None,
+    find_nodes: Callable[[], Int32[np.ndarray, "nodes 3"]],
 ) -> Hole:
     """Choose a hole in `text`; `natural_cuts` are offsets into it.
 
     `find_nodes` gives the nodes of the syntax tree as `text.syntax.list_nodes`, in offsets into `text` (some may lie
     outside); it is called only for a hole of that kind. A kind that finds no place becomes `uniform`.
 
+    >>> from codegemma.text.syntax import list_nodes
     >>> text = "total = 0\\nfor x in xs:\\n    total += x\\n"
     >>> cuts = np.array([9, 38], dtype=np.int32)
     >>> only_lines = FeedChoices(hole_uniform=0.0, hole_line=1.0)
-    >>> hole = cut_piece(text, cuts, only_lines, random.Random(1))
+    >>> hole = cut_piece(text, cuts, only_lines, random.Random(1), lambda: list_nodes(text, "python"))
     >>> text[hole.start : hole.end]
     'total = 0'
     """
@@ -51,8 +52,8 @@ def cut_piece(
             start, end = span
             start = rng.randrange(start, end) if kind == "rest_of_line" else start
             return Hole(start, end, is_natural=_is_cut(end, natural_cuts))
-    if kind == "syntax" and find_nodes is not None:
-        span = _find_syntax(len(text), find_nodes(), rng)
+    if kind == "syntax":
+        span = _find_syntax(text, find_nodes(), rng)
         if span is not None:
             return Hole(*span, is_natural=_is_cut(span[1], natural_cuts))
     start = rng.randrange(len(text) + 1)
@@ -117,20 +118,20 @@ def _find_line(text: str, rng: random.Random) -> tuple[int, int] | None:
     return None
 
 
-def _find_syntax(text_chars: int, nodes: Int32[np.ndarray, "nodes 3"], rng: random.Random) -> tuple[int, int] | None:
+def _find_syntax(text: str, nodes: Int32[np.ndarray, "nodes 3"], rng: random.Random) -> tuple[int, int] | None:
     """Draw one node, as likely as it is long, or the siblings that a drawn stretch of text touches, half and half.
 
     AST-FIM's two kinds of mask. A node that is the whole text is not drawn: nothing would be left to infill from.
     """
     starts, ends, parents = nodes.T
-    lengths = ends - starts
-    is_inside = (starts >= 0) & (ends <= text_chars) & (lengths > 0) & (lengths < text_chars)
+    lengths, most = ends - starts, len(text.strip())
+    is_inside = (starts >= 0) & (ends <= len(text)) & (lengths > 0) & (lengths < most)
     if not is_inside.any():
         return None
     if rng.random() < _ONE_NODE_SHARE:
         node = rng.choices(range(len(nodes)), (lengths * is_inside).tolist())[0]
         return int(starts[node]), int(ends[node])
-    first, last = sorted((rng.randrange(text_chars + 1), rng.randrange(text_chars + 1)))
+    first, last = sorted((rng.randrange(len(text) + 1), rng.randrange(len(text) + 1)))
     around = np.flatnonzero((starts <= first) & (ends >= last))
     if not len(around):
         return None
@@ -139,7 +140,7 @@ def _find_syntax(text_chars: int, nodes: Int32[np.ndarray, "nodes 3"], rng: rand
     if not len(touched):
         return None
     span = int(starts[touched[0]]), int(ends[touched[-1]])
-    return span if span[1] - span[0] < text_chars else None
+    return span if span[1] - span[0] < most else None
 
 
 _ONE_NODE_SHARE = 0.5

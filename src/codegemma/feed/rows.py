@@ -8,6 +8,7 @@ Everything is drawn from a keyed hash of (seed, epoch, blob, piece start): the s
 the same way whatever the order of the windows or an interruption.
 """
 
+import functools
 import hashlib
 import random
 from collections import OrderedDict
@@ -25,6 +26,9 @@ from codegemma.records import InfillMode, Pack
 from codegemma.text.infill_format import Ids, encode_path, format_infill, format_whole, join_files
 from codegemma.text.syntax import list_nodes
 from codegemma.text.tokenizer import Tokenizer
+
+# Files whose syntax trees are kept, for syntax holes: some 200 kB for each 100 kB of source.
+_CACHED_TREES = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +72,7 @@ class WindowSpeller:
         self._cached_chars = 0
         self._max_cached_chars = max_cached_chars
         self._path_ids: dict[str, Ids] = {}
+        self._list_nodes = functools.lru_cache(_CACHED_TREES)(self._parse)
 
     def encode(self, pack: int, file: int) -> EncodedText:
         """Return a file's encoded text, from memory where it was met before."""
@@ -119,7 +124,7 @@ class WindowSpeller:
             file.natural_cuts[first:last] - piece.start,
             self._choices,
             rng,
-            lambda: list_nodes(file.text, file.language) - np.array([piece.start, piece.start, 0], np.int32),
+            lambda: self._list_nodes(piece.pack, piece.file) - np.array([piece.start, piece.start, 0], np.int32),
         )
         hole = Hole(local.start + piece.start, local.end + piece.start, local.is_natural)
         ids, weights = format_infill(
@@ -131,6 +136,10 @@ class WindowSpeller:
             self._choices.middle_weight,
         )
         return ids, weights, PieceOutcome(piece, hole, mode, has_path)
+
+    def _parse(self, pack: int, file: int) -> Int32[np.ndarray, "nodes 3"]:
+        packed = self._packs[pack].files[file]
+        return list_nodes(packed.text, packed.language)
 
     def _encode_path(self, path: str | None) -> Ids:
         key = path or ""

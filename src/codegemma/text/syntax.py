@@ -85,10 +85,11 @@ def analyze_syntax(text: str, language: str) -> Syntax:
 def list_nodes(text: str, language: str) -> Int32[np.ndarray, "nodes 3"]:
     r"""List the named nodes of one file's tree, each after its parent: start, end, and the parent's row (-1: none).
 
-    Offsets are in characters. Nothing is listed where the file does not parse in the counted steps.
+    Offsets are in characters, line ends at a node's end left out. Nothing is listed where the file does not parse in
+    the counted steps.
 
     >>> list_nodes("f(1)\n", "python").tolist()  # module, statement, call, f, (1), 1
-    [[0, 5, -1], [0, 4, 0], [0, 4, 1], [0, 1, 2], [1, 4, 2], [2, 3, 4]]
+    [[0, 4, -1], [0, 4, 0], [0, 4, 1], [0, 1, 2], [1, 4, 2], [2, 3, 4]]
     """
     source = text.encode("utf-8", errors="surrogatepass")
     tree = _parse(source, language)
@@ -99,7 +100,10 @@ def list_nodes(text: str, language: str) -> Int32[np.ndarray, "nodes 3"]:
     while (node := cursor.node) is not None:
         row = above[-1]
         if node.is_named:
-            spans.append(node.byte_range)
+            start, end = node.byte_range
+            while end > start and source[end - 1] in b"\r\n":
+                end -= 1
+            spans.append((start, end))
             parents.append(above[-1])
             row = len(spans) - 1
         if cursor.goto_first_child():

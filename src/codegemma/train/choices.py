@@ -64,6 +64,9 @@ class TrainChoices:
         if self.steps is not None and self.steps < 1:
             raise ValueError(f"steps is at least 1, or none where --minutes decides, got {self.steps}")
         if not 0 <= self.margin_tokens < self.row_tokens:
-            raise ValueError(f"margin_tokens is at least 0 and below row_tokens, got {self.margin_tokens}")
+            raise ValueError(
+                f"margin_tokens is at least 0 and below row_tokens={self.row_tokens}, got {self.margin_tokens}; "
+                "for shorter rows lower the margin first"
+            )
         if self.warmup_steps < 0 or self.save_every_s <= 0 or self.clip_norm <= 0:
             raise ValueError("warmup_steps is at least 0; save_every_s and clip_norm are above 0")

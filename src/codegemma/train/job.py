@@ -36,8 +36,8 @@ class TrainJob:
     """Everything that decides a run, and where it goes.
 
     `data` is a folder with `packs-train.parquet`, or that file. With `base`, a model folder, the model's shape is the
-    base's and `config` may be `None`; without, it is `config` with the row length as its window. `minutes` goes before
-    `train.steps`. `sample` is completed again and again during the run. `recipe` is plain data kept in `run.json`.
+    base's and `config` may be `None`; without, it is `config` with the window that the rows teach. `minutes` goes
+    before `train.steps`. `sample` is completed again and again during the run. `recipe` is plain data kept in `run.json`.
     """
 
     data: Path
@@ -77,8 +77,8 @@ def choose_tokenizer(data: Path, out: Path, base: Path | None, vocab_size: int) 
 
 
 def choose_sample(data: Path, modes: Sequence[InfillMode]) -> Request | None:
-    """Take a cursor in a held-out file, to watch what the model makes of it in the last of the modes that it learns."""
-    mode = modes[-1] if modes else InfillMode.PSM
+    """Take a cursor in a held-out file, to watch what the model makes of it in the first mode that it learns."""
+    mode = modes[0] if modes else InfillMode.PSM
     heldout = data / "packs-heldout.parquet"
     for pack in read_records(heldout, Pack) if heldout.is_file() else ():
         for file in pack.files:
