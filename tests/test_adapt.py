@@ -151,6 +151,17 @@ def test_a_split_by_time_asks_no_history_of_the_control(tmp_path):
     assert (tmp_path / "out/other/data/packs.json").is_file()
 
 
+def test_a_base_of_other_modes_is_compared_in_the_adapted_ones_and_the_ending_says_so(finished, tmp_path):
+    job, _, _ = finished
+    recipe = override(make_recipe(), ["feed.spm_mode=spm", "feed.spm_share=1", "train.steps=2"])
+    result = adapt(AdaptJob((REPO,), tmp_path / "out", recipe, job.model, None, None))
+    compared = {(g.system, g.mode) for g in result.gains if g.metric == "exact_match"}
+    assert ("adapted - base", "spm") in compared
+    assert {r.mode for r in result.results if r.system in ("adapted", "base")} == {"spm"}
+    assert result.notes == ("base never learned SPM: its figures there are those of a beginner",)
+    assert choose_showcases(result)
+
+
 def test_an_unknown_base_lists_what_ships():
     with pytest.raises(InputError, match="no base of that name"):
         find_base("no/such/model")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from codegemma.engine.compute import write_tokens
-from codegemma.engine.engine import Engine
+from codegemma.engine.engine import Engine, read_infill_modes
 from codegemma.errors import InputError
 from codegemma.model.config import GemmaConfig
 from codegemma.model.gemma import Params, compute_logits, forward
@@ -204,6 +204,17 @@ def test_loaded_folder_answers_like_the_parameters_saved(engine: Engine, tmp_pat
     assert loaded.complete_all(REQUESTS) == engine.complete_all(REQUESTS)
     assert loaded.infill_modes == (InfillMode.SPM, InfillMode.PSM)
     assert engine.infill_modes == (InfillMode.PSM, InfillMode.SPM)
+
+
+def test_run_file_tells_the_modes_and_official_weights_have_none(tmp_path: Path) -> None:
+    assert read_infill_modes(tmp_path) == (InfillMode.PSM, InfillMode.SPM)
+    for told, modes in (('["psm", "spm1"]', (InfillMode.SPM1, InfillMode.PSM)), ("[]", (InfillMode.PSM,))):
+        (tmp_path / "run.json").write_text(f'{{"infill_modes": {told}}}')
+        assert read_infill_modes(tmp_path) == modes
+    for damaged in ("", "[]", "{}", '{"infill_modes": ["mps"]}', '{"infill_modes": 3}'):
+        (tmp_path / "run.json").write_text(damaged)
+        with pytest.raises(InputError, match="does not tell which infill modes"):
+            read_infill_modes(tmp_path)
 
 
 def test_tokenizer_of_another_model_is_refused(engine: Engine, tokenizer: Tokenizer) -> None:

@@ -37,7 +37,8 @@ class TrainJob:
 
     `data` is a folder with `packs-train.parquet`, or that file. With `base`, a model folder, the model's shape is the
     base's and `config` may be `None`; without, it is `config` with the window that the rows teach. `minutes` goes
-    before `train.steps`. `sample` is completed again and again during the run. `recipe` is plain data kept in `run.json`.
+    before `train.steps`. `sample` is completed again and again during the run. `recipe` is plain data that is kept in
+    `run.json`.
     """
 
     data: Path
