@@ -90,7 +90,7 @@ def add_build_sections(report: Report, build: BuildReport) -> None:
     )
     for repo in corpus.repos:
         report.text(f"`{repo.repo}` ({repo.commit or 'a plain folder, no commit'}). Held out: {repo.heldout}.")
-    for note in corpus.notes:
+    for note in (*corpus.notes, *corpus.lists):
         report.text(note)
     report.table(
         ["stage", "in", "kept", "dropped"],

@@ -30,6 +30,9 @@ class CorpusChoices:
     # StarCoder2 keeps files under no stated licence. Its own code is what a team rarely puts a licence on.
     keep_unlicensed: bool = True
 
+    # A file that names who does not want to be trained on (`opt_out.py`); `.noai` files are heeded with or without one.
+    opt_out: str | None = None
+
     # Ours: of source that people wrote, almost nothing is larger; StarCoder2 allows 10 MB before its line filters.
     max_file_bytes: int = 1_048_576
     # StarCoder2: longest line above 1,000 or mean line above 100 characters.

@@ -21,6 +21,7 @@ from codegemma.corpus.history import find_birth_times_s
 from codegemma.corpus.inspect import FileKey, Intake, Kept, stream_kept
 from codegemma.corpus.leaks import LeakIndex, Likeness
 from codegemma.corpus.listing import Listing, list_repository
+from codegemma.corpus.opt_out import read_opt_out, refuse_opted_out
 from codegemma.corpus.report import (
     MANIFEST,
     CorpusReport,
@@ -69,7 +70,8 @@ def build_corpus(
     exclude = out if exclude is None else exclude
     if Path(exclude).resolve() in {Path(repo).resolve() for repo in repos}:
         raise OutputError(f"{exclude}: is the repository itself; choose a folder of its own, inside it or elsewhere")
-    listings = list_repositories(repos, exclude)
+    opt_out = read_opt_out(choices.opt_out)
+    listings = [refuse_opted_out(listing, opt_out) for listing in list_repositories(repos, exclude)]
     key = _fingerprint_inputs(listings, choices)
     earlier = read_manifest(out)
     if earlier is not None and earlier.fingerprint == key:
@@ -85,7 +87,7 @@ def build_corpus(
         written = build.write(out)
     finally:
         build.spool.unlink(missing_ok=True)
-    report = build.report(key, written)
+    report = build.report(key, written, lists=(opt_out.describe(),))
     write_manifest(out, report)
     return report
 
@@ -248,7 +250,7 @@ class _Build:
     def _read_spool(self, keys: set[FileKey]) -> Iterator[SourceFile]:
         return (file for file in read_records(self.spool, SourceFile) if (file.repo, file.path) in keys)
 
-    def report(self, key: str, written: Mapping[str, int]) -> CorpusReport:
+    def report(self, key: str, written: Mapping[str, int], lists: tuple[str, ...]) -> CorpusReport:
         """Count everything, and check that every listed file was either kept or dropped."""
         files_listed = sum(len(listing.entries) for listing in self.listings)
         stages = count_stages(STAGES, files_listed, self.intake.dropped)
@@ -268,6 +270,7 @@ class _Build:
             bytes_train=sum(kept.size_bytes for k, kept in self.kept.items() if k not in self.heldout),
             bytes_heldout=sum(self.kept[k].size_bytes for k in self.heldout),
             notes=tuple(self.notes),
+            lists=lists,
             seconds={**self.wall_s, **self.intake.cpu_s},
             parquet_bytes={name: (out / name).stat().st_size for name in written},
         )

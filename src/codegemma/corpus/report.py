@@ -62,7 +62,8 @@ class LicenseCount:
 class CorpusReport:
     """A whole build. `seconds` maps steps to wall time (`_wall_s`) or time of all workers (`_cpu_s`).
 
-    `notes` are sentences that a reader of the results must know. `parquet_bytes` is how a later run sees that the files
+    `notes` are sentences that a reader of the results must know, `lists` say which operator's lists were given.
+    `parquet_bytes` is how a later run sees that the files
     are those of this build. `is_reused` is true when an earlier build was found whole and nothing was done.
     """
 
@@ -76,6 +77,7 @@ class CorpusReport:
     bytes_train: int
     bytes_heldout: int
     notes: tuple[str, ...]
+    lists: tuple[str, ...]
     seconds: dict[str, float]
     parquet_bytes: dict[str, int]
     is_reused: bool = False
@@ -147,5 +149,6 @@ def _from_plain(plain: dict[str, Any]) -> CorpusReport:
         "dropped": tuple(DropCount(**row) for row in plain["dropped"]),
         "licenses": tuple(LicenseCount(**row) for row in plain["licenses"]),
         "notes": tuple(plain["notes"]),
+        "lists": tuple(plain["lists"]),
     }
     return CorpusReport(**{**plain, **rows, "is_reused": True})

@@ -1,0 +1,111 @@
+"""Who does not want to be trained on: a list that the operator keeps, and marker files inside repositories.
+
+**In**: a text file; a `Listing`.
+**Out**: the listing with every opted-out entry refused, so that it is dropped unread and written down.
+**Not**: finding out who would want that.
+
+A line of the list names a repository, or a repository and a pattern, in the manner of `.gitignore`:
+
+    # comments and blank lines are left out
+    some-repository
+    other-repository:src/generated/**
+    *:**/someone@example.org/**
+
+Repositories are named as in the report; `*` in a name stands for anything. A file named `.noai` opts out its folder and
+all that is below it.
+"""
+
+import fnmatch
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+import xxhash
+from pathspec import GitIgnoreSpec
+
+from codegemma.corpus.listing import Listing
+from codegemma.errors import InputError
+
+REASON = "opted_out"
+MARKER = ".noai"
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    number: int
+    repo: str
+    paths: GitIgnoreSpec | None
+
+
+@dataclass(frozen=True, slots=True)
+class OptOutList:
+    """A list that was read: its lines, and the digest by which a report says which list it was."""
+
+    lines: tuple[_Line, ...]
+    digest: str | None
+
+    def find_line(self, repo: str, path: str) -> int | None:
+        """Find the first line that opts a file out; lines count from 1."""
+        for line in self.lines:
+            if fnmatch.fnmatchcase(repo, line.repo) and (line.paths is None or line.paths.match_file(path)):
+                return line.number
+        return None
+
+    def describe(self) -> str:
+        """Say in the report which list was given.
+
+        >>> OptOutList((), None).describe()
+        'opt-out list: none given'
+        """
+        if self.digest is None:
+            return "opt-out list: none given"
+        return f"opt-out list: {len(self.lines)} lines, digest {self.digest}"
+
+
+NO_LIST = OptOutList((), None)
+
+
+def read_opt_out(path: str | None) -> OptOutList:
+    """Read a list.
+
+    Raises:
+        InputError: it cannot be read, or a line is no pattern. Without its list a build must not go on.
+    """
+    if path is None:
+        return NO_LIST
+    try:
+        content = Path(path).read_bytes()
+        text = content.decode("utf-8")
+    except OSError as error:
+        raise InputError(f"{path}: the opt-out list cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: the opt-out list is not UTF-8 at byte {error.start}") from error
+    lines = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        repo, _, pattern = (part.strip() for part in line.partition(":"))
+        if not repo:
+            raise InputError(f"{path}:{number}: {line.strip()!r} names no repository; wanted REPO or REPO:PATTERN")
+        try:
+            spec = GitIgnoreSpec.from_lines([pattern]) if pattern else None
+        except ValueError as error:
+            raise InputError(f"{path}:{number}: {pattern!r} is no pattern ({error})") from error
+        lines.append(_Line(number, repo, spec))
+    return OptOutList(tuple(lines), xxhash.xxh3_128_hexdigest(content))
+
+
+def refuse_opted_out(listing: Listing, opt_out: OptOutList) -> Listing:
+    """Refuse the entries that the list or a marker opts out; what was refused already keeps its reason."""
+    marked = {PurePosixPath(e.path).parent for e in listing.entries if PurePosixPath(e.path).name == MARKER}
+    entries = []
+    for entry in listing.entries:
+        detail = None
+        if (line := opt_out.find_line(listing.repo, entry.path)) is not None:
+            detail = f"line {line} of the opt-out list"
+        elif (
+            marked and (folder := next((p for p in PurePosixPath(entry.path).parents if p in marked), None)) is not None
+        ):
+            detail = f"{MARKER} in {folder}"
+        is_new = detail is not None and entry.refusal is None
+        entries.append(replace(entry, refusal=(REASON, detail or "")) if is_new else entry)
+    return replace(listing, entries=tuple(entries))
