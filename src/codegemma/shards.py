@@ -2,6 +2,7 @@
 
 **In**: records of `records.py` (nested records, tuples, enums and int32 arrays included).
 **Out**: Parquet files, written under a temporary name, synced, renamed when whole; equal records give equal bytes.
+Beside them lies a build's manifest, which stands for their being whole.
 **Not**: any knowledge of what a record means.
 """
 
@@ -9,19 +10,22 @@ import contextlib
 import dataclasses
 import enum
 import functools
+import json
 import os
 import types
 import typing
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from codegemma.errors import InputError, OutputError
+from codegemma.files import write_whole
+from codegemma.recipe import to_plain
 
 T = TypeVar("T")
 
@@ -201,6 +205,37 @@ def _to_row(record: Any, columns: dict[str, Column]) -> dict[str, Any]:
 
 def _from_row(row: dict[str, Any], kind: type[T], columns: dict[str, Column]) -> T:
     return kind(**{name: column.decode(row[name]) for name, column in columns.items()})
+
+
+class BuildReport(Protocol):
+    """A dataclass that tells a build, and the size of every Parquet file that the build wrote beside it."""
+
+    @property
+    def parquet_bytes(self) -> dict[str, int]:
+        """File names and sizes."""
+        ...
+
+
+R = TypeVar("R", bound=BuildReport)
+
+
+def write_build_manifest(file: Path, report: BuildReport) -> None:
+    """Write a build's report as JSON, whole or not at all; written last, it says that the files beside it are whole.
+
+    Raises:
+        OutputError: no permission or no space.
+    """
+    write_whole(file, json.dumps(to_plain(report), indent=2).encode())
+
+
+def read_build_manifest(file: Path, from_plain: Callable[[dict[str, Any]], R]) -> R | None:
+    """Read the report of an earlier build, or `None` where there is none or a Parquet file is not the one it tells."""
+    try:
+        report = from_plain(json.loads(file.read_text(encoding="utf-8")))
+        is_whole = all((file.parent / name).stat().st_size == size for name, size in report.parquet_bytes.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return report if is_whole else None
 
 
 @contextlib.contextmanager

@@ -5,16 +5,14 @@
 **Not**: presentation; the build report page is made elsewhere.
 """
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from codegemma.files import write_whole
-from codegemma.recipe import to_plain
 from codegemma.records import DroppedFile
+from codegemma.shards import read_build_manifest, write_build_manifest
 
 MANIFEST = "corpus.json"
 
@@ -128,18 +126,12 @@ def write_manifest(out: Path, report: CorpusReport) -> None:
     Raises:
         OutputError: no permission or no space.
     """
-    write_whole(out / MANIFEST, json.dumps(to_plain(report), indent=2).encode())
+    write_build_manifest(out / MANIFEST, report)
 
 
 def read_manifest(out: Path) -> CorpusReport | None:
     """Read the report of an earlier build, or `None` where there is no whole one."""
-    try:
-        plain = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
-        report = _from_plain(plain)
-        is_whole = all((out / name).stat().st_size == size for name, size in report.parquet_bytes.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-    return report if is_whole else None
+    return read_build_manifest(out / MANIFEST, _from_plain)
 
 
 def _from_plain(plain: dict[str, Any]) -> CorpusReport:

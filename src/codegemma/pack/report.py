@@ -5,16 +5,15 @@
 **Not**: presentation; the build report page is made elsewhere.
 """
 
-import json
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from codegemma.files import write_whole
-from codegemma.recipe import to_plain
 from codegemma.records import PackedFile
+from codegemma.shards import read_build_manifest, write_build_manifest
 
 MANIFEST = "packs.json"
 # How far the loader moves a cut to make it natural (the fill-in-the-middle specification, version 1).
@@ -76,19 +75,17 @@ def write_manifest(out: Path, report: PackReport) -> None:
     Raises:
         OutputError: no permission or no space.
     """
-    write_whole(out / MANIFEST, json.dumps(to_plain(report), indent=2).encode())
+    write_build_manifest(out / MANIFEST, report)
 
 
 def read_manifest(out: Path) -> PackReport | None:
     """Read the report of an earlier build, or `None` where there is no whole one."""
-    try:
-        plain = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
-        splits = {name: _split_from_plain(row) for name, row in plain["splits"].items()}
-        report = PackReport(**{**plain, "splits": splits, "is_reused": True})
-        is_whole = all((out / name).stat().st_size == size for name, size in report.parquet_bytes.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-    return report if is_whole else None
+    return read_build_manifest(out / MANIFEST, _from_plain)
+
+
+def _from_plain(plain: dict[str, Any]) -> PackReport:
+    splits = {name: _split_from_plain(row) for name, row in plain["splits"].items()}
+    return PackReport(**{**plain, "splits": splits, "is_reused": True})
 
 
 def _split_from_plain(row: dict[str, int | dict[str, int]]) -> SplitCount:
