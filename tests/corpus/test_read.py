@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from tests.corpus.repositories import commit, git, write
 
 from codegemma.corpus.choices import CorpusChoices
-from codegemma.corpus.listing import escape_path, list_repository
+from codegemma.corpus.entries import escape_path
+from codegemma.corpus.listing import list_repository
 from codegemma.corpus.read import hash_blob, read_listing, read_repository
 from codegemma.errors import InputError
 from codegemma.records import DroppedFile, SourceFile

@@ -27,7 +27,8 @@ def command(
 ) -> None:
     """Turn repositories into packs that explain themselves, and say what became of every file.
 
-    A REPO is a git working tree, a bare repository or a plain folder. The same command again does only what changed.
+    A REPO is a git working tree, a bare repository, a plain folder, or an archive of one (.zip, .tar.zst and the like).
+    The same command again does only what changed.
 
     \b
     Example:

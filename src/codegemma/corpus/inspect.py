@@ -15,7 +15,7 @@ from typing import NamedTuple
 from codegemma.corpus import licenses, quality, safety
 from codegemma.corpus.choices import CorpusChoices
 from codegemma.corpus.dedup import Sighting, digest_text
-from codegemma.corpus.listing import Listing
+from codegemma.corpus.entries import Listing
 from codegemma.corpus.read import read_listing
 from codegemma.records import DroppedFile, SourceFile
 from codegemma.runner import Progress, map_ordered

@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 import xxhash
 from pathspec import GitIgnoreSpec
 
-from codegemma.corpus.listing import Listing
+from codegemma.corpus.entries import Listing
 from codegemma.errors import InputError
 
 REASON = "opted_out"

@@ -17,10 +17,11 @@ import xxhash
 from codegemma.corpus import dedup, licenses, quality, read, safety, split
 from codegemma.corpus.choices import CorpusChoices, HeldoutBy
 from codegemma.corpus.dedup import find_duplicates, hash_shingles
+from codegemma.corpus.entries import Listing
 from codegemma.corpus.history import find_birth_times_s
 from codegemma.corpus.inspect import FileKey, Intake, Kept, stream_kept
 from codegemma.corpus.leaks import LeakIndex, Likeness
-from codegemma.corpus.listing import Listing, list_repository
+from codegemma.corpus.listing import list_repository
 from codegemma.corpus.opt_out import read_opt_out, refuse_opted_out
 from codegemma.corpus.report import (
     MANIFEST,

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from codegemma.corpus.choices import CorpusChoices
+from codegemma.corpus.entries import Entry, Listing
 from codegemma.corpus.licenses import MAX_STATEMENT_BYTES, FolderLicenses, read_header, speaks_of_license
-from codegemma.corpus.listing import Entry, Listing, list_repository
+from codegemma.corpus.listing import list_repository
 from codegemma.records import DroppedFile, SourceFile
 from codegemma.text.languages import Language, detect_language, has_grammar
 

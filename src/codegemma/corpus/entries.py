@@ -1,0 +1,75 @@
+"""What a listing is made of, whatever it lists: folders, git objects, archives.
+
+**In**: a path, a size, and a way to read the content.
+**Out**: `Entry` and `Listing`.
+**Not**: how anything is walked (`listing.py`, `archives.py`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+# Folders whose files the repository's people did not write, wherever they lie below the root.
+FOREIGN_FOLDERS = {
+    **dict.fromkeys(
+        ("node_modules", "bower_components", "site-packages", "dist-packages", "_vendor", "third_party", "vendor"),
+        "vendored",
+    ),
+    **dict.fromkeys((".venv", ".tox", ".nox", ".eggs"), "environment"),
+    **dict.fromkeys(("__pycache__", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".hypothesis"), "cache"),
+    **dict.fromkeys((".hg", ".svn"), "version_control"),
+}
+# A folder with this file is a virtual environment, whatever its name. The name `venv` alone says nothing: the standard
+# library has a package of that name.
+ENVIRONMENT_MARK = "pyvenv.cfg"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One file, or one folder that is not entered. `stamp` changes whenever the content may have changed.
+
+    `refusal` is the reason and detail for which the entry is dropped unread. `read_bytes(n)` gives at most `n` bytes.
+    """
+
+    path: str
+    size_bytes: int
+    stamp: str
+    refusal: tuple[str, str] | None
+    read_bytes: Callable[[int], bytes] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What lies in a repository, before anything is read."""
+
+    repo: str
+    commit: str | None
+    entries: tuple[Entry, ...]
+
+
+def escape_path(path: str) -> str:
+    r"""Spell a path so that it can be printed and stored anywhere.
+
+    >>> escape_path("a\udcff\n.py")
+    'a\\udcff\\x0a.py'
+    """
+    text = path.encode("utf-8", "backslashreplace").decode()
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+def make_entry(
+    path: str, size_bytes: int, stamp: str, read_bytes: Callable[[int], bytes], refusal: tuple[str, str] | None = None
+) -> Entry:
+    """Make an entry; a path that cannot be stored as it is gets refused and shown escaped."""
+    escaped = escape_path(path)
+    if escaped != path:
+        refusal = ("path", "not UTF-8, or with control characters; shown escaped")
+    return Entry(escaped, size_bytes, stamp, refusal, read_bytes)
+
+
+def refuse(path: str, reason: str, detail: str) -> Entry:
+    """Make an entry that is dropped unread."""
+    return make_entry(path, 0, reason, _read_nothing, (reason, detail))
+
+
+def _read_nothing(max_bytes: int) -> bytes:
+    return b""[:max_bytes]

@@ -1,0 +1,148 @@
+"""An archive is read as if it had been unpacked, and what is wrong with it is named; nothing goes where names say."""
+
+import io
+import os
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from tests.corpus.repositories import write
+
+from codegemma.corpus import archives
+from codegemma.corpus.archives import list_archive
+from codegemma.corpus.choices import CorpusChoices
+from codegemma.corpus.entries import Listing
+from codegemma.corpus.listing import list_repository
+from codegemma.corpus.pipeline import build_corpus
+from codegemma.errors import InputError
+from codegemma.records import SourceFile
+from codegemma.shards import read_records
+
+FILES: dict[str, str | bytes] = {
+    "README.md": "text\n",
+    "src/a.py": "def a(x):\n    return x + 1\n",
+    "src/b.py": "def b(x):\n    return x + 2\n",
+    "src/ü.py": "def u(x):\n    return x + 3\n",
+    "node_modules/x/y.py": "z = 1\n",
+    "node_modules/x/z.py": "z = 2\n",
+}
+
+
+def _pack_zip(folder: Path, out: Path, top: str = "") -> Path:
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            archive.write(path, f"{top}{path.relative_to(folder)}")
+    return out
+
+
+def _pack_tar(folder: Path, out: Path, top: str = "") -> Path:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+            archive.add(path, f"{top}{path.relative_to(folder)}")
+    kind = {".zst": "zstd", ".gz": "gzip", ".bz2": "bz2"}.get(out.suffix)
+    with pa.output_stream(str(out), compression=kind) as file:
+        file.write(buffer.getvalue())
+    return out
+
+
+@pytest.mark.parametrize("name", ["repo.zip", "repo.tar", "repo.tar.gz", "repo.tar.bz2", "repo.tar.zst"])
+@pytest.mark.parametrize("top", ["", "repo-1a2b3c/"])
+def test_archive_lists_what_its_unpacked_folder_does(tmp_path: Path, name: str, top: str) -> None:
+    folder = write(tmp_path / "repo", FILES)
+    pack: Callable[..., Path] = _pack_zip if name.endswith(".zip") else _pack_tar
+    packed, plain = list_repository(pack(folder, tmp_path / name, top)), list_repository(folder)
+
+    def read(listing: Listing) -> dict[str, tuple[int, tuple[str, str] | None, bytes]]:
+        return {e.path: (e.size_bytes, e.refusal, e.read_bytes(1000)) for e in listing.entries}
+
+    assert read(packed) == read(plain)
+    assert (packed.repo, packed.commit) == ("repo", None)
+    assert packed.entries[-1].read_bytes(3) == plain.entries[-1].read_bytes(3)
+
+
+def test_corpus_of_an_archive_is_that_of_the_folder(tmp_path: Path) -> None:
+    folder = write(tmp_path / "repo", FILES)
+    choices = CorpusChoices(heldout_share=0.0)
+    build_corpus([folder], tmp_path / "one", choices)
+    build_corpus([_pack_tar(folder, tmp_path / "repo.tar.zst")], tmp_path / "two", choices)
+    one, two = (list(read_records(tmp_path / out / "files-train.parquet", SourceFile)) for out in ("one", "two"))
+    assert one == two
+    assert len(one) == 3
+
+
+def test_names_that_lead_out_links_and_devices_are_refused_and_nothing_is_unpacked(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "bad.tar", "w") as archive:
+        for name in ("a.py", "../outside.py", "/absolute.py", "deep/../../up.py"):
+            info = tarfile.TarInfo(name)
+            info.size = 6
+            archive.addfile(info, io.BytesIO(b"x = 1\n"))
+        for name, kind in (("link.py", tarfile.SYMTYPE), ("hard.py", tarfile.LNKTYPE), ("pipe.py", tarfile.FIFOTYPE)):
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = kind, "/etc/passwd"
+            archive.addfile(info)
+    with zipfile.ZipFile(tmp_path / "bad.zip", "w") as archive:
+        for name in ("a.py", "../outside.py", "/absolute.py", "deep/../../up.py"):
+            archive.writestr(name, "x = 1\n")
+        link = zipfile.ZipInfo("link.py")
+        link.external_attr = 0o120777 << 16
+        archive.writestr(link, "/etc/passwd")
+    before = sorted(os.walk(tmp_path))
+    reasons = {"unsafe_path": 3, "symlink": 1}
+    for name, wanted in (("bad.tar", {**reasons, "symlink": 2, "not_regular": 1}), ("bad.zip", reasons)):
+        listing = list_archive(tmp_path / name)
+        found = [e.refusal[0] for e in listing.entries if e.refusal]
+        assert {reason: found.count(reason) for reason in found} == wanted
+        assert [(e.path, e.read_bytes(99)) for e in listing.entries if e.refusal is None] == [("a.py", b"x = 1\n")]
+    assert sorted(os.walk(tmp_path)) == before
+
+
+@pytest.mark.parametrize("name", ["repo.tar", "repo.tar.gz", "repo.tar.zst"])
+def test_truncated_tar_gives_what_stood_before_the_break_and_says_so(tmp_path: Path, name: str) -> None:
+    # Random digits: a compressed archive must have something to lose.
+    digits = os.urandom(200_000).hex()
+    folder = write(tmp_path / "repo", {"a.py": "x = 1\n", "b.py": f"y = '{digits}'\n", "c.py": "z = 1\n"})
+    packed = _pack_tar(folder, tmp_path / name)
+    packed.write_bytes(packed.read_bytes()[: packed.stat().st_size * 2 // 3])
+    entries = {e.path: e for e in list_archive(packed).entries}
+    assert entries["a.py"].read_bytes(99) == b"x = 1\n"
+    assert "c.py" not in entries
+    assert [e.refusal[0] for e in entries.values() if e.refusal] == ["truncated"]
+
+
+def test_damaged_zip_member_is_dropped_and_the_next_one_read(tmp_path: Path) -> None:
+    folder = write(tmp_path / "repo", {"a.py": "def a(x):\n    return x\n", "b.py": "def b(x):\n    return 2 * x\n"})
+    packed = _pack_zip(folder, tmp_path / "repo.zip")
+    content = bytearray(packed.read_bytes())
+    content[content.index(b"a.py") + len("a.py") + 3] ^= 0xFF
+    packed.write_bytes(content)
+    report = build_corpus([packed], tmp_path / "out", CorpusChoices(heldout_share=0.0))
+    assert report.files_train == 1
+    assert [(d.stage, d.reason, d.files) for d in report.dropped] == [("read", "unreadable", 1)]
+
+
+def test_archive_that_unpacks_to_too_much_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "MIN_BOMB_BYTES", 10_000)
+    monkeypatch.setattr(archives, "MAX_EXPANSION", 2)
+    folder = write(tmp_path / "repo", {"a.py": "x = 1\n", "b.py": "y = 1\n" * 100_000, "c.py": "z = 1\n"})
+    entries = {e.path: e for e in list_archive(_pack_tar(folder, tmp_path / "repo.tar.zst")).entries}
+    assert entries["a.py"].refusal is None
+    assert "c.py" not in entries
+    assert "unpacks to more than" in str(entries["(the rest of the archive)"].refusal)
+
+
+def test_member_with_a_lying_size_is_read_only_as_far_as_asked(tmp_path: Path) -> None:
+    folder = write(tmp_path / "repo", {"a.py": "x" * 1_000_000})
+    (entry,) = list_archive(_pack_zip(folder, tmp_path / "repo.zip")).entries
+    assert len(entry.read_bytes(1000)) == 1000
+
+
+@pytest.mark.parametrize("content", [b"", b"not an archive", b"PK\x03\x04 but no more"])
+@pytest.mark.parametrize("name", ["repo.zip", "repo.tar.gz", "repo.tar.zst", "repo.tar"])
+def test_what_is_no_archive_is_an_error_that_says_what_to_do(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match="download or pack it again"):
+        list_repository(tmp_path / name)
