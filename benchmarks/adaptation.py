@@ -1,6 +1,6 @@
 """What adaptation is worth: the adapted model against its base, another repository, and counting, over several seeds.
 
-    python benchmarks/adaptation.py --out runs/adaptation [--repo FOLDER] [--seeds 3] [--minutes 2.2]
+    python benchmarks/adaptation.py --out runs/adaptation [--repo FOLDER] [--seeds 3] [--steps 2000]
 
 For each seed the whole job runs (`codegemma.adapt`): adaptation to the repository, the same steps on another one, and
 every system on the same held-out holes, 2,000 of each kind where the files allow. Printed are each system's figures and
@@ -24,12 +24,12 @@ from codegemma.recipes import load_recipe
 SHOWN = ("exact_match", "line_match", "bits_per_byte")
 
 
-def run_seed(repo: Path, out: Path, seed: int, minutes: float) -> AdaptResult:
-    recipe = override(load_recipe("tiny"), [f"train.seed={seed}"])
+def run_seed(repo: Path, out: Path, seed: int, steps: int) -> AdaptResult:
+    recipe = override(load_recipe("tiny"), [f"train.seed={seed}", f"train.steps={steps}"])
     recipe = dataclasses.replace(recipe, evals=EvalChoices(generated_holes=0))
     base = find_base(str(recipe.base))
     workers = len(os.sched_getaffinity(0))
-    return adapt(AdaptJob((repo,), out / f"seed-{seed}", recipe, base, find_other([repo]), minutes, workers))
+    return adapt(AdaptJob((repo,), out / f"seed-{seed}", recipe, base, find_other([repo]), None, workers))
 
 
 def format_row(measurement: Measurement) -> str:
@@ -50,12 +50,12 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--repo", type=Path)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--minutes", type=float, default=2.2)
+    parser.add_argument("--steps", type=int, default=2000, help="what two cores do in two minutes")
     arguments = parser.parse_args()
     found = find_spec("jax")
     repo = arguments.repo or Path(next(iter(found.submodule_search_locations or [])) if found else ".")
     for seed in range(arguments.seeds):
-        result = run_seed(repo, arguments.out, seed, arguments.minutes)
+        result = run_seed(repo, arguments.out, seed, arguments.steps)
         print(f"seed {seed}: {result.run.steps} steps, {result.run.tokens:,} tokens, {result.run.seconds:.0f} s")
         for row in (*result.measurements, *result.gains):
             if row.metric in SHOWN:

@@ -49,11 +49,13 @@ def test_table_shows_every_system_with_intervals(
     model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "figures"
+    monkeypatch.setenv("COLUMNS", "80")
     assert _run(monkeypatch, model, "--suite", "heldout", "--data", data, "--out", out, "--limit", 16) == 0
     shown = capsys.readouterr().out
     for wanted in ("heldout: line", "heldout: rest of line", "PSM", "SPM", "n-gram", "nearest line", "bits per byte"):
         assert wanted in shown
-    assert re.search(r"\d\.\d{3}–\d\.\d{3}", shown)
+    # Each kind: bits of two modes and the n-gram, similarity of two modes and retrieval; nothing is cut off at the edge.
+    assert len(re.findall(r"\d\.\d{3}–\d\.\d{3}", shown)) == 12
     assert str(out / "results.json") in shown.replace("\n", "")
     rows = read_hole_results(out / "holes-heldout.jsonl")
     assert all(r.bits is not None and r.bits > 0 for r in rows if r.system == "model")

@@ -12,6 +12,6 @@ RECIPE = Recipe(
     base="tiny",
     model=tiny_base.RECIPE.model,
     feed=tiny_base.RECIPE.feed,
-    train=TrainChoices(batch_rows=3, row_tokens=320, margin_tokens=64, peak_learning_rate=5e-4, warmup_steps=50),
+    train=TrainChoices(batch_rows=3, row_tokens=320, margin_tokens=64, peak_learning_rate=2.5e-4, warmup_steps=50),
     evals=EvalChoices(max_holes_per_kind=500, generated_holes=100),
 )
