@@ -54,7 +54,7 @@ def test_table_shows_every_system_with_intervals(
     shown = capsys.readouterr().out
     for wanted in ("heldout: line", "heldout: rest of line", "PSM", "SPM", "n-gram", "nearest line", "bits per byte"):
         assert wanted in shown
-    # Each kind: bits of two modes and the n-gram, similarity of two modes and retrieval; nothing is cut off at the edge.
+    # Each kind: bits of two modes and the n-gram, similarity of two modes and retrieval. Nothing is cut off.
     assert len(re.findall(r"\d\.\d{3}–\d\.\d{3}", shown)) == 12
     assert str(out / "results.json") in shown.replace("\n", "")
     rows = read_hole_results(out / "holes-heldout.jsonl")
