@@ -105,6 +105,9 @@ def add_build_sections(report: Report, build: BuildReport) -> None:
             "Of the files that were kept, by tag or notice in the file, else by its folder's manifest or licence text."
             + (f" {len(rest)} rarer ones in `corpus.json`." if rest else ""),
         )
+    if corpus.redactions:
+        counts = ", ".join(f"{number:,} × {kind.replace('_', ' ')}" for kind, number in corpus.redactions.items())
+        report.text(f"Personal data that a pseudonym stands for: {counts}. Names of people are not looked for.")
     if drops := count_drops(build):
         report.bars(
             drops, "files", "What was dropped, and why; `dropped.parquet` and `dropped-syntax.parquet` name every file."

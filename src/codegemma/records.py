@@ -25,7 +25,8 @@ class SourceFile:
     """One file of one repository, decoded.
 
     `path` is relative to the repository, with `/`. `blob` is git's SHA-1 of the file's bytes, whether or not the
-    repository is a git one. `commit` is `None` for a plain folder. `text` keeps its line ends.
+    repository is a git one. `commit` is `None` for a plain folder. `text` keeps its line ends; `redactions` tell, as
+    `kind:line`, where a pseudonym stands in place of personal data.
     """
 
     repo: str
@@ -35,6 +36,7 @@ class SourceFile:
     blob: str
     license: str | None = None
     commit: str | None = None
+    redactions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

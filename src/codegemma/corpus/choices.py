@@ -33,6 +33,11 @@ class CorpusChoices:
     # A file that names who does not want to be trained on (`opt_out.py`); `.noai` files are heeded with or without one.
     opt_out: str | None = None
 
+    # Whether e-mail and IP addresses and telephone numbers become pseudonyms (`personal.py`), and a file whose content
+    # is their key. Without a key, whoever guesses an address can tell by its pseudonym that the guess is right.
+    replace_personal: bool = True
+    pseudonym_key_file: str | None = None
+
     # Ours: of source that people wrote, almost nothing is larger; StarCoder2 allows 10 MB before its line filters.
     max_file_bytes: int = 1_048_576
     # StarCoder2: longest line above 1,000 or mean line above 100 characters.

@@ -5,6 +5,7 @@
 **Not**: anything that needs to see two files at once.
 """
 
+import dataclasses
 import functools
 import time
 from collections import Counter, deque
@@ -16,6 +17,7 @@ from codegemma.corpus import licenses, quality, safety
 from codegemma.corpus.choices import CorpusChoices
 from codegemma.corpus.dedup import Sighting, digest_text
 from codegemma.corpus.entries import Listing
+from codegemma.corpus.personal import Redaction, apply_redactions, find_personal, read_key
 from codegemma.corpus.read import read_listing
 from codegemma.records import DroppedFile, SourceFile
 from codegemma.runner import Progress, map_ordered
@@ -24,12 +26,13 @@ FileKey = tuple[str, str]  # repository and path
 
 
 class Inspection(NamedTuple):
-    """What a worker finds out about one file: why it is dropped, if it is; else its digest."""
+    """What a worker finds out about one file: why it is dropped, if it is; else its digest and what to redact."""
 
     drop: DroppedFile | None
     digest: str
     size_bytes: int
     cpu_s: dict[str, float]
+    redactions: list[Redaction]
 
 
 class Kept(NamedTuple):
@@ -52,29 +55,42 @@ class Intake:
     kept: list[Kept] = field(default_factory=list)
     dropped: list[DroppedFile] = field(default_factory=list)
     cpu_s: Counter[str] = field(default_factory=Counter)
+    redactions: Counter[str] = field(default_factory=Counter)
 
 
-def inspect_file(file: SourceFile, choices: CorpusChoices) -> Inspection:
+def inspect_file(file: SourceFile, choices: CorpusChoices, key: str = "") -> Inspection:
     """Judge one file; a dropped file's detail names the rule and the line, never the secret."""
     size_bytes = len(file.text.encode())
     refusal = judge_license(file.license, choices)
     if refusal is not None:
-        return Inspection(_drop(file, licenses.STAGE, *refusal, size_bytes), "", size_bytes, {})
+        return Inspection(_drop(file, licenses.STAGE, *refusal, size_bytes), "", size_bytes, {}, [])
     times_s = [time.process_time()]
     secrets = safety.find_secrets(file.text)
     times_s.append(time.process_time())
     defect = None if secrets else quality.find_defect(file.text, choices)
     times_s.append(time.process_time())
-    digest = "" if secrets or defect else digest_text(file.text)
+    is_kept = not secrets and not defect
+    digest = digest_text(file.text) if is_kept else ""
+    times_s.append(time.process_time())
+    wants_redaction = is_kept and choices.replace_personal
+    redactions = find_personal(file.text, file.repo, key) if wants_redaction else []
     times_s.append(time.process_time())
     drop = None
     if secrets:
         drop = _drop(file, safety.STAGE, "secret", f"{secrets[0].rule_id} in line {secrets[0].line}", size_bytes)
     elif defect:
         drop = _drop(file, quality.STAGE, defect.reason, defect.detail, size_bytes)
-    steps = ("safety_cpu_s", "quality_cpu_s", "digest_cpu_s")
+    steps = ("safety_cpu_s", "quality_cpu_s", "digest_cpu_s", "personal_cpu_s")
     cpu_s = {step: after - before for step, before, after in zip(steps, times_s, times_s[1:], strict=False)}
-    return Inspection(drop, digest, size_bytes, cpu_s)
+    return Inspection(drop, digest, size_bytes, cpu_s, redactions)
+
+
+def redact(file: SourceFile, redactions: Sequence[Redaction]) -> SourceFile:
+    """Put pseudonyms in place and note the lines."""
+    if not redactions:
+        return file
+    notes = tuple(f"{r.kind}:{file.text.count(chr(10), 0, r.start) + 1}" for r in redactions)
+    return dataclasses.replace(file, text=apply_redactions(file.text, redactions), redactions=notes)
 
 
 def judge_license(license: str | None, choices: CorpusChoices) -> tuple[str, str] | None:
@@ -107,7 +123,8 @@ def stream_kept(
                     under_way.append(result)
                     yield result
 
-    for inspection in map_ordered(functools.partial(inspect_file, choices=choices), read_files(), workers):
+    inspect = functools.partial(inspect_file, choices=choices, key=read_key(choices.pseudonym_key_file))
+    for inspection in map_ordered(inspect, read_files(), workers):
         file = under_way.popleft()
         intake.cpu_s.update(inspection.cpu_s)
         if inspection.drop is not None:
@@ -115,6 +132,7 @@ def stream_kept(
         else:
             sighting = Sighting(file.repo, file.path, file.blob, inspection.digest)
             intake.kept.append(Kept(sighting, inspection.size_bytes, file.license))
-            yield file
+            intake.redactions.update(redaction.kind for redaction in inspection.redactions)
+            yield redact(file, inspection.redactions)
         on_progress("corpus", len(intake.kept) + len(intake.dropped), total)
     on_progress("corpus", total, total)

@@ -23,6 +23,7 @@ from codegemma.corpus.inspect import FileKey, Intake, Kept, stream_kept
 from codegemma.corpus.leaks import LeakIndex, Likeness
 from codegemma.corpus.listing import list_repository
 from codegemma.corpus.opt_out import read_opt_out, refuse_opted_out
+from codegemma.corpus.personal import describe_key
 from codegemma.corpus.report import (
     MANIFEST,
     CorpusReport,
@@ -47,7 +48,7 @@ DROPPED_FILE = "dropped.parquet"
 SPOOL_FILE = ".files-read.parquet"
 STAGES = (read.STAGE, licenses.STAGE, safety.STAGE, quality.STAGE, dedup.STAGE, split.STAGE)
 # Part of the fingerprint: raise it when the same choices and files come to give another corpus.
-PIPELINE_VERSION = 2
+PIPELINE_VERSION = 3
 
 
 def build_corpus(
@@ -88,7 +89,7 @@ def build_corpus(
         written = build.write(out)
     finally:
         build.spool.unlink(missing_ok=True)
-    report = build.report(key, written, lists=(opt_out.describe(),))
+    report = build.report(key, written, lists=(opt_out.describe(), describe_key(choices.pseudonym_key_file)))
     write_manifest(out, report)
     return report
 
@@ -122,7 +123,10 @@ def _fingerprint_inputs(listings: Sequence[Listing], choices: CorpusChoices) -> 
     for listing in listings:
         for entry in listing.entries:
             contents.update(f"{entry.path}\0{entry.size_bytes}\0{entry.stamp}\0{entry.refusal}\n".encode())
+    # The key's digest, so that a changed key is another build and no file holds the key.
+    pseudonyms = describe_key(choices.pseudonym_key_file)
     tables = [
+        pseudonyms,
         resources.files("codegemma.corpus").joinpath(safety.RULES_FILE).read_text(encoding="utf-8"),
         resources.files("codegemma.corpus").joinpath(licenses.NAMES_FILE).read_text(encoding="utf-8"),
         resources.files("codegemma.text").joinpath("languages.toml").read_text(encoding="utf-8"),
@@ -272,6 +276,7 @@ class _Build:
             bytes_heldout=sum(self.kept[k].size_bytes for k in self.heldout),
             notes=tuple(self.notes),
             lists=lists,
+            redactions=dict(sorted(self.intake.redactions.items())),
             seconds={**self.wall_s, **self.intake.cpu_s},
             parquet_bytes={name: (out / name).stat().st_size for name in written},
         )

@@ -60,7 +60,8 @@ class LicenseCount:
 class CorpusReport:
     """A whole build. `seconds` maps steps to wall time (`_wall_s`) or time of all workers (`_cpu_s`).
 
-    `notes` are sentences that a reader of the results must know, `lists` say which operator's lists were given.
+    `notes` are sentences that a reader of the results must know, `lists` say which operator's lists were given,
+    `redactions` how many pseudonyms of each kind stand in the kept files.
     `parquet_bytes` is how a later run sees that the files
     are those of this build. `is_reused` is true when an earlier build was found whole and nothing was done.
     """
@@ -70,6 +71,7 @@ class CorpusReport:
     stages: tuple[StageCount, ...]
     dropped: tuple[DropCount, ...]
     licenses: tuple[LicenseCount, ...]
+    redactions: dict[str, int]
     files_train: int
     files_heldout: int
     bytes_train: int
