@@ -2,7 +2,7 @@
 
 Usage::
 
-    python benchmarks/train_step.py [--size tiny|small] [--rounds 15] [--threads 2] [--no-huge-pages]
+    python benchmarks/train_step.py [--size tiny|batch|small] [--rounds 15] [--threads 2] [--no-huge-pages]
     python benchmarks/train_step.py --losses 200      # do the first 200 losses overlap?
 
 **In**: this repository's step, and transformers' `GemmaForCausalLM` (eager, `torch.compile`, bf16 autocast) on the CPU.
@@ -28,11 +28,14 @@ from typing import Any
 import numpy as np
 
 from codegemma.model.config import GemmaConfig
+from codegemma.recipes import load_recipe
 from codegemma.text.control_tokens import RESERVED_IDS
 from codegemma.train.choices import TrainChoices
 
+TINY = load_recipe("tiny")
 SIZES = {
-    "tiny": (GemmaConfig(2048, 192, 4, 3, 1, 64, 768), TrainChoices(batch_rows=16, row_tokens=256)),
+    "tiny": (TINY.model, TINY.train),
+    "batch": (TINY.model, dataclasses.replace(TINY.train, batch_rows=16, row_tokens=256)),
     "small": (GemmaConfig(4096, 256, 6, 4, 1, 64, 1024), TrainChoices(batch_rows=8, row_tokens=512)),
 }
 CONTENDERS = ("ours float32", "ours bfloat16", "torch eager float32", "torch compiled float32", "torch compiled bf16")
