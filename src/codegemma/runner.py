@@ -51,11 +51,13 @@ def map_ordered(
     on_progress: Progress = ignore_progress,
     stage: str = "map",
     total: int | None = None,
+    *,
+    chunk_items: int = CHUNK_ITEMS,
 ) -> Iterator[Y]:
     """Yield `function(item)` for every item, in order; one worker computes in this process.
 
-    With more workers, `function` must be importable by name and items and results travel between fresh processes. What
-    the function raises is raised here, at the place of its item.
+    With more workers, `function` must be importable by name and items and results travel between fresh processes,
+    `chunk_items` at a time. What the function raises is raised here, at the place of its item.
 
     >>> list(map_ordered(abs, [-3, 2, -1], workers=1))
     [3, 2, 1]
@@ -66,7 +68,7 @@ def map_ordered(
     """
     if workers < 1:
         raise ValueError(f"workers={workers}: wanted at least 1")
-    results = map(function, items) if workers == 1 else _map_pooled(function, items, workers, stage)
+    results = map(function, items) if workers == 1 else _map_pooled(function, items, workers, stage, chunk_items)
     done = 0
     on_progress(stage, done, total)
     for result in results:
@@ -75,12 +77,14 @@ def map_ordered(
         yield result
 
 
-def _map_pooled(function: Callable[[X], Y], items: Iterable[X], workers: int, stage: str) -> Iterator[Y]:
+def _map_pooled(
+    function: Callable[[X], Y], items: Iterable[X], workers: int, stage: str, chunk_items: int
+) -> Iterator[Y]:
     # Fresh processes, not forks: a fork copies the locks of threads that JAX, Arrow and progress bars have started.
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_prepare_worker)
     under_way: deque[Future[list[Y]]] = deque()
     try:
-        for chunk in _chunks(items):
+        for chunk in _chunks(items, chunk_items):
             under_way.append(pool.submit(_map_chunk, function, chunk))
             if len(under_way) >= workers * CHUNKS_AHEAD:
                 yield from under_way.popleft().result()
@@ -107,9 +111,9 @@ def _exit_after_parent() -> None:
         os._exit(1)
 
 
-def _chunks(items: Iterable[X]) -> Iterator[list[X]]:
+def _chunks(items: Iterable[X], chunk_items: int) -> Iterator[list[X]]:
     iterator = iter(items)
-    while chunk := list(islice(iterator, CHUNK_ITEMS)):
+    while chunk := list(islice(iterator, chunk_items)):
         yield chunk
 
 

@@ -14,7 +14,7 @@ import json
 import os
 import types
 import typing
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -86,35 +86,64 @@ def _write_table(temporary: Path, path: Path, records: Iterator[Any], kind: type
     return count
 
 
+def list_parts(path: Path) -> list[Path]:
+    """List the files that `path` is made of: itself, or, of a folder, its Parquet files in the order of their names."""
+    return sorted(path.glob("[!.]*.parquet")) if path.is_dir() else [path]
+
+
+def measure_parts(folder: Path, names: Iterable[str]) -> dict[str, int]:
+    """Give the size in bytes of every file that some outputs of a folder are made of, by its path in there."""
+    parts = [part for name in names for part in list_parts(folder / name)]
+    return {part.relative_to(folder).as_posix(): part.stat().st_size for part in parts}
+
+
 def read_records(path: Path, kind: type[T]) -> Iterator[T]:
-    """Stream the records of `path`, in the order in which they were written.
+    """Stream the records of a file, or of a folder of such files, in the order in which they were written.
 
     Raises:
         InputError: no such file, not whole, damaged, or written for another kind of record; the message names the file.
     """
-    path = Path(path)
+    for part in list_parts(Path(path)):
+        yield from _read_part(part, kind, None)
+
+
+def read_rows(path: Path, kind: type[T], rows: Collection[int]) -> Iterator[T]:
+    """Stream the records of one file that stand in some rows, counted from 0, in the file's order.
+
+    Only the row groups that hold one of them are decoded.
+
+    Raises:
+        InputError: as `read_records`.
+    """
+    yield from _read_part(Path(path), kind, frozenset(rows))
+
+
+def _read_part(path: Path, kind: type[T], rows: frozenset[int] | None) -> Iterator[T]:
     if not path.is_file():
         raise InputError(f"{path}: no such file; wanted {kind.__name__} records in Parquet")
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as parquet:
             columns = _columns(typing.cast(Hashable, kind))
             _check_schema(path, parquet, kind)
-            for batch in parquet.iter_batches(batch_size=ROW_GROUP_RECORDS):
-                for row in batch.to_pylist():
-                    yield _from_row(row, kind, columns)
+            wanted = None if rows is None else {row // ROW_GROUP_RECORDS for row in rows}
+            for group in range(parquet.num_row_groups) if wanted is None else sorted(wanted):
+                read = parquet.read_row_group(group).to_pylist()
+                for number, row in enumerate(read, start=group * ROW_GROUP_RECORDS):
+                    if rows is None or number in rows:
+                        yield _from_row(row, kind, columns)
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(f"{path}: truncated, damaged or not Parquet ({reason}); build it again") from error
 
 
 def count_records(path: Path) -> int:
-    """Count the records of a file without reading them.
+    """Count the records of a file, or of a folder of files, without reading them.
 
     Raises:
         InputError: no such file, or not Parquet.
     """
     try:
-        count: int = pq.read_metadata(path).num_rows
+        count: int = sum(pq.read_metadata(part).num_rows for part in list_parts(Path(path)))
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(f"{path}: truncated, damaged or not Parquet ({reason}); build it again") from error

@@ -8,12 +8,13 @@ import pytest
 from tests.corpus.repositories import commit, write
 
 from codegemma.corpus.choices import CorpusChoices, HeldoutBy
-from codegemma.corpus.pipeline import DROPPED_FILE, HELDOUT_FILE, TRAIN_FILE, build_corpus
+from codegemma.corpus.pipeline import DROPPED_FILE, HELDOUT_FILE, STEPS, TRAIN_FILE, build_corpus
 from codegemma.corpus.report import MANIFEST, CorpusReport
 from codegemma.errors import InputError, OutputError
 from codegemma.recipe import ChoiceError, override
 from codegemma.records import DroppedFile, SourceFile
-from codegemma.shards import read_records
+from codegemma.shards import list_parts, read_records
+from codegemma.steps import STEPS_FOLDER
 
 CHOICES = CorpusChoices()
 
@@ -60,7 +61,7 @@ def test_every_listed_file_is_kept_on_one_side_or_dropped_with_a_reason(repo: Pa
         "d0/m0.py": ("dedup", "exact_duplicate"),
         "d0/m1.py": ("dedup", "whitespace_duplicate"),
     }
-    assert [stage.files_dropped for stage in report.stages] == [2, 0, 1, 1, 2, 0]
+    assert [stage.files_dropped for stage in report.stages] == [2, 1, 0, 1, 2, 0]
     assert all(stage.files_in == stage.files_kept + stage.files_dropped for stage in report.stages)
     assert (report.files_train, report.files_heldout) == (len(train), len(heldout))
     assert report.stages[0].files_in == len(sample_files())
@@ -71,14 +72,19 @@ def test_secret_is_named_by_rule_and_line_and_written_nowhere(repo: Path, tmp_pa
     build([repo], tmp_path / "out")
     [drop] = [d for d in read_records(tmp_path / "out" / DROPPED_FILE, DroppedFile) if d.stage == "safety"]
     assert drop.detail == "github-token in line 1"
-    assert all(b"a1B2c3D4" not in path.read_bytes() for path in (tmp_path / "out").iterdir())
+    assert all(b"a1B2c3D4" not in path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file())
 
 
 def test_any_number_of_workers_gives_the_same_bytes(repo: Path, tmp_path: Path) -> None:
     one, two = (build([repo], tmp_path / f"out{workers}", workers=workers) for workers in (1, 2))
     assert dataclasses.replace(one, seconds={}) == dataclasses.replace(two, seconds={})
-    for name in (TRAIN_FILE, HELDOUT_FILE, DROPPED_FILE):
-        assert (tmp_path / "out1" / name).read_bytes() == (tmp_path / "out2" / name).read_bytes()
+    assert read_all(tmp_path / "out1") == read_all(tmp_path / "out2")
+
+
+def read_all(out: Path) -> dict[str, bytes]:
+    """Read every file that a build wrote, the manifest with its times left out."""
+    files = [path for path in out.rglob("*") if path.is_file() and path.name != MANIFEST]
+    return {str(path.relative_to(out)): path.read_bytes() for path in files}
 
 
 def test_held_out_file_that_training_gives_away_is_dropped(tmp_path: Path) -> None:
@@ -115,10 +121,11 @@ def test_split_by_time_holds_out_what_was_added_last(tmp_path: Path) -> None:
 def test_same_command_again_does_nothing_and_a_changed_input_builds_anew(repo: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     first = build([repo], out)
-    written_ns = (out / TRAIN_FILE).stat().st_mtime_ns
+    [part] = list_parts(out / TRAIN_FILE)
+    written_ns = part.stat().st_mtime_ns
     again = build([repo], out)
     assert again == dataclasses.replace(first, is_reused=True)
-    assert (out / TRAIN_FILE).stat().st_mtime_ns == written_ns
+    assert part.stat().st_mtime_ns == written_ns
     write(repo, {"added.py": module("added")})
     assert not build([repo], out).is_reused
     assert not build([repo], out, dataclasses.replace(CHOICES, seed=1)).is_reused
@@ -128,15 +135,16 @@ def test_same_command_again_does_nothing_and_a_changed_input_builds_anew(repo: P
 def test_damaged_build_is_not_trusted(repo: Path, tmp_path: Path, damage: str) -> None:
     out = tmp_path / "out"
     build([repo], out)
-    whole = (out / TRAIN_FILE).read_bytes()
+    [part], [heldout] = list_parts(out / TRAIN_FILE), list_parts(out / HELDOUT_FILE)
+    whole = part.read_bytes()
     if damage == "truncate":
-        os.truncate(out / TRAIN_FILE, len(whole) // 2)
+        os.truncate(part, len(whole) // 2)
     elif damage == "remove":
-        (out / HELDOUT_FILE).unlink()
+        heldout.unlink()
     else:
         (out / MANIFEST).write_text((out / MANIFEST).read_text()[:100])
     assert not build([repo], out).is_reused
-    assert (out / TRAIN_FILE).read_bytes() == whole
+    assert part.read_bytes() == whole
 
 
 def test_failed_build_leaves_nothing_that_a_later_run_trusts(repo: Path, tmp_path: Path) -> None:
@@ -145,7 +153,7 @@ def test_failed_build_leaves_nothing_that_a_later_run_trusts(repo: Path, tmp_pat
     with pytest.raises(InputError, match="nothing left to train on: dropped 42 read/language; wanted rust"):
         build([repo], out, dataclasses.replace(CHOICES, languages=("rust",)))
     # Nothing of the earlier build either: one side of it beside one side of the next would be a leak.
-    assert not list(out.iterdir())
+    assert [path.name for path in out.iterdir()] == [STEPS_FOLDER]
 
 
 def test_output_inside_the_repository_is_not_part_of_it(repo: Path) -> None:
@@ -190,9 +198,11 @@ def test_unknown_language_is_a_wrong_choice_that_lists_the_known() -> None:
 
 
 def test_build_that_was_killed_leaves_nothing_after_the_next(repo: Path, tmp_path: Path) -> None:
-    out = write(tmp_path / "out", {".files-train.parquet.123.tmp": "half", ".files-read.parquet": "half"})
+    out, other = tmp_path / "out", tmp_path / "other"
+    write(out, {f"{TRAIN_FILE}/.part-00000.parquet.1.tmp": "half", f"{STEPS}/.texts-1.parquet.1.tmp": "half"})
     build([repo], out)
-    assert {path.name for path in out.iterdir()} == {TRAIN_FILE, HELDOUT_FILE, DROPPED_FILE, MANIFEST}
+    build([repo], other)
+    assert read_all(out) == read_all(other)
 
 
 def test_unusable_arguments_are_errors_that_say_what_to_do(repo: Path, tmp_path: Path) -> None:
@@ -211,12 +221,12 @@ def test_manifest_is_plain_json_with_counts_and_times(repo: Path, tmp_path: Path
     build([repo], tmp_path / "out")
     manifest = json.loads((tmp_path / "out" / MANIFEST).read_text())
     assert {"stage": "safety", "reason": "secret", "files": 1, "size_bytes": 51} in manifest["dropped"]
-    assert {"inspect_wall_s", "leaks_wall_s", "safety_cpu_s", "quality_cpu_s"} <= manifest["seconds"].keys()
+    assert {"read_wall_s", "leaks_wall_s", "safety_cpu_s", "quality_cpu_s"} <= manifest["seconds"].keys()
 
 
 def test_progress_ends_at_the_number_of_files(repo: Path, tmp_path: Path) -> None:
     seen: list[tuple[str, int, int | None]] = []
     build_corpus([repo], tmp_path / "out", CHOICES, 1, lambda stage, done, total: seen.append((stage, done, total)))
     total = len(sample_files())
-    assert ("corpus", total, total) in seen
+    assert ("read", total, total) in seen
     assert all(done <= (total or done) for _, done, total in seen)

@@ -5,6 +5,7 @@
 **Not**: word lists and patterns; those are tables beside the rules that use them.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -70,3 +71,12 @@ class CorpusChoices:
         if unknown or not self.languages:
             came = f"unknown: {', '.join(unknown)}" if unknown else "none given"
             raise ValueError(f"languages: {came}; wanted some of {', '.join(LANGUAGES)}")
+
+
+def narrow(choices: CorpusChoices, names: Collection[str]) -> CorpusChoices:
+    """Keep the named choices and put all others at their defaults: a step given these cannot hang on any other.
+
+    >>> narrow(CorpusChoices(seed=3, max_line_chars=80), ["seed"]) == CorpusChoices(seed=3)
+    True
+    """
+    return CorpusChoices(**{name: getattr(choices, name) for name in names})

@@ -38,6 +38,16 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class ListedFile:
+    """An entry with what stands around it: repository, commit, and the licence that its folder states."""
+
+    repo: str
+    commit: str | None
+    license: str | None
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
 class Listing:
     """What lies in a repository, before anything is read."""
 

@@ -2,19 +2,45 @@
 
 **In**: shingles of the held-out files, then of each training file in turn.
 **Out**: for each held-out file, the training files that are most like it and how much.
-**Not**: an estimate. Only the held-out side is indexed, a tenth of the corpus, so the counts can be exact.
+**Not**: an estimate, up to hundreds of megabytes. Only the held-out side is indexed, a tenth of the corpus, so the
+counts can be exact; beyond that, one shingle in 2, 4, 8 ... stands for all, the same ones on both sides.
 """
 
+import functools
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
 from codegemma.corpus.dedup import Shingles
+from codegemma.files import write_whole
 
+# Indexed shingles take 16 bytes each; a byte of source gives about a quarter of one.
+MAX_INDEXED_BYTES = 32 * 2**20
+_SAVED = ("hashes", "owners", "sizes", "common", "is_boilerplate")
+_MIX = np.uint64(0x9E3779B97F4A7C15)
 # A shingle of so many held-out files is boilerplate, a licence header most often: it tells nothing, and is not counted.
 MAX_OWNERS = 50
+
+
+def choose_sampling(heldout_bytes: int) -> int:
+    """Say of how many shingles one is kept, so that those of the held-out files fit in memory: a power of two.
+
+    >>> choose_sampling(20_000_000), choose_sampling(200_000_000)
+    (1, 8)
+    """
+    sampling = 1
+    while heldout_bytes > sampling * MAX_INDEXED_BYTES:
+        sampling *= 2
+    return sampling
+
+
+def sample_shingles(shingles: Shingles, sampling: int) -> Shingles:
+    """Keep the shingles whose mixed hash is a multiple of `sampling`: shares of what is kept estimate shares of all."""
+    return shingles if sampling == 1 else shingles[(shingles * _MIX >> np.uint64(40)) % np.uint64(sampling) == 0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +69,35 @@ class LeakIndex:
         is_telling = ~np.isin(hashes, self._common)
         self._hashes, self._owners = hashes[is_telling], owners[is_telling]
         self._sizes = np.bincount(self._owners, minlength=len(heldout))
-        self._jaccard = np.zeros(len(heldout))
         # A file of boilerplate alone has nothing of its own to measure.
-        self._containment = np.where(self._sizes == 0, 1.0, 0.0)
-        self._jaccard_path = [""] * len(heldout)
-        self._containment_path = ["boilerplate" if size == 0 else "" for size in self._sizes]
+        self._is_boilerplate = (np.bincount(owners, minlength=len(heldout)) > 0) & (self._sizes == 0)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._jaccard = np.zeros(len(self._sizes))
+        self._containment = np.where(self._is_boilerplate, 1.0, 0.0)
+        self._jaccard_path = [""] * len(self._sizes)
+        self._containment_path = ["boilerplate" if alone else "" for alone in self._is_boilerplate]
+
+    def save(self, path: Path) -> None:
+        """Write what was indexed, not what was compared with it.
+
+        Raises:
+            OutputError: no permission or no space.
+        """
+        buffer = io.BytesIO()
+        arrays = {name: getattr(self, f"_{name}") for name in _SAVED}
+        np.savez(buffer, **arrays)
+        write_whole(path, buffer.getvalue())
+
+    @classmethod
+    def load(cls, path: Path) -> "LeakIndex":
+        """Read an index that was saved; nothing has been compared with it yet."""
+        index = cls.__new__(cls)
+        for name, array in _read_arrays(path).items():
+            setattr(index, f"_{name}", array)
+        index._forget()
+        return index
 
     def compare(self, train_path: str, shingles: Shingles) -> None:
         """Note where this training file is the nearest so far; of equals, the first stays."""
@@ -83,3 +133,10 @@ class LeakIndex:
         """Give each held-out file's highest measures, in the order in which the files were given."""
         rows = zip(self._jaccard, self._jaccard_path, self._containment, self._containment_path, strict=True)
         return [Likeness(float(j), j_path, float(c), c_path) for j, j_path, c, c_path in rows]
+
+
+@functools.lru_cache(maxsize=1)
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read the arrays of an index; a worker that compares many shards reads them once."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)

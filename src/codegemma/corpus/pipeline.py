@@ -1,28 +1,51 @@
 """Builds the corpus: reads repositories, refuses what must not be trained on, and divides training from held-out files.
 
 **In**: repositories and `CorpusChoices`.
-**Out**: `files-train.parquet`, `files-heldout.parquet`, `dropped.parquet`, and last `corpus.json`, the manifest.
+**Out**: folders of parts `files-train.parquet` and `files-heldout.parquet`, `dropped.parquet`, and last `corpus.json`.
 **Not**: packs; `pack/` makes them from these files. The files have the same bytes for any number of workers.
+
+Every stage is a step over shards (`steps.py`): what one found out stays in `steps/`, named by what it was made from, so
+that changed files, rules or thresholds make only those shards and steps anew that hang on them.
 """
 
-import contextlib
+import shutil
 import time
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import TypeVar
 
 import xxhash
 
 from codegemma.corpus import dedup, licenses, quality, read, safety, split
-from codegemma.corpus.choices import CorpusChoices, HeldoutBy
-from codegemma.corpus.dedup import find_duplicates, hash_shingles
+from codegemma.corpus.choices import CorpusChoices, HeldoutBy, narrow
+from codegemma.corpus.dedup import find_duplicates
 from codegemma.corpus.entries import Listing
 from codegemma.corpus.history import find_birth_times_s
-from codegemma.corpus.inspect import FileKey, Intake, Kept, stream_kept
-from codegemma.corpus.leaks import LeakIndex, Likeness
+from codegemma.corpus.intake import IntakeTask, Sighting, make_intake_task, take_in
+from codegemma.corpus.judge import (
+    LEAK_CHOICES,
+    QUALITY_CHOICES,
+    Leak,
+    LeakTask,
+    QualityTask,
+    SelectTask,
+    ShingleTask,
+    Verdict,
+    find_leaks,
+    judge_license,
+    judge_quality,
+    merge_leaks,
+    read_shingles,
+    select_texts,
+    shingle_texts,
+)
+from codegemma.corpus.leaks import LeakIndex, choose_sampling
 from codegemma.corpus.listing import list_repository
 from codegemma.corpus.opt_out import read_opt_out, refuse_opted_out
+from codegemma.corpus.partition import cut_shards
 from codegemma.corpus.personal import describe_key
 from codegemma.corpus.report import (
     MANIFEST,
@@ -30,6 +53,7 @@ from codegemma.corpus.report import (
     RepoCount,
     count_drops,
     count_licenses,
+    count_redactions,
     count_stages,
     read_manifest,
     write_manifest,
@@ -37,18 +61,22 @@ from codegemma.corpus.report import (
 from codegemma.corpus.split import Heldout
 from codegemma.errors import InputError, OutputError
 from codegemma.recipe import fingerprint
-from codegemma.records import DroppedFile, SourceFile
-from codegemma.runner import Progress, ignore_progress, map_ordered
-from codegemma.shards import read_records, write_records
+from codegemma.records import DroppedFile
+from codegemma.runner import Progress, ignore_progress
+from codegemma.shards import count_records, measure_parts, read_records, write_records
+from codegemma.steps import STEPS_FOLDER, Task, is_whole, run_missing, sweep
 from codegemma.text.languages import has_grammar
 
 TRAIN_FILE = "files-train.parquet"
 HELDOUT_FILE = "files-heldout.parquet"
 DROPPED_FILE = "dropped.parquet"
-SPOOL_FILE = ".files-read.parquet"
-STAGES = (read.STAGE, licenses.STAGE, safety.STAGE, quality.STAGE, dedup.STAGE, split.STAGE)
+STEPS = f"{STEPS_FOLDER}/corpus"
+STAGES = (read.STAGE, safety.STAGE, licenses.STAGE, quality.STAGE, dedup.STAGE, split.STAGE)
 # Part of the fingerprint: raise it when the same choices and files come to give another corpus.
-PIPELINE_VERSION = 3
+PIPELINE_VERSION = 4
+
+FileKey = tuple[str, str]  # repository and path
+T = TypeVar("T", bound=Task)
 
 
 def build_corpus(
@@ -78,17 +106,16 @@ def build_corpus(
     earlier = read_manifest(out)
     if earlier is not None and earlier.fingerprint == key:
         return earlier
-    _clear_folder(out)
-    build = _Build(listings, choices, workers, on_progress, out / SPOOL_FILE)
-    try:
-        build.inspect()
-        build.drop_duplicates()
-        build.hold_out(repos)
-        build.drop_leaks()
-        build.check_not_empty()
-        written = build.write(out)
-    finally:
-        build.spool.unlink(missing_ok=True)
+    _clear_results(out)
+    build = _Build(listings, choices, workers, on_progress, out)
+    build.take_in()
+    build.judge_licenses()
+    build.judge_quality()
+    build.drop_duplicates()
+    build.hold_out(repos)
+    build.drop_leaks()
+    build.check_not_empty()
+    written = build.write()
     report = build.report(key, written, lists=(opt_out.describe(), describe_key(choices.pseudonym_key_file)))
     write_manifest(out, report)
     return report
@@ -125,65 +152,132 @@ def _fingerprint_inputs(listings: Sequence[Listing], choices: CorpusChoices) -> 
             contents.update(f"{entry.path}\0{entry.size_bytes}\0{entry.stamp}\0{entry.refusal}\n".encode())
     # The key's digest, so that a changed key is another build and no file holds the key.
     pseudonyms = describe_key(choices.pseudonym_key_file)
-    tables = [
-        pseudonyms,
+    named = [(listing.repo, listing.commit, len(listing.entries)) for listing in listings]
+    return fingerprint(choices, _read_tables(choices), pseudonyms, named, contents.hexdigest())
+
+
+def _read_tables(choices: CorpusChoices) -> list[object]:
+    """Gather what texts hang on beside the choices: the version of the code, tables of rules, installed grammars."""
+    return [
+        PIPELINE_VERSION,
         resources.files("codegemma.corpus").joinpath(safety.RULES_FILE).read_text(encoding="utf-8"),
         resources.files("codegemma.corpus").joinpath(licenses.NAMES_FILE).read_text(encoding="utf-8"),
         resources.files("codegemma.text").joinpath("languages.toml").read_text(encoding="utf-8"),
         [has_grammar(language) for language in choices.languages],
     ]
-    named = [(listing.repo, listing.commit, len(listing.entries)) for listing in listings]
-    return fingerprint(PIPELINE_VERSION, choices, tables, named, contents.hexdigest())
 
 
-def _clear_folder(out: Path) -> None:
-    """Make the folder and take away what an earlier build left, the manifest first: a kill leaves no mix of two."""
+def _clear_results(out: Path) -> None:
+    """Make the folder and take away what an earlier build ended with, the manifest first: a kill leaves no mix of two.
+
+    What its steps found out stays, for this build to take up.
+    """
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        for name in (MANIFEST, TRAIN_FILE, HELDOUT_FILE, DROPPED_FILE, SPOOL_FILE):
+        (out / STEPS).mkdir(parents=True, exist_ok=True)
+        for name in (MANIFEST, DROPPED_FILE):
             (out / name).unlink(missing_ok=True)
-            for left_by_a_kill in out.glob(f".{name}.*.tmp"):
-                left_by_a_kill.unlink()
+        for name in (TRAIN_FILE, HELDOUT_FILE):
+            if (out / name).is_dir():
+                shutil.rmtree(out / name)
+            (out / name).unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(f"{out}: cannot be written ({error.strerror}); choose another --out") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What is remembered of a text: where it stands, and what is known of it."""
+
+    shard: int
+    row: int
+    sighting: Sighting
+
+    @property
+    def key(self) -> FileKey:
+        """Repository and path."""
+        return self.sighting.repo, self.sighting.path
 
 
 class _Build:
     """One build under way. Its methods are the stages, in the order in which `build_corpus` calls them."""
 
     def __init__(
-        self, listings: list[Listing], choices: CorpusChoices, workers: int, on_progress: Progress, spool: Path
+        self, listings: list[Listing], choices: CorpusChoices, workers: int, on_progress: Progress, out: Path
     ) -> None:
         self.listings, self.choices, self.workers = listings, choices, workers
-        self.on_progress, self.spool = on_progress, spool
-        self.intake = Intake()
-        self.kept: dict[FileKey, Kept] = {}
+        self.on_progress, self.out = on_progress, out
+        self.shards: list[IntakeTask] = []
+        self.dropped: list[DroppedFile] = []
+        self.kept: dict[FileKey, _Kept] = {}
         self.heldout: set[FileKey] = set()
         self.how: dict[str, str] = {}
         self.notes: list[str] = []
-        self.wall_s: dict[str, float] = {}
+        self.found: list[Path] = []
+        self.seconds: defaultdict[str, float] = defaultdict(float)
 
-    @contextlib.contextmanager
-    def _timed(self, step: str) -> Iterator[None]:
+    def _run(self, function: Callable[[T], Mapping[str, float]], tasks: Sequence[T], stage: str) -> None:
         started_s = time.perf_counter()
-        yield
-        self.wall_s[f"{step}_wall_s"] = time.perf_counter() - started_s
+        for step, seconds in run_missing(function, tasks, self.workers, self.on_progress, stage).items():
+            self.seconds[step] += seconds
+        self.seconds[f"{stage.replace(' ', '_')}_wall_s"] += time.perf_counter() - started_s
 
     def _drop(self, key: FileKey, stage: str, reason: str, detail: str) -> None:
-        self.intake.dropped.append(DroppedFile(*key, stage, reason, detail, self.kept[key].size_bytes))
+        self.dropped.append(DroppedFile(*key, stage, reason, detail, self.kept[key].sighting.size_bytes))
         del self.kept[key]
         self.heldout.discard(key)
 
-    def inspect(self) -> None:
-        """Read and judge every file; the texts wait in the spool, so that memory does not grow with the corpus."""
-        with self._timed("inspect"):
-            stream = stream_kept(self.listings, self.choices, self.workers, self.intake, self.on_progress)
-            write_records(self.spool, stream, SourceFile)
-        self.kept = {kept.key: kept for kept in self.intake.kept}
+    def _rows_by_shard(self, keys: Collection[FileKey]) -> dict[int, tuple[int, ...]]:
+        """Say where the texts of some files stand; the files in their order, the shards in theirs."""
+        rows: dict[int, list[int]] = {}
+        for key, kept in self.kept.items():
+            if key in keys:
+                rows.setdefault(kept.shard, []).append(kept.row)
+        return {shard: tuple(numbers) for shard, numbers in rows.items()}
+
+    def _name(self, step: str, suffix: str, *parts: object) -> Path:
+        """Name what a step finds out by all that it hangs on."""
+        path = self.out / STEPS / f"{step}-{fingerprint(PIPELINE_VERSION, *parts)}{suffix}"
+        self.found.append(path)
+        return path
+
+    def take_in(self) -> None:
+        """Read every file, drop what holds secrets, put pseudonyms in place."""
+        tables = _read_tables(self.choices)
+        self.shards = [
+            make_intake_task(files, self.choices, self.out / STEPS, tables)
+            for files in cut_shards(self.listings, self.choices.max_file_bytes)
+        ]
+        self._run(take_in, self.shards, "read")
+        for number, shard in enumerate(self.shards):
+            self.dropped += read_records(shard.dropped, DroppedFile)
+            for row, sighting in enumerate(read_records(shard.sightings, Sighting)):
+                self.kept[sighting.repo, sighting.path] = _Kept(number, row, sighting)
+
+    def judge_licenses(self) -> None:
+        """Drop what stands under a licence that is not accepted."""
+        for key, kept in list(self.kept.items()):
+            refusal = judge_license(kept.sighting.license, self.choices)
+            if refusal is not None:
+                self._drop(key, licenses.STAGE, *refusal)
+
+    def judge_quality(self) -> None:
+        """Drop what people did not write, and data."""
+        choices = narrow(self.choices, QUALITY_CHOICES)
+        tasks = [
+            QualityTask(shard.out, shard.size, choices, self._name("quality", ".parquet", choices, shard.out.name))
+            for shard in self.shards
+        ]
+        self._run(judge_quality, tasks, "quality")
+        key_at = {(kept.shard, kept.row): key for key, kept in self.kept.items()}
+        for number, task in enumerate(tasks):
+            for verdict in read_records(task.out, Verdict):
+                if key := key_at.get((number, verdict.row)):
+                    self._drop(key, quality.STAGE, verdict.reason, verdict.detail)
 
     def drop_duplicates(self) -> None:
         """Keep one of each group of equal files."""
-        duplicates = find_duplicates(kept.sighting for kept in self.kept.values())
+        seen = [kept.sighting for kept in self.kept.values()]
+        duplicates = find_duplicates(dedup.Sighting(s.repo, s.path, s.blob, s.digest) for s in seen)
         for key, duplicate in duplicates.items():
             kept = duplicate.kept
             where = kept.path if kept.repo == key[0] else f"{kept.repo}: {kept.path}"
@@ -191,17 +285,16 @@ class _Build:
 
     def hold_out(self, repos: Sequence[Path]) -> None:
         """Divide each repository on its own, so that one more repository changes nothing in the others."""
-        with self._timed("split"):
-            sizes_by_repo: dict[str, dict[str, int]] = {listing.repo: {} for listing in self.listings}
-            for (repo, path), kept in self.kept.items():
-                sizes_by_repo[repo][path] = kept.size_bytes
-            for root, listing in zip(repos, self.listings, strict=True):
-                sizes = sizes_by_repo[listing.repo]
-                held = self._choose_heldout(root, listing.repo, sizes)
-                self.how[listing.repo] = held.how
-                self.heldout |= {(listing.repo, path) for path in held.paths}
-                if sizes and self.choices.heldout_share > 0 and not held.paths:
-                    self.notes.append(f"{listing.repo}: nothing could be held out, it has too few files")
+        sizes_by_repo: dict[str, dict[str, int]] = {listing.repo: {} for listing in self.listings}
+        for (repo, path), kept in self.kept.items():
+            sizes_by_repo[repo][path] = kept.sighting.size_bytes
+        for root, listing in zip(repos, self.listings, strict=True):
+            sizes = sizes_by_repo[listing.repo]
+            held = self._choose_heldout(root, listing.repo, sizes)
+            self.how[listing.repo] = held.how
+            self.heldout |= {(listing.repo, path) for path in held.paths}
+            if sizes and self.choices.heldout_share > 0 and not held.paths:
+                self.notes.append(f"{listing.repo}: nothing could be held out, it has too few files")
 
     def _choose_heldout(self, root: Path, repo: str, sizes: Mapping[str, int]) -> Heldout:
         share = self.choices.heldout_share
@@ -213,70 +306,90 @@ class _Build:
 
     def drop_leaks(self) -> None:
         """Drop held-out files that a training file gives away."""
-        with self._timed("leaks"):
-            order = [key for key in self.kept if key in self.heldout]
-            index = LeakIndex([hash_shingles(file.text) for file in self._read_spool(self.heldout)])
-            train = [key for key in self.kept if key not in self.heldout]
-            texts = (file.text for file in self._read_spool(set(train)))
-            hashed = map_ordered(hash_shingles, texts, self.workers, self.on_progress, "leaks", len(train))
-            for (_, path), shingles in zip(train, hashed, strict=True):
-                index.compare(path, shingles)
-        for key, likeness in zip(order, index.nearest(), strict=True):
-            self._drop_if_leaked(key, likeness)
+        if not self.heldout:
+            return
+        order = [key for key in self.kept if key in self.heldout]
+        sampling = choose_sampling(sum(self.kept[key].sighting.size_bytes for key in order))
+        index = self._index_heldout(sampling)
+        choices = narrow(self.choices, LEAK_CHOICES)
+        tasks = []
+        for shard, rows in self._rows_by_shard(self.kept.keys() - self.heldout).items():
+            texts = self.shards[shard].out
+            out = self._name("leaks", ".parquet", choices, index.name, texts.name, rows)
+            tasks.append(LeakTask(texts, rows, index, sampling, choices, out))
+        self._run(find_leaks, tasks, "leaks")
+        found: dict[int, Leak] = {}
+        for task in tasks:
+            for leak in read_records(task.out, Leak):
+                found[leak.heldout] = merge_leaks(found.get(leak.heldout), leak)
+        for number, leak in sorted(found.items()):
+            self._drop_leaked(order[number], leak)
 
-    def _drop_if_leaked(self, key: FileKey, likeness: Likeness) -> None:
-        if likeness.jaccard >= self.choices.max_heldout_jaccard:
-            detail = f"Jaccard index {likeness.jaccard:.3f} with {likeness.jaccard_path}"
+    def _index_heldout(self, sampling: int) -> Path:
+        tasks = []
+        for shard, rows in self._rows_by_shard(self.heldout).items():
+            texts = self.shards[shard].out
+            tasks.append(ShingleTask(texts, rows, sampling, self._name("shingles", ".npz", texts.name, rows, sampling)))
+        self._run(shingle_texts, tasks, "leaks: held out")
+        index = self._name("index", ".npz", [task.out.name for task in tasks])
+        if not is_whole(index):
+            LeakIndex([shingles for task in tasks for shingles in read_shingles(task.out)]).save(index)
+        return index
+
+    def _drop_leaked(self, key: FileKey, leak: Leak) -> None:
+        if leak.jaccard >= self.choices.max_heldout_jaccard:
+            detail = f"Jaccard index {leak.jaccard:.3f} with {leak.jaccard_path}"
             self._drop(key, split.STAGE, "near_duplicate_of_train", detail)
-        elif likeness.containment >= self.choices.max_heldout_containment:
-            detail = f"{likeness.containment:.1%} of it stands in {likeness.containment_path}"
+        else:
+            detail = f"{leak.containment:.1%} of it stands in {leak.containment_path}"
             self._drop(key, split.STAGE, "contained_in_train", detail)
 
     def check_not_empty(self) -> None:
         """Refuse a build that leaves nothing to train on, and say what became of the files."""
         if len(self.kept) > len(self.heldout):
             return
-        reasons = Counter(f"{drop.stage}/{drop.reason}" for drop in self.intake.dropped).most_common(5)
+        reasons = Counter(f"{drop.stage}/{drop.reason}" for drop in self.dropped).most_common(5)
         came = ", ".join(f"{count} {reason}" for reason, count in reasons)
         wanted = ", ".join(self.choices.languages)
         raise InputError(f"nothing left to train on: dropped {came}; wanted {wanted} files, see corpus.languages")
 
-    def write(self, out: Path) -> dict[str, int]:
-        """Write both sides and the dropped files; return how many records each file holds."""
-        with self._timed("write"):
-            dropped = sorted(self.intake.dropped, key=lambda drop: (drop.repo, drop.path, drop.stage))
-            sides = {TRAIN_FILE: self.kept.keys() - self.heldout, HELDOUT_FILE: self.heldout}
-            written = {
-                name: write_records(out / name, self._read_spool(keys), SourceFile) for name, keys in sides.items()
-            }
-            written[DROPPED_FILE] = write_records(out / DROPPED_FILE, dropped, DroppedFile)
-        return written
+    def write(self) -> dict[str, int]:
+        """Write both sides and the dropped files; return the size of every file in bytes, by its name."""
+        for name, keys in ((TRAIN_FILE, self.kept.keys() - self.heldout), (HELDOUT_FILE, self.heldout)):
+            (self.out / name).mkdir()
+            tasks = [
+                SelectTask(self.shards[shard].out, rows, self.out / name / f"part-{number:05d}.parquet")
+                for number, (shard, rows) in enumerate(self._rows_by_shard(keys).items())
+            ]
+            self._run(select_texts, tasks, name.removesuffix(".parquet").replace("files-", "write "))
+        dropped = sorted(self.dropped, key=lambda drop: (drop.repo, drop.path, drop.stage))
+        write_records(self.out / DROPPED_FILE, dropped, DroppedFile)
+        shard_files = [file for shard in self.shards for file in (shard.out, shard.sightings, shard.dropped)]
+        sweep(self.out / STEPS, [*shard_files, *self.found])
+        return measure_parts(self.out, (TRAIN_FILE, HELDOUT_FILE, DROPPED_FILE))
 
-    def _read_spool(self, keys: set[FileKey]) -> Iterator[SourceFile]:
-        return (file for file in read_records(self.spool, SourceFile) if (file.repo, file.path) in keys)
-
-    def report(self, key: str, written: Mapping[str, int], lists: tuple[str, ...]) -> CorpusReport:
+    def report(self, key: str, written: dict[str, int], lists: tuple[str, ...]) -> CorpusReport:
         """Count everything, and check that every listed file was either kept or dropped."""
         files_listed = sum(len(listing.entries) for listing in self.listings)
-        stages = count_stages(STAGES, files_listed, self.intake.dropped)
-        if stages[-1].files_kept != written[TRAIN_FILE] + written[HELDOUT_FILE]:
-            raise AssertionError(f"files were lost: {stages} but {written} were written")
+        stages = count_stages(STAGES, files_listed, self.dropped)
+        if stages[-1].files_kept != sum(count_records(self.out / name) for name in (TRAIN_FILE, HELDOUT_FILE)):
+            raise AssertionError(f"files were lost: {stages}, but {len(self.kept)} were kept")
         if self.heldout == set() and self.how and self.choices.heldout_share > 0 and not self.notes:
             self.notes.append("every held-out file was given away by a training file: nothing is held out")
-        out = self.spool.parent
+        sightings = {key: kept.sighting for key, kept in self.kept.items()}
         return CorpusReport(
             fingerprint=key,
             repos=tuple(RepoCount(x.repo, x.commit, len(x.entries), self.how[x.repo]) for x in self.listings),
             stages=stages,
-            dropped=count_drops(self.intake.dropped),
-            licenses=count_licenses((kept.license, kept.size_bytes) for kept in self.kept.values()),
-            files_train=written[TRAIN_FILE],
-            files_heldout=written[HELDOUT_FILE],
-            bytes_train=sum(kept.size_bytes for k, kept in self.kept.items() if k not in self.heldout),
-            bytes_heldout=sum(self.kept[k].size_bytes for k in self.heldout),
+            dropped=count_drops(self.dropped),
+            licenses=count_licenses((seen.license, seen.size_bytes) for seen in sightings.values()),
+            files_train=len(sightings) - len(self.heldout),
+            files_heldout=len(self.heldout),
+            bytes_train=sum(seen.size_bytes for key, seen in sightings.items() if key not in self.heldout),
+            bytes_heldout=sum(sightings[key].size_bytes for key in self.heldout),
             notes=tuple(self.notes),
             lists=lists,
-            redactions=dict(sorted(self.intake.redactions.items())),
-            seconds={**self.wall_s, **self.intake.cpu_s},
-            parquet_bytes={name: (out / name).stat().st_size for name in written},
+            redactions=count_redactions(seen.redactions for seen in sightings.values()),
+            seconds=dict(sorted(self.seconds.items())),
+            parquet_bytes=written,
         )

@@ -7,11 +7,11 @@
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from codegemma.corpus.choices import CorpusChoices
-from codegemma.corpus.entries import Entry, Listing
+from codegemma.corpus.entries import Entry, ListedFile, Listing
 from codegemma.corpus.licenses import MAX_STATEMENT_BYTES, FolderLicenses, read_header, speaks_of_license
 from codegemma.corpus.listing import list_repository
 from codegemma.records import DroppedFile, SourceFile
@@ -40,26 +40,39 @@ def read_repository(root: Path, choices: CorpusChoices) -> Iterator[SourceFile |
 
 def read_listing(listing: Listing, choices: CorpusChoices) -> Iterator[SourceFile | DroppedFile]:
     """Read what was listed; whatever happens to one file, the next one is read."""
-    folders = _read_licenses(listing)
-    for entry in listing.entries:
-        try:
-            yield _read_entry(listing, entry, choices, folders)
-        except _RefusedError as refused:
-            reason, detail = refused.args
-            yield DroppedFile(listing.repo, entry.path, STAGE, reason, detail, entry.size_bytes)
+    for listed in attach_licenses([listing]):
+        yield read_file(listed, choices)
+
+
+def attach_licenses(listings: Iterable[Listing]) -> Iterator[ListedFile]:
+    """Read the licence texts and manifests of each repository, and say of each of its entries what they state."""
+    for listing in listings:
+        folders = _read_licenses(listing)
+        for entry in listing.entries:
+            yield ListedFile(listing.repo, listing.commit, folders.find(entry.path), entry)
 
 
 def _read_licenses(listing: Listing) -> FolderLicenses:
-    """Read the licence texts and manifests of a repository; what cannot be read states nothing."""
     folders = FolderLicenses()
     for entry in listing.entries:
         if entry.refusal is None and speaks_of_license(entry.path):
+            # What cannot be read states nothing.
             with contextlib.suppress(OSError):
                 folders.add(entry.path, entry.read_bytes(MAX_STATEMENT_BYTES).decode("utf-8", "replace"))
     return folders
 
 
-def _read_entry(listing: Listing, entry: Entry, choices: CorpusChoices, folders: FolderLicenses) -> SourceFile:
+def read_file(listed: ListedFile, choices: CorpusChoices) -> SourceFile | DroppedFile:
+    """Read one file, or say why not."""
+    try:
+        return _read_entry(listed, choices)
+    except _RefusedError as refused:
+        reason, detail = refused.args
+        return DroppedFile(listed.repo, listed.entry.path, STAGE, reason, detail, listed.entry.size_bytes)
+
+
+def _read_entry(listed: ListedFile, choices: CorpusChoices) -> SourceFile:
+    entry = listed.entry
     if entry.refusal is not None:
         raise _RefusedError(*entry.refusal)
     language = _check_language(entry, choices)
@@ -70,8 +83,8 @@ def _read_entry(listing: Listing, entry: Entry, choices: CorpusChoices, folders:
         raise _RefusedError("too_big", f"grew beyond {choices.max_file_bytes} bytes while it was read")
     text = decode_source(content)
     blob = hash_blob(content)
-    license = read_header(text) or folders.find(entry.path)
-    return SourceFile(listing.repo, entry.path, language.name, text, blob, license, listing.commit)
+    license = read_header(text) or listed.license
+    return SourceFile(listed.repo, entry.path, language.name, text, blob, license, listed.commit)
 
 
 def _check_language(entry: Entry, choices: CorpusChoices) -> Language:

@@ -122,6 +122,15 @@ def count_licenses(kept: Iterable[tuple[str | None, int]]) -> tuple[LicenseCount
     return tuple(LicenseCount(license, files[license], size_bytes[license]) for license in ranked)
 
 
+def count_redactions(notes: Iterable[Sequence[str]]) -> dict[str, int]:
+    """Count the pseudonyms of each kind; a note is `kind:line`.
+
+    >>> count_redactions([["email:3", "phone:4"], ["email:1"]])
+    {'email': 2, 'phone': 1}
+    """
+    return dict(sorted(Counter(note.partition(":")[0] for each in notes for note in each).items()))
+
+
 def write_manifest(out: Path, report: CorpusReport) -> None:
     """Write `corpus.json`, whole or not at all.
 

@@ -1,0 +1,145 @@
+"""Takes in one shard: reads its files, refuses what holds secrets, puts pseudonyms in place of personal data.
+
+**In**: an `IntakeTask`, the listed files of a shard.
+**Out**: three files that share a name: the texts (`SourceFile`), what is known of each (`Sighting`), and the drops.
+**Not**: anything that the choices of later steps decide: they ask the sightings, or read the texts again.
+
+A text reaches the disk after its secrets were looked for, never before.
+"""
+
+import dataclasses
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from codegemma.corpus import safety
+from codegemma.corpus.choices import CorpusChoices, narrow
+from codegemma.corpus.dedup import digest_text
+from codegemma.corpus.entries import ListedFile
+from codegemma.corpus.personal import Redaction, apply_redactions, describe_key, find_personal, read_key
+from codegemma.corpus.read import read_file
+from codegemma.recipe import fingerprint
+from codegemma.records import DroppedFile, SourceFile
+from codegemma.shards import write_records
+
+# The choices that a text in a shard hangs on.
+CHOICES = ("languages", "max_file_bytes", "replace_personal", "pseudonym_key_file")
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What is known of one text of a shard; sightings stand in the order of the texts.
+
+    `digest` names the text up to white space, `size_bytes` is that of the text before pseudonyms came in.
+    """
+
+    repo: str
+    path: str
+    blob: str
+    digest: str
+    license: str | None
+    language: str
+    size_bytes: int
+    redactions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class IntakeTask:
+    """The listed files of one shard, and where its texts go. `choices` are those of `CHOICES`, the rest at default."""
+
+    files: tuple[ListedFile, ...]
+    choices: CorpusChoices
+    out: Path
+
+    @property
+    def size(self) -> int:
+        """Files."""
+        return len(self.files)
+
+    @property
+    def sightings(self) -> Path:
+        """Where what is known of each text stands."""
+        return self.out.with_suffix(".sightings.parquet")
+
+    @property
+    def dropped(self) -> Path:
+        """Where the dropped files stand."""
+        return self.out.with_suffix(".dropped.parquet")
+
+
+def make_intake_task(
+    files: tuple[ListedFile, ...], choices: CorpusChoices, folder: Path, tables: Sequence[object]
+) -> IntakeTask:
+    """Name a shard's task by all that its texts hang on: the files as listed, the choices, and the tables of rules."""
+    narrowed = narrow(choices, CHOICES)
+    # The key file counts by what is in it, not by its name.
+    settings = dataclasses.replace(narrowed, pseudonym_key_file=None), describe_key(choices.pseudonym_key_file)
+    listed = [
+        (
+            file.repo,
+            file.commit,
+            file.license,
+            file.entry.path,
+            file.entry.size_bytes,
+            file.entry.stamp,
+            file.entry.refusal,
+        )
+        for file in files
+    ]
+    key = fingerprint(settings, tables, listed)
+    return IntakeTask(files, narrowed, folder / f"texts-{key}.parquet")
+
+
+def take_in(task: IntakeTask) -> dict[str, float]:
+    """Read, check and write one shard; return seconds of CPU time by step."""
+    key = read_key(task.choices.pseudonym_key_file)
+    texts: list[SourceFile] = []
+    sightings: list[Sighting] = []
+    dropped: list[DroppedFile] = []
+    cpu_s: defaultdict[str, float] = defaultdict(float)
+    clock_s = time.process_time()
+
+    def lap(step: str) -> None:
+        nonlocal clock_s
+        now_s = time.process_time()
+        cpu_s[f"{step}_cpu_s"] += now_s - clock_s
+        clock_s = now_s
+
+    for listed in task.files:
+        file = read_file(listed, task.choices)
+        lap("read")
+        if isinstance(file, DroppedFile):
+            dropped.append(file)
+            continue
+        size_bytes = len(file.text.encode())
+        secrets = safety.find_secrets(file.text)
+        lap("safety")
+        if secrets:
+            detail = f"{secrets[0].rule_id} in line {secrets[0].line}"
+            dropped.append(DroppedFile(file.repo, file.path, safety.STAGE, "secret", detail, size_bytes))
+            continue
+        digest = digest_text(file.text)
+        lap("digest")
+        if task.choices.replace_personal:
+            file = redact(file, find_personal(file.text, file.repo, key))
+            lap("personal")
+        texts.append(file)
+        sightings.append(
+            Sighting(file.repo, file.path, file.blob, digest, file.license, file.language, size_bytes, file.redactions)
+        )
+    # The texts last: where they stand, the shard is whole.
+    write_records(task.dropped, dropped, DroppedFile)
+    write_records(task.sightings, sightings, Sighting)
+    write_records(task.out, texts, SourceFile)
+    lap("write")
+    return cpu_s
+
+
+def redact(file: SourceFile, redactions: Sequence[Redaction]) -> SourceFile:
+    """Put pseudonyms in place and note the lines."""
+    if not redactions:
+        return file
+    notes = tuple(f"{r.kind}:{file.text.count(chr(10), 0, r.start) + 1}" for r in redactions)
+    return dataclasses.replace(file, text=apply_redactions(file.text, redactions), redactions=notes)

@@ -1,0 +1,87 @@
+"""Runs a step over shards so that it can be resumed: what a task writes is named by what it was made from.
+
+**In**: a function and its tasks; each task names the one file that it writes, and that name holds a key of its input.
+**Out**: the files. One that is there already is not made again; a kill loses at most the tasks in flight.
+**Not**: what a step computes. A task writes nothing but its file, so any runner may take it, in any order.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from codegemma.errors import OutputError
+from codegemma.runner import Progress, map_ordered
+
+# The folder, inside a build's own, in which steps keep what they found out.
+STEPS_FOLDER = "steps"
+
+
+class Task(Protocol):
+    """One shard's work: a small frozen dataclass that can travel to another process."""
+
+    @property
+    def out(self) -> Path:
+        """Where the result goes; it stands there only when it is whole."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """How much work it is, in the units that progress counts."""
+        ...
+
+
+T = TypeVar("T", bound=Task)
+
+
+def run_missing(
+    function: Callable[[T], Mapping[str, float]], tasks: Sequence[T], workers: int, on_progress: Progress, stage: str
+) -> dict[str, float]:
+    """Run the tasks whose file is not there, and add up what they return: seconds of CPU time by name.
+
+    Raises:
+        WorkerError: a worker process died.
+    """
+    total = sum(task.size for task in tasks)
+    missing = [task for task in tasks if not is_whole(task.out)]
+    done = total - sum(task.size for task in missing)
+    seconds: defaultdict[str, float] = defaultdict(float)
+    on_progress(stage, done, total)
+    for task, spent in zip(missing, map_ordered(function, missing, workers, stage=stage, chunk_items=1), strict=True):
+        for step, spent_s in spent.items():
+            seconds[step] += spent_s
+        done += task.size
+        on_progress(stage, done, total)
+    return seconds
+
+
+def is_whole(path: Path) -> bool:
+    """Say whether a file is there and its end is that of a whole one; a Parquet file that was cut off is taken away."""
+    if not path.is_file():
+        return False
+    if path.suffix != ".parquet":
+        return True
+    try:
+        pq.read_metadata(path)
+    except (pa.ArrowException, OSError, ValueError):
+        path.unlink()
+        return False
+    return True
+
+
+def sweep(folder: Path, keep: Iterable[Path]) -> None:
+    """Remove every file of a folder that is not to be kept: results of other choices, and what a kill left.
+
+    Raises:
+        OutputError: no permission.
+    """
+    kept = set(keep)
+    try:
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if path not in kept and path.is_file():
+                path.unlink()
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be cleared ({error.strerror}); choose another --out") from error
