@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from codegemma.errors import InputError, OutputError
 from codegemma.records import DroppedFile, Pack, PackedFile, SourceFile, Split
-from codegemma.shards import ROW_GROUP_RECORDS, count_records, read_records, write_records
+from codegemma.shards import ROW_GROUP_RECORDS, count_records, measure_parts, read_records, read_rows, write_records
 
 TEXT = st.text(st.characters(codec="utf-8"))
 OFFSETS = st.lists(st.integers(0, 2**31 - 1), max_size=5).map(lambda offsets: np.array(sorted(offsets), np.int32))
@@ -166,3 +166,24 @@ def test_records_are_counted_without_reading_them(tmp_path: Path) -> None:
     path.write_bytes(b"PAR1")
     with pytest.raises(InputError, match=r"files\.parquet: truncated"):
         count_records(path)
+
+
+@settings(deadline=None)
+@given(rows=st.sets(st.integers(0, 3 * ROW_GROUP_RECORDS)))
+def test_rows_that_are_asked_for_come_in_order_and_no_others(rows: set[int]) -> None:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "x.parquet"
+        write_records(path, (source_file(number) for number in range(2 * ROW_GROUP_RECORDS + 9)))
+        there = [row for row in sorted(rows) if row < 2 * ROW_GROUP_RECORDS + 9]
+        in_groups = {row for row in rows if row // ROW_GROUP_RECORDS < 3}
+        assert [file.path for file in read_rows(path, SourceFile, in_groups)] == [f"{row}.py" for row in there]
+
+
+def test_folder_of_parts_reads_as_one_file(tmp_path: Path) -> None:
+    folder = tmp_path / "files.parquet"
+    for part, numbers in enumerate([(0, 1), (), (2,)]):
+        write_records(folder / f"part-{part:05d}.parquet", [source_file(n) for n in numbers], SourceFile)
+    (folder / ".part-00003.parquet.1.tmp").write_bytes(b"half")
+    assert [file.path for file in read_records(folder, SourceFile)] == ["0.py", "1.py", "2.py"]
+    assert count_records(folder) == 3
+    assert list(measure_parts(tmp_path, ["files.parquet"])) == [f"files.parquet/part-0000{n}.parquet" for n in range(3)]

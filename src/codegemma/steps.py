@@ -5,6 +5,7 @@
 **Not**: what a step computes. A task writes nothing but its file, so any runner may take it, in any order.
 """
 
+import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -85,3 +86,34 @@ def sweep(folder: Path, keep: Iterable[Path]) -> None:
                 path.unlink()
     except OSError as error:
         raise OutputError(f"{folder}: cannot be cleared ({error.strerror}); choose another --out") from error
+
+
+def publish(files: Sequence[Path], folder: Path) -> None:
+    """Make `folder` out of files that steps wrote, as numbered parts: links where the disk has them, else copies.
+
+    Raises:
+        OutputError: no permission or no space.
+    """
+    try:
+        folder.mkdir(parents=True)
+        for number, file in enumerate(files):
+            part = folder / f"part-{number:05d}.parquet"
+            try:
+                part.hardlink_to(file)
+            except OSError:
+                shutil.copyfile(file, part)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(f"{folder}: cannot be written ({reason}); choose another --out or make room") from error
+
+
+def remove_output(path: Path) -> None:
+    """Remove a file or a folder of parts, if it is there.
+
+    Raises:
+        OSError: no permission.
+    """
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)

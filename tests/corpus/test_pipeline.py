@@ -5,9 +5,15 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.corpus.repositories import commit, write
 
 from codegemma.corpus.choices import CorpusChoices, HeldoutBy
+from codegemma.corpus.entries import Listing, make_entry
+from codegemma.corpus.intake import CHOICES as INTAKE_CHOICES
+from codegemma.corpus.judge import LEAK_CHOICES, QUALITY_CHOICES
+from codegemma.corpus.partition import MAX_SHARD_BYTES, cut_shards
 from codegemma.corpus.pipeline import DROPPED_FILE, HELDOUT_FILE, STEPS, TRAIN_FILE, build_corpus
 from codegemma.corpus.report import MANIFEST, CorpusReport
 from codegemma.errors import InputError, OutputError
@@ -230,3 +236,55 @@ def test_progress_ends_at_the_number_of_files(repo: Path, tmp_path: Path) -> Non
     total = len(sample_files())
     assert ("read", total, total) in seen
     assert all(done <= (total or done) for _, done, total in seen)
+
+
+def step_files(out: Path, step: str) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in (out / STEPS).glob(f"{step}-*")}
+
+
+def test_changed_threshold_makes_only_the_steps_anew_that_hang_on_it(repo: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    build([repo], out)
+    texts, verdicts = step_files(out, "texts"), step_files(out, "quality")
+    build([repo], out, dataclasses.replace(CHOICES, max_line_chars=40))
+    assert step_files(out, "texts") == texts
+    assert not step_files(out, "quality").keys() & verdicts.keys()
+    build([repo], out, dataclasses.replace(CHOICES, replace_personal=False))
+    assert not step_files(out, "texts").keys() & texts.keys()
+
+
+def test_every_choice_belongs_to_a_step_or_is_asked_for_each_build() -> None:
+    asked = {"licenses", "keep_unlicensed", "opt_out", "heldout_by", "heldout_share", "seed"}
+    named = [*INTAKE_CHOICES, *QUALITY_CHOICES, *LEAK_CHOICES, *asked]
+    assert sorted(named) == sorted(field.name for field in dataclasses.fields(CorpusChoices))
+
+
+def test_added_file_changes_the_shards_around_it_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("codegemma.corpus.partition.MIN_SHARD_BYTES", 1_000)
+    files: dict[str, str | bytes] = {f"d{n % 7}/m{n:03d}.py": module(f"w{n}") for n in range(600)}
+    root, out = write(tmp_path / "sample", files), tmp_path / "out"
+    build([root], out)
+    before = step_files(out, "texts")
+    write(root, {"d3/added.py": module("added")})
+    build([root], out)
+    after = step_files(out, "texts")
+    assert len(before) / 3 > 3
+    assert 1 <= len(after.keys() - before.keys()) / 3 <= 2
+
+
+@given(
+    sizes=st.lists(st.integers(0, 3 * 2**20), max_size=60),
+    max_file_bytes=st.integers(1, 2**21),
+)
+def test_shards_hold_every_file_once_in_order_and_are_not_large(sizes: list[int], max_file_bytes: int) -> None:
+    entries = tuple(make_entry(f"{n:03d}.py", size, "", read_nothing) for n, size in enumerate(sizes))
+    shards = list(cut_shards([Listing("r", None, entries)], max_file_bytes))
+    assert [file.entry for shard in shards for file in shard] == list(entries)
+    for shard in shards:
+        assert shard
+        weights = [file.entry.size_bytes for file in shard if file.entry.size_bytes <= max_file_bytes]
+        assert sum(weights[:-1]) < MAX_SHARD_BYTES
+
+
+def read_nothing(max_bytes: int) -> bytes:
+    return b""[:max_bytes]

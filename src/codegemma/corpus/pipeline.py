@@ -8,7 +8,6 @@ Every stage is a step over shards (`steps.py`): what one found out stays in `ste
 that changed files, rules or thresholds make only those shards and steps anew that hang on them.
 """
 
-import shutil
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -64,7 +63,7 @@ from codegemma.recipe import fingerprint
 from codegemma.records import DroppedFile
 from codegemma.runner import Progress, ignore_progress
 from codegemma.shards import count_records, measure_parts, read_records, write_records
-from codegemma.steps import STEPS_FOLDER, Task, is_whole, run_missing, sweep
+from codegemma.steps import STEPS_FOLDER, Task, is_whole, publish, remove_output, run_missing, sweep
 from codegemma.text.languages import has_grammar
 
 TRAIN_FILE = "files-train.parquet"
@@ -174,12 +173,8 @@ def _clear_results(out: Path) -> None:
     """
     try:
         (out / STEPS).mkdir(parents=True, exist_ok=True)
-        for name in (MANIFEST, DROPPED_FILE):
-            (out / name).unlink(missing_ok=True)
-        for name in (TRAIN_FILE, HELDOUT_FILE):
-            if (out / name).is_dir():
-                shutil.rmtree(out / name)
-            (out / name).unlink(missing_ok=True)
+        for name in (MANIFEST, TRAIN_FILE, HELDOUT_FILE, DROPPED_FILE):
+            remove_output(out / name)
     except OSError as error:
         raise OutputError(f"{out}: cannot be written ({error.strerror}); choose another --out") from error
 
@@ -356,12 +351,12 @@ class _Build:
     def write(self) -> dict[str, int]:
         """Write both sides and the dropped files; return the size of every file in bytes, by its name."""
         for name, keys in ((TRAIN_FILE, self.kept.keys() - self.heldout), (HELDOUT_FILE, self.heldout)):
-            (self.out / name).mkdir()
-            tasks = [
-                SelectTask(self.shards[shard].out, rows, self.out / name / f"part-{number:05d}.parquet")
-                for number, (shard, rows) in enumerate(self._rows_by_shard(keys).items())
-            ]
+            tasks = []
+            for shard, rows in self._rows_by_shard(keys).items():
+                texts = self.shards[shard].out
+                tasks.append(SelectTask(texts, rows, self._name("files", ".parquet", texts.name, rows)))
             self._run(select_texts, tasks, name.removesuffix(".parquet").replace("files-", "write "))
+            publish([task.out for task in tasks], self.out / name)
         dropped = sorted(self.dropped, key=lambda drop: (drop.repo, drop.path, drop.stage))
         write_records(self.out / DROPPED_FILE, dropped, DroppedFile)
         shard_files = [file for shard in self.shards for file in (shard.out, shard.sightings, shard.dropped)]

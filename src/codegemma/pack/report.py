@@ -10,22 +10,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from codegemma.records import PackedFile
+from codegemma.pack.parse import FileFacts
 from codegemma.shards import read_build_manifest, write_build_manifest
 
 MANIFEST = "packs.json"
-# How far the loader moves a cut to make it natural (the fill-in-the-middle specification, version 1).
-REACH_CHARS = 256
 
 
 @dataclass(slots=True)
 class SplitCount:
     """Counts of one split. Always `files_in == files_packed + files_dropped`.
 
-    `chars_in_reach` counts the places that have a natural cut at most `REACH_CHARS` further on. `colocated_edges` maps
-    each order to the import edges whose two files it puts in one pack, out of `edges`; `broken_edges` closed cycles.
+    `chars_in_reach` counts the places that have a natural cut at most `parse.REACH_CHARS` further on.
+    `colocated_edges` maps each order to the import edges whose two files it puts in one pack, out of `edges`;
+    `broken_edges` closed cycles.
     """
 
     files_in: int = 0
@@ -42,14 +39,14 @@ class SplitCount:
     colocated_edges: Counter[str] = field(default_factory=Counter)
     files_by_language: Counter[str] = field(default_factory=Counter)
 
-    def add_file(self, file: PackedFile) -> None:
+    def add_file(self, facts: FileFacts) -> None:
         """Count one packed file."""
         self.files_packed += 1
-        self.files_by_language[file.language] += 1
-        self.chars += len(file.text)
-        self.natural_cuts += len(file.natural_cuts)
-        self.block_starts += len(file.block_starts)
-        self.chars_in_reach += int(np.minimum(np.diff(file.natural_cuts, prepend=0), REACH_CHARS).sum())
+        self.files_by_language[facts.language] += 1
+        self.chars += facts.chars
+        self.natural_cuts += facts.natural_cuts
+        self.block_starts += facts.block_starts
+        self.chars_in_reach += facts.chars_in_reach
 
 
 @dataclass(frozen=True, slots=True)

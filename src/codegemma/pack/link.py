@@ -1,0 +1,147 @@
+"""Links the files of whole repositories and divides them into packs; texts are not read for it.
+
+**In**: a `LinkTask`: some repositories, and where the facts and imports of their files stand.
+**Out**: two files that share a name: a `PackPlan` for each pack, in reading order, and `RepoLinks`, the counts.
+**Not**: the packs themselves; `pipeline.py` has them written.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from codegemma.pack.choices import PackChoices
+from codegemma.pack.graph import break_cycles
+from codegemma.pack.group import RepositoryGraph, count_colocated_by_order, group_files
+from codegemma.pack.imports import Import, resolve_imports
+from codegemma.pack.parse import FileFacts, FileImports, ParseTask
+from codegemma.pack.unit_tests import pair_tests
+from codegemma.recipe import fingerprint
+from codegemma.records import Split
+from codegemma.shards import read_records, write_records
+
+# Part of the fingerprint: raise it when the same files come to give other packs.
+LINK_VERSION = 2
+
+
+@dataclass(frozen=True, slots=True)
+class PackPlan:
+    """A pack to be written. A member is row `rows[i]` of the part whose cuts' file is named `parts[i]`."""
+
+    pack_id: str
+    repo: str
+    commit: str | None
+    split: Split
+    parts: tuple[str, ...]
+    rows: tuple[int, ...]
+    chars: int
+
+
+@dataclass(frozen=True, slots=True)
+class RepoLinks:
+    """What links the files of one repository. `colocated[i]` counts the edges that order `orders[i]` keeps together."""
+
+    repo: str
+    edges: int
+    broken_edges: int
+    paired_tests: int
+    orders: tuple[str, ...]
+    colocated: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LinkTask:
+    """Whole repositories of one split, and the parsed parts that hold their files. `size` counts files."""
+
+    repos: frozenset[str]
+    split: Split
+    parsed: tuple[ParseTask, ...]
+    choices: PackChoices
+    size: int
+    out: Path
+
+    @property
+    def counts(self) -> Path:
+        """Where the `RepoLinks` stand."""
+        return self.out.with_suffix(".counts.parquet")
+
+
+def make_link_task(
+    repos: frozenset[str], split: Split, parsed: Sequence[ParseTask], choices: PackChoices, size: int, folder: Path
+) -> LinkTask:
+    """Name a task by the parsed parts, which of the repositories in them it takes, and the choices."""
+    key = fingerprint(LINK_VERSION, sorted(repos), split, [task.out.name for task in parsed], choices)
+    return LinkTask(repos, split, tuple(parsed), choices, size, folder / f"plans-{key}.parquet")
+
+
+@dataclass(frozen=True, slots=True)
+class _Member:
+    """A file of the repository: where it stands, its facts and its imports."""
+
+    part: str
+    row: int
+    facts: FileFacts
+    imports: tuple[Import, ...]
+
+
+def link_repositories(task: LinkTask) -> dict[str, float]:
+    """Link and divide each repository; return seconds of CPU time by step."""
+    cpu_s: defaultdict[str, float] = defaultdict(float)
+    plans: list[PackPlan] = []
+    counts: list[RepoLinks] = []
+    for repo, members in _read_members(task).items():
+        started_s = time.process_time()
+        graph = _link_files(members, repo)
+        groups = group_files(graph, task.choices.order, task.choices.budget_chars)
+        grouped_s = time.process_time()
+        colocated = count_colocated_by_order(graph, task.choices.budget_chars)
+        cpu_s["group_cpu_s"] += grouped_s - started_s
+        cpu_s["co_location_cpu_s"] += time.process_time() - grouped_s
+        broken = len(graph.edges) - len(graph.kept)
+        orders = tuple(sorted(colocated))
+        counts.append(
+            RepoLinks(
+                repo, len(graph.edges), broken, len(graph.pairs), orders, tuple(colocated[order] for order in orders)
+            )
+        )
+        plans += _plan_packs(task.split, repo, members, groups)
+    write_records(task.counts, counts, RepoLinks)
+    write_records(task.out, plans, PackPlan)
+    return cpu_s
+
+
+def _read_members(task: LinkTask) -> dict[str, dict[str, _Member]]:
+    """Read what is known of the admitted files, by repository and path, in the order of the parts."""
+    members: dict[str, dict[str, _Member]] = {}
+    for parsed in task.parsed:
+        both = zip(read_records(parsed.facts, FileFacts), read_records(parsed.imports, FileImports), strict=True)
+        for row, (facts, imports) in enumerate(both):
+            if facts.repo in task.repos and facts.error_share <= task.choices.max_error_share:
+                member = _Member(parsed.out.name, row, facts, imports.imports)
+                members.setdefault(facts.repo, {})[facts.path] = member
+    return members
+
+
+def _link_files(members: dict[str, _Member], repo: str) -> RepositoryGraph:
+    edges = resolve_imports({path: member.imports for path, member in members.items()}, repo)
+    pairs = pair_tests({path: member.facts.language for path, member in members.items()})
+    # The path stands before the text, on its own line.
+    sizes = {path: len(path) + 1 + member.facts.chars for path, member in members.items()}
+    return RepositoryGraph(sizes, edges, break_cycles(edges).kept, pairs)
+
+
+def _plan_packs(
+    split: Split, repo: str, members: dict[str, _Member], groups: Sequence[Sequence[str]]
+) -> Iterator[PackPlan]:
+    for group in groups:
+        files = [members[path] for path in group]
+        yield PackPlan(
+            pack_id=fingerprint(repo, split, [(file.facts.path, file.facts.blob) for file in files]),
+            repo=repo,
+            commit=files[0].facts.commit,
+            split=split,
+            parts=tuple(file.part for file in files),
+            rows=tuple(file.row for file in files),
+            chars=sum(file.facts.chars for file in files),
+        )

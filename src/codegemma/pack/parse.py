@@ -1,0 +1,154 @@
+"""Parses the files of one part of a corpus: where each may be cut, what it imports, how much of it does not parse.
+
+**In**: a `ParseTask`, a part of `SourceFile`s.
+**Out**: three files that share a name, all in the order of the part: `FileFacts`, `FileImports`, `FileCuts`.
+**Not**: links between files, which need the whole repository (`link.py`).
+"""
+
+import time
+from collections import defaultdict
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+import numpy as np
+import xxhash
+from jaxtyping import Int32
+
+from codegemma.errors import InputError
+from codegemma.pack.imports import Import, extract_imports
+from codegemma.recipe import fingerprint
+from codegemma.records import SourceFile
+from codegemma.shards import count_records, read_records, write_records
+from codegemma.text.languages import LANGUAGES, has_grammar
+from codegemma.text.syntax import Syntax, analyze_syntax
+
+# Part of the fingerprint: raise it when the same text comes to give other cuts or imports.
+PARSE_VERSION = 2
+# How far the loader moves a cut to make it natural (the fill-in-the-middle specification, version 1).
+REACH_CHARS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """What is counted and linked of one file. `chars_in_reach` counts the places with a natural cut soon after them."""
+
+    repo: str
+    commit: str | None
+    path: str
+    language: str
+    blob: str
+    size_bytes: int
+    chars: int
+    error_share: float
+    natural_cuts: int
+    block_starts: int
+    chars_in_reach: int
+
+
+@dataclass(frozen=True, slots=True)
+class FileImports:
+    """The import statements of one file."""
+
+    imports: tuple[Import, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FileCuts:
+    """The places where one file may be cut, as in `PackedFile`."""
+
+    natural_cuts: Int32[np.ndarray, " cuts"] = field(repr=False)
+    block_starts: Int32[np.ndarray, " blocks"] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ParseTask:
+    """One part of a corpus, and where its cuts go. `size` counts files."""
+
+    part: Path
+    size: int
+    import_top_lines: int
+    out: Path
+
+    @property
+    def facts(self) -> Path:
+        """Where the `FileFacts` stand."""
+        return self.out.with_suffix(".facts.parquet")
+
+    @property
+    def imports(self) -> Path:
+        """Where the `FileImports` stand."""
+        return self.out.with_suffix(".imports.parquet")
+
+
+def make_parse_task(part: Path, import_top_lines: int, folder: Path) -> ParseTask:
+    """Name a part's task by the part's content, the choice, and the installed grammars.
+
+    Raises:
+        InputError: the part cannot be read.
+    """
+    try:
+        content = xxhash.xxh3_128(part.read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"{part}: cannot be read ({error.strerror}); build the corpus first") from error
+    key = fingerprint(PARSE_VERSION, content, import_top_lines, list_grammars())
+    return ParseTask(part, count_records(part), import_top_lines, folder / f"cuts-{key}.parquet")
+
+
+def list_grammars() -> list[str]:
+    """Name the parser and the grammars that are installed, with their versions."""
+    grammars = [row.grammar_module for name, row in LANGUAGES.items() if has_grammar(name)]
+    return [_find_version(name) for name in ("tree_sitter", *grammars)]
+
+
+def _find_version(module: str) -> str:
+    try:
+        return f"{module} {metadata.version(module.replace('_', '-'))}"
+    except metadata.PackageNotFoundError:  # a grammar that was not installed as a wheel
+        return f"{module} unknown"
+
+
+def parse_part(task: ParseTask) -> dict[str, float]:
+    """Parse one part; return seconds of CPU time by step.
+
+    Raises:
+        InputError: a language whose grammar is not installed.
+    """
+    facts: list[FileFacts] = []
+    imports: list[FileImports] = []
+    cuts: list[FileCuts] = []
+    cpu_s: defaultdict[str, float] = defaultdict(float)
+    for source in read_records(task.part, SourceFile):
+        if source.language not in LANGUAGES or not has_grammar(source.language):
+            raise InputError(
+                f"{source.path}: no tree-sitter grammar for {source.language!r} is installed; install its wheel"
+            )
+        started_s = time.process_time()
+        syntax = analyze_syntax(source.text, source.language)
+        parsed_s = time.process_time()
+        imports.append(FileImports(extract_imports(source.text, source.language, task.import_top_lines)))
+        cpu_s["parse_cpu_s"] += parsed_s - started_s
+        cpu_s["imports_cpu_s"] += time.process_time() - parsed_s
+        facts.append(_state_facts(source, syntax))
+        cuts.append(FileCuts(syntax.natural_cuts, syntax.block_starts))
+    # The cuts last: where they stand, the part is parsed.
+    write_records(task.facts, facts, FileFacts)
+    write_records(task.imports, imports, FileImports)
+    write_records(task.out, cuts, FileCuts)
+    return cpu_s
+
+
+def _state_facts(source: SourceFile, syntax: Syntax) -> FileFacts:
+    return FileFacts(
+        repo=source.repo,
+        commit=source.commit,
+        path=source.path,
+        language=source.language,
+        blob=source.blob,
+        size_bytes=len(source.text.encode()),
+        chars=len(source.text),
+        error_share=syntax.error_share,
+        natural_cuts=len(syntax.natural_cuts),
+        block_starts=len(syntax.block_starts),
+        chars_in_reach=int(np.minimum(np.diff(syntax.natural_cuts, prepend=0), REACH_CHARS).sum()),
+    )
