@@ -27,6 +27,7 @@ from codegemma.recipe import fingerprint, to_plain
 from codegemma.recipes import Recipe
 from codegemma.records import SourceFile, Split
 from codegemma.runner import Progress, ignore_progress
+from codegemma.shards import list_parts
 from codegemma.text.tokenizer import Tokenizer
 from codegemma.train.job import TrainJob, choose_sample, choose_tokenizer
 from codegemma.train.loop import OnLine, TrainResult, ignore_line, train
@@ -242,7 +243,7 @@ def _examine(
         systems["base"] = job.base
     if other_run is not None:
         systems["other repository"] = job.other_out / "model"
-    modes = read_infill_modes(job.model)
+    modes, heldout = read_infill_modes(job.model), data / "packs-heldout.parquet"
     results: list[HoleResult] = []
     notes: list[str] = []
     for name, model in systems.items():
@@ -251,7 +252,7 @@ def _examine(
         out = job.out / "evaluation" / name.replace(" ", "-")
         # The baselines need no model: they are examined once, beside the adapted one.
         choices = replace(job.recipe.evals, has_baselines=name == "adapted")
-        key = fingerprint(choices, modes, [_stamp(model / "model.safetensors"), _stamp(data / "packs-heldout.parquet")])
+        key = fingerprint(choices, modes, [_stamp(model / "model.safetensors"), *map(_stamp, list_parts(heldout))])
         if _read_key(out) != key:
             _forget_key(out)
             engine = Engine.load(model)

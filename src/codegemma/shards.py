@@ -91,6 +91,11 @@ def list_parts(path: Path) -> list[Path]:
     return sorted(path.glob("[!.]*.parquet")) if path.is_dir() else [path]
 
 
+def find_output(place: Path, name: str) -> Path:
+    """Find an output of a build: in its folder, or `place` is that file or folder of parts itself."""
+    return place / name if place.is_dir() and place.name != name else place
+
+
 def measure_parts(folder: Path, names: Iterable[str]) -> dict[str, int]:
     """Give the size in bytes of every file that some outputs of a folder are made of, by its path in there."""
     parts = [part for name in names for part in list_parts(folder / name)]

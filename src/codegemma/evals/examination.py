@@ -12,6 +12,7 @@ from codegemma.errors import InputError
 from codegemma.evals.choices import EvalChoices
 from codegemma.evals.scoring import HoleResult, Subject
 from codegemma.runner import Progress
+from codegemma.shards import find_output
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +31,8 @@ class Examination:
             InputError: it is in none of them; the message says what is wanted.
         """
         for place in self.data:
-            path = place / name if place.is_dir() else place
-            if path.name == name and path.is_file():
+            path = find_output(place, name)
+            if path.name == name and path.exists():
                 return path
         where = ", ".join(map(str, self.data)) or "no --data given"
         raise InputError(f"no {name} in --data ({where}); wanted {wanted}")

@@ -21,7 +21,7 @@ from codegemma.feed.rows import WindowSpeller
 from codegemma.feed.windows import Window, plan_windows
 from codegemma.recipe import fingerprint
 from codegemma.records import Batch, Pack
-from codegemma.shards import read_records
+from codegemma.shards import find_output, read_records
 from codegemma.text.tokenizer import Tokenizer
 
 # Batches that lie ready while a step runs.
@@ -104,7 +104,7 @@ def open_loader(packs: Path, tokenizer: Tokenizer, choices: FeedChoices, shape: 
         InputError: no such file, or not packs.
         FeedError: nothing to train on, or rows too short.
     """
-    file = packs / "packs-train.parquet" if packs.is_dir() else packs
+    file = find_output(packs, "packs-train.parquet")
     records = list(read_records(file, Pack))
     if not any(f.text for pack in records for f in pack.files):
         raise FeedError(f"{file} holds no text to train on; run `codegemma build` on a repository with source files")

@@ -24,7 +24,7 @@ from codegemma.model.config import GemmaConfig
 from codegemma.model.gemma import Params, init_params
 from codegemma.model.weights import CONFIG_NAME, describe_model, load_model
 from codegemma.records import InfillMode, Pack, Request
-from codegemma.shards import read_records
+from codegemma.shards import find_output, list_parts, read_records
 from codegemma.text.tokenizer import TOKENIZER_FILE, Tokenizer, train_tokenizer
 from codegemma.train.choices import TrainChoices
 from codegemma.train.manifest import RUN_FILE, RunManifest, count_threads, describe_identity
@@ -70,7 +70,7 @@ def choose_tokenizer(data: Path, out: Path, base: Path | None, vocab_size: int) 
     file = out / TOKENIZER_FILE
     # Before its run has begun, a tokenizer may be that of another job which got no further.
     if not file.is_file() or not (out / RUN_FILE).is_file():
-        packs = read_records(_locate_packs(data), Pack)
+        packs = read_records(find_output(data, "packs-train.parquet"), Pack)
         claim_folder(out)
         tokenizer = train_tokenizer((f.text for pack in packs for f in pack.files), vocab_size)
         write_whole(file, tokenizer.to_json().encode())
@@ -81,7 +81,7 @@ def choose_sample(data: Path, modes: Sequence[InfillMode]) -> Request | None:
     """Take a cursor in a held-out file, to watch what the model makes of it in the first mode that it learns."""
     mode = modes[0] if modes else InfillMode.PSM
     heldout = data / "packs-heldout.parquet"
-    for pack in read_records(heldout, Pack) if heldout.is_file() else ():
+    for pack in read_records(heldout, Pack) if heldout.exists() else ():
         for file in pack.files:
             cursor = file.text.find("(", len(file.text) // 2) + 1
             if cursor:
@@ -113,7 +113,7 @@ def describe_job(job: TrainJob, config: GemmaConfig) -> dict[str, Any]:
         job.minutes,
         feed=job.feed,
         model=config,
-        data=_hash_files([_locate_packs(job.data)]),
+        data=_hash_files(list_parts(find_output(job.data, "packs-train.parquet"))),
         tokenizer=xxhash.xxh3_64_hexdigest(job.tokenizer.to_json().encode()),
         base=None if job.base is None else _hash_files([job.base / CONFIG_NAME, *job.base.glob("*.safetensors")]),
     )
@@ -144,10 +144,6 @@ def load_start(job: TrainJob, config: GemmaConfig) -> Params:
     if job.base is not None:
         return load_model(job.base)[0]
     return init_params(config, jax.random.key(job.train.seed))
-
-
-def _locate_packs(data: Path) -> Path:
-    return data / "packs-train.parquet" if data.is_dir() else data
 
 
 def _hash_files(paths: list[Path]) -> str:
