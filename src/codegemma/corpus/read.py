@@ -40,16 +40,12 @@ def read_repository(root: Path, choices: CorpusChoices) -> Iterator[SourceFile |
 
 def read_listing(listing: Listing, choices: CorpusChoices) -> Iterator[SourceFile | DroppedFile]:
     """Read what was listed; whatever happens to one file, the next one is read."""
-    folders = _read_licenses(listing)
+    licenses = read_folder_licenses(listing)
     for entry in listing.entries:
-        try:
-            yield _read_entry(listing, entry, choices, folders)
-        except _RefusedError as refused:
-            reason, detail = refused.args
-            yield DroppedFile(listing.repo, entry.path, STAGE, reason, detail, entry.size_bytes)
+        yield read_entry(listing.repo, listing.commit, entry, choices, licenses)
 
 
-def _read_licenses(listing: Listing) -> FolderLicenses:
+def read_folder_licenses(listing: Listing) -> FolderLicenses:
     """Read the licence texts and manifests of a repository; what cannot be read states nothing."""
     folders = FolderLicenses()
     for entry in listing.entries:
@@ -59,7 +55,21 @@ def _read_licenses(listing: Listing) -> FolderLicenses:
     return folders
 
 
-def _read_entry(listing: Listing, entry: Entry, choices: CorpusChoices, folders: FolderLicenses) -> SourceFile:
+def read_entry(
+    repo: str, commit: str | None, entry: Entry, choices: CorpusChoices, licenses: FolderLicenses
+) -> SourceFile | DroppedFile:
+    """Read one entry, in any process; `licenses` are those of its whole repository."""
+    try:
+        language, content = _read_checked(entry, choices)
+        text = decode_source(content)
+    except _RefusedError as refused:
+        reason, detail = refused.args
+        return DroppedFile(repo, entry.path, STAGE, reason, detail, entry.size_bytes)
+    license = read_header(text) or licenses.find(entry.path)
+    return SourceFile(repo, entry.path, language.name, text, hash_blob(content), license, commit)
+
+
+def _read_checked(entry: Entry, choices: CorpusChoices) -> tuple[Language, bytes]:
     if entry.refusal is not None:
         raise _RefusedError(*entry.refusal)
     language = _check_language(entry, choices)
@@ -68,10 +78,7 @@ def _read_entry(listing: Listing, entry: Entry, choices: CorpusChoices, folders:
     content = _read_bytes(entry, choices.max_file_bytes + 1)
     if len(content) > choices.max_file_bytes:
         raise _RefusedError("too_big", f"grew beyond {choices.max_file_bytes} bytes while it was read")
-    text = decode_source(content)
-    blob = hash_blob(content)
-    license = read_header(text) or folders.find(entry.path)
-    return SourceFile(listing.repo, entry.path, language.name, text, blob, license, listing.commit)
+    return language, content
 
 
 def _check_language(entry: Entry, choices: CorpusChoices) -> Language:
