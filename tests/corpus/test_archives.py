@@ -124,16 +124,6 @@ def test_damaged_zip_member_is_dropped_and_the_next_one_read(tmp_path: Path) -> 
     assert [(d.stage, d.reason, d.files) for d in report.dropped] == [("read", "unreadable", 1)]
 
 
-def test_archive_that_unpacks_to_too_much_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "MIN_BOMB_BYTES", 10_000)
-    monkeypatch.setattr(archives, "MAX_EXPANSION", 2)
-    folder = write(tmp_path / "repo", {"a.py": "x = 1\n", "b.py": "y = 1\n" * 100_000, "c.py": "z = 1\n"})
-    entries = {e.path: e for e in list_archive(_pack_tar(folder, tmp_path / "repo.tar.zst")).entries}
-    assert entries["a.py"].refusal is None
-    assert "c.py" not in entries
-    assert "unpacks to more than" in str(entries["(the rest of the archive)"].refusal)
-
-
 def test_member_with_a_lying_size_is_read_only_as_far_as_asked(tmp_path: Path) -> None:
     folder = write(tmp_path / "repo", {"a.py": "x" * 1_000_000})
     (entry,) = list_archive(_pack_zip(folder, tmp_path / "repo.zip")).entries
@@ -146,3 +136,87 @@ def test_what_is_no_archive_is_an_error_that_says_what_to_do(tmp_path: Path, nam
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match="download or pack it again"):
         list_repository(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["repo.zip", "repo.tar.zst"])
+def test_zip_and_tar_of_too_much_give_what_stood_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr(archives, "MIN_BOMB_BYTES", 10_000)
+    monkeypatch.setattr(archives, "MAX_EXPANSION", 2)
+    folder = write(tmp_path / "repo", {"a.py": "x = 1\n", "b.py": "y = 1\n" * 100_000, "c.py": "z = 1\n"})
+    pack: Callable[..., Path] = _pack_zip if name.endswith(".zip") else _pack_tar
+    entries = {e.path: e for e in list_archive(pack(folder, tmp_path / name)).entries}
+    assert set(entries) == {"a.py", "(the rest of the archive)"}
+    assert "unpacks to more than" in str(entries["(the rest of the archive)"].refusal)
+
+
+def test_tar_of_countless_empty_members_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(archives, "MIN_BOMB_BYTES", 100_000)
+    monkeypatch.setattr(archives, "MAX_EXPANSION", 2)
+    folder = write(tmp_path / "repo", {f"{n:04}.py": "" for n in range(1000)})
+    entries = list_archive(_pack_tar(folder, tmp_path / "repo.tar.zst")).entries
+    assert 100 < len(entries) < 300
+
+
+def test_absurdly_long_attributes_are_not_read_into_memory(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "bad.tar", "w", format=tarfile.PAX_FORMAT) as archive:
+        for name, attributes in (("a.py", {}), ("b.py", {"comment": "x" * 2_000_000}), ("c.py", {})):
+            info = tarfile.TarInfo(name)
+            info.size, info.pax_headers = 6, attributes
+            archive.addfile(info, io.BytesIO(b"x = 1\n"))
+    entries = {e.path: e for e in list_archive(tmp_path / "bad.tar").entries}
+    assert set(entries) == {"a.py", "(the rest of the archive)"}
+    assert "bytes of attributes" in str(entries["(the rest of the archive)"].refusal)
+
+
+def test_claimed_size_of_a_zip_member_that_lies_is_this_members_trouble_alone(tmp_path: Path) -> None:
+    folder = write(tmp_path / "repo", {"a.py": "x = 1\n" * 1000, "b.py": "y = 1\n"})
+    packed = _pack_zip(folder, tmp_path / "repo.zip")
+    content = bytearray(packed.read_bytes())
+    directory = content.index(b"PK\x01\x02")
+    content[directory + 24 : directory + 28] = (7).to_bytes(4, "little")  # of 6,000 bytes, as it says
+    packed.write_bytes(content)
+    entries = {e.path: e for e in list_archive(packed).entries}
+    assert entries["a.py"].size_bytes == 7
+    with pytest.raises(OSError, match="damaged"):
+        entries["a.py"].read_bytes(1_000_000)
+    assert entries["b.py"].read_bytes(99) == b"y = 1\n"
+
+
+@pytest.mark.parametrize("name", ["repo.zip", "repo.tar"])
+def test_what_is_packed_twice_is_there_once_as_it_was_packed_last(tmp_path: Path, name: str) -> None:
+    contents = [("a.py", "x = 1\n"), ("./a.py", "x = 2\n"), ("b.py", "y = 1\n"), ("a.py", "x = 3\n")]
+    if name == "repo.zip":
+        with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(tmp_path / name, "w") as archive:
+            for path, content in contents:
+                archive.writestr(path, content)
+    else:
+        with tarfile.open(tmp_path / name, "w") as tar:
+            for path, content in contents:
+                info = tarfile.TarInfo(path)
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content.encode()))
+    entries = list_archive(tmp_path / name).entries
+    assert [(e.path, e.read_bytes(9)) for e in entries if e.refusal is None] == [
+        ("a.py", b"x = 3\n"),
+        ("b.py", b"y = 1\n"),
+    ]
+    assert [(e.path, e.refusal[0]) for e in entries if e.refusal] == [("a.py", "packed_twice")] * 2
+
+
+@pytest.mark.parametrize("name", ["repo.zip", "repo.tar"])
+def test_folders_with_a_mark_and_git_itself_are_not_entered(tmp_path: Path, name: str) -> None:
+    files: dict[str, str | bytes] = {
+        "a.py": "x = 1\n",
+        ".git/hooks/b.py": "x = 2\n",
+        "env3/pyvenv.cfg": "",
+        "env3/lib/c.py": "x = 3\n",
+        "sub/.git": "gitdir: elsewhere\n",
+        "sub/d.py": "x = 4\n",
+        "venv/e.py": "x = 5\n",
+    }
+    folder = write(tmp_path / "repo", files)
+    pack: Callable[..., Path] = _pack_zip if name.endswith(".zip") else _pack_tar
+    found = {e.path: e.refusal and e.refusal[0] for e in list_archive(pack(folder, tmp_path / name, "top/")).entries}
+    assert found == {"a.py": None, "env3/": "environment", "sub/": "submodule", "venv/e.py": None}

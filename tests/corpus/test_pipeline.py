@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.corpus.repositories import commit, write
 
 from codegemma.corpus.choices import CorpusChoices, HeldoutBy
+from codegemma.corpus.contents import NoContent
 from codegemma.corpus.entries import Listing, make_entry
 from codegemma.corpus.intake import CHOICES as INTAKE_CHOICES
 from codegemma.corpus.judge import LEAK_CHOICES, QUALITY_CHOICES
@@ -277,14 +278,10 @@ def test_added_file_changes_the_shards_around_it_only(tmp_path: Path, monkeypatc
     max_file_bytes=st.integers(1, 2**21),
 )
 def test_shards_hold_every_file_once_in_order_and_are_not_large(sizes: list[int], max_file_bytes: int) -> None:
-    entries = tuple(make_entry(f"{n:03d}.py", size, "", read_nothing) for n, size in enumerate(sizes))
+    entries = tuple(make_entry(f"{n:03d}.py", size, "", NoContent()) for n, size in enumerate(sizes))
     shards = list(cut_shards([Listing("r", None, entries)], max_file_bytes))
     assert [file.entry for shard in shards for file in shard] == list(entries)
     for shard in shards:
         assert shard
         weights = [file.entry.size_bytes for file in shard if file.entry.size_bytes <= max_file_bytes]
         assert sum(weights[:-1]) < MAX_SHARD_BYTES
-
-
-def read_nothing(max_bytes: int) -> bytes:
-    return b""[:max_bytes]

@@ -330,3 +330,29 @@ def test_path_that_is_not_utf8_is_dropped_from_a_bare_repository_too(tmp_path: P
 def test_excluded_folder_is_not_part_of_the_repository(tmp_path: Path) -> None:
     write(tmp_path, {"a.py": "a = 1\n", "out/b.py": "b = 1\n"})
     assert [entry.path for entry in list_repository(tmp_path, exclude=tmp_path / "out").entries] == ["a.py"]
+
+
+def test_tree_of_a_bare_repository_that_git_would_not_make_is_named_and_the_rest_is_read(tmp_path: Path) -> None:
+    root = write(tmp_path, {"a.py": "a = 1\n", "b.py": "b = 1\n"})
+    commit(root)
+    blobs = {name: git(root, "hash-object", name).strip() for name in ("a.py", "b.py")}
+    rows = [("a.py", "a.py"), ("..", "b.py"), ("a.py", "b.py"), ("b.py", "b.py")]
+    raw = b"".join(b"100644 %s\0%s" % (name.encode(), bytes.fromhex(blobs[of])) for name, of in rows)
+    (root / "raw").write_bytes(raw)
+    tree = git(root, "hash-object", "-t", "tree", "-w", "--literally", "raw").strip()
+    git(root, "update-ref", "HEAD", git(root, "commit-tree", "-m", "x", tree).strip())
+    results = list(read_repository(root / ".git", CHOICES))
+    assert {r.path: r.text for r in results if isinstance(r, SourceFile)} == {"a.py": "a = 1\n", "b.py": "b = 1\n"}
+    assert [(r.path, r.reason) for r in results if isinstance(r, DroppedFile)] == [
+        ("..", "unsafe_path"),
+        ("a.py", "unsafe_path"),
+    ]
+
+
+def test_folder_whose_object_is_missing_is_dropped_and_the_rest_is_read(tmp_path: Path) -> None:
+    commit(write(tmp_path, {"a.py": "a = 1\n", "sub/b.py": "b = 1\n"}))
+    tree = git(tmp_path, "rev-parse", "HEAD:sub").strip()
+    (tmp_path / ".git/objects" / tree[:2] / tree[2:]).unlink()
+    kept, dropped = read(tmp_path / ".git")
+    assert list(kept) == ["a.py"]
+    assert {path: drop.reason for path, drop in dropped.items()} == {"sub/": "unreadable"}

@@ -4,23 +4,22 @@
 **Out**: a `Listing`, as if the archive had been unpacked; nothing is unpacked where a name in it says.
 **Not**: archives in archives, or `.gitignore` files: what was packed was meant to be.
 
-A zip is read where it lies. A tar is read through once; the members that a corpus may want wait in an unnamed temporary
-file. An archive that breaks off gives what stood before the break, and one refused entry that says so.
+A zip is read where it lies. A tar is read through once; the members that a corpus may want wait in a scratch file. An
+archive that breaks off gives what stood before the break, and one refused entry that says so.
 """
 
-import os
+import io
 import stat
 import tarfile
-import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator
-from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 
-from codegemma.corpus.entries import FOREIGN_FOLDERS, Entry, Listing, escape_path, make_entry, refuse
+from codegemma.corpus.contents import BROKEN_ARCHIVE, Content, NoContent, Spool, ZipMember
+from codegemma.corpus.entries import ENVIRONMENT_MARK, FOREIGN_FOLDERS, Entry, Listing, escape_path, make_entry, refuse
 from codegemma.errors import InputError
 
 _ZIP_SUFFIXES = (".zip", ".whl")
@@ -28,11 +27,14 @@ _TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", "
 ARCHIVE_SUFFIXES = ", ".join((*_ZIP_SUFFIXES, *_TAR_SUFFIXES))
 # A larger member of a tar is listed and not kept for reading: no source file is so long.
 MAX_MEMBER_BYTES = 16 * 2**20
-# A tar that unpacks to more than this many times its size is no source, and one of less than a GB cannot do harm.
+# An archive that unpacks to more than this many times its size is no source, and one of less than a GB can do no harm.
 MAX_EXPANSION = 1_000
 MIN_BOMB_BYTES = 2**30
-
-_BROKEN = (OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError)
+# A longer name or set of attributes of a tar's member is an attack on memory.
+MAX_ATTRIBUTE_BYTES = 2**20
+_ATTRIBUTE_TYPES = (
+    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK
+)  # fmt: skip
 
 
 def is_archive(path: Path) -> bool:
@@ -40,22 +42,28 @@ def is_archive(path: Path) -> bool:
     return Path(path).name.lower().endswith((*_ZIP_SUFFIXES, *_TAR_SUFFIXES)) and Path(path).is_file()
 
 
-def list_archive(path: Path, repo: str | None = None) -> Listing:
+def list_archive(path: Path, repo: str | None = None, scratch: Path | None = None) -> Listing:
     """List an archive; a folder that holds all of it, as code hosts pack, is left out of the paths.
+
+    `scratch` is where the members of a tar wait to be read; by default, a folder that goes with this process.
 
     Raises:
         InputError: it cannot be read at all, or holds no file.
+        OSError: the scratch folder cannot be written.
     """
     is_zip = Path(path).name.lower().endswith(_ZIP_SUFFIXES)
     try:
-        entries = list(_walk_zip(path) if is_zip else _walk_tar(path))
-    except _BROKEN as error:
+        members, trouble = _walk_zip(path) if is_zip else _walk_tar(path, scratch)
+    except BROKEN_ARCHIVE as error:
         raise InputError(f"{path}: the archive cannot be read ({error}); download or pack it again") from error
-    if all(entry.refusal is not None and entry.refusal[0] == "truncated" for entry in entries):
+    if not members:
         raise InputError(f"{path}: no file in the archive can be read; download or pack it again")
+    entries = list(_list_members(members))
+    if trouble is not None:
+        entries.append(refuse("(the rest of the archive)", "truncated", trouble))
     entries.sort(key=lambda entry: entry.path)
     name = repo or escape_path(_strip_suffix(Path(path).name)) or "repository"
-    return Listing(name, None, tuple(_refuse_foreign(entries)))
+    return Listing(name, None, tuple(entries))
 
 
 def _strip_suffix(name: str) -> str:
@@ -63,21 +71,74 @@ def _strip_suffix(name: str) -> str:
     return name[: -len(suffix)]
 
 
-def _refuse_foreign(entries: list[Entry]) -> Iterator[Entry]:
-    """Refuse the folders that a walk over unpacked files would not enter, once each."""
+class _Member(NamedTuple):
+    """A member as the archive names it, before it is known what all names have in common."""
+
+    name: str
+    size_bytes: int
+    stamp: str
+    refusal: tuple[str, str] | None
+    content: Content
+
+
+def _list_members(members: list[_Member]) -> Iterator[Entry]:
+    """List members as a walk over unpacked files would: what is packed twice, the last time; no folder of others."""
+    common = _find_common_folder(member.name for member in members)
+    last = {_clean_name(member.name): number for number, member in enumerate(members)}
+    marked = _find_marked_folders(last, common)
     refused: set[str] = set()
-    for entry in entries:
-        parents = [p for p in reversed(PurePosixPath(entry.path).parents) if p.name in FOREIGN_FOLDERS]
-        if not parents:
-            yield entry
-        elif (folder := str(parents[0])) not in refused:
-            refused.add(folder)
-            yield refuse(f"{folder}/", FOREIGN_FOLDERS[parents[0].name], "a folder, not entered")
+    for number, member in enumerate(members):
+        cleaned = _clean_name(member.name)
+        path = cleaned.removeprefix(common)
+        if _is_unsafe(member.name):
+            yield refuse(cleaned or ".", "unsafe_path", "leads out of the archive")
+        elif (foreign := _find_foreign_folder(path, marked)) is not None:
+            folder, reason, detail = foreign
+            if reason and folder not in refused:
+                refused.add(folder)
+                yield refuse(f"{folder}/", reason, detail)
+        elif last[cleaned] != number:
+            yield refuse(path, "packed_twice", "a later member of the same name takes its place")
+        else:
+            yield make_entry(path, member.size_bytes, member.stamp, member.content, member.refusal)
 
 
-def _find_common_folder(names: list[str]) -> str:
-    tops = {name.partition("/")[0] for name in names}
-    return f"{tops.pop()}/" if len(tops) == 1 and all("/" in name for name in names) else ""
+def _find_marked_folders(names: dict[str, int], common: str) -> dict[str, tuple[str, str]]:
+    """Find folders that something in them shows to be environments or other repositories."""
+    marked = {}
+    for name in names:
+        parts = name.removeprefix(common).split("/")
+        if parts[-1] == ENVIRONMENT_MARK and len(parts) > 1:
+            marked["/".join(parts[:-1])] = ("environment", f"a folder with {ENVIRONMENT_MARK}, not entered")
+        if ".git" in parts[1:]:
+            folder = "/".join(parts[: parts.index(".git", 1)])
+            marked[folder] = ("submodule", "a repository of its own, not entered")
+    return marked
+
+
+def _find_foreign_folder(path: str, marked: dict[str, tuple[str, str]]) -> tuple[str, str, str] | None:
+    """Find the outermost folder of a path that is not entered, why, and in more words; git's own has no reason."""
+    *parts, name = path.split("/")
+    if ".git" in (parts or [name])[:1]:
+        return ".git", "", ""
+    folder = ""
+    for part in parts:
+        folder = f"{folder}/{part}" if folder else part
+        if part in FOREIGN_FOLDERS:
+            return folder, FOREIGN_FOLDERS[part], "a folder, not entered"
+        if folder in marked:
+            return folder, *marked[folder]
+    return None
+
+
+def _find_common_folder(names: Iterator[str]) -> str:
+    top = None
+    for name in names:
+        first, slash, _ = _clean_name(name).partition("/")
+        if not slash or (top is not None and first != top):
+            return ""
+        top = first
+    return "" if top is None else f"{top}/"
 
 
 def _clean_name(name: str) -> str:
@@ -85,12 +146,12 @@ def _clean_name(name: str) -> str:
 
 
 def _is_unsafe(name: str) -> bool:
-    r"""Say whether a name leads out of the archive.
+    r"""Say whether a name leads out of the archive, or is none.
 
-    >>> [_is_unsafe(n) for n in ("a/b.py", "../b.py", "/etc/b.py", "C:\\b.py")]
-    [False, True, True, True]
+    >>> [_is_unsafe(n) for n in ("a/b.py", "../b.py", "/etc/b.py", "C:\\b.py", "./")]
+    [False, True, True, True, True]
     """
-    return name.startswith("/") or ".." in name.split("/") or "\\" in name
+    return name.startswith("/") or ".." in name.split("/") or "\\" in name or not _clean_name(name)
 
 
 def _stamp(path: Path) -> str:
@@ -98,93 +159,94 @@ def _stamp(path: Path) -> str:
     return f"{facts.st_mtime_ns}:{facts.st_size}"
 
 
-def _make_member(name: str, common: str, size_bytes: int, stamp: str, read: partial[bytes]) -> Entry:
-    if _is_unsafe(name):
-        return refuse(_clean_name(name), "unsafe_path", "leads out of the archive")
-    return make_entry(_clean_name(name).removeprefix(common), size_bytes, stamp, read)
+class _Allowance:
+    """How much an archive may unpack to."""
+
+    def __init__(self, path: Path) -> None:
+        self._max_bytes = max(MIN_BOMB_BYTES, MAX_EXPANSION * path.stat().st_size)
+        self._bytes = 0
+
+    def spend(self, size_bytes: int) -> str | None:
+        """Count the bytes; say so when it is too much."""
+        self._bytes += size_bytes
+        return f"it unpacks to more than {self._max_bytes} bytes" if self._bytes > self._max_bytes else None
 
 
 # --- zip --------------------------------------------------------------------------------------------------------------
 
 
-def _walk_zip(path: Path) -> Iterator[Entry]:
-    archive, stamp = zipfile.ZipFile(path), _stamp(path)
-    members = [info for info in archive.infolist() if not info.is_dir()]
-    common = _find_common_folder([_clean_name(info.filename) for info in members])
-    for info in members:
-        if stat.S_ISLNK(info.external_attr >> 16):
-            yield refuse(_clean_name(info.filename).removeprefix(common), "symlink", "links are not followed")
-        else:
-            read = partial(_read_zip, archive, info)
-            yield _make_member(info.filename, common, info.file_size, f"{stamp}:{info.CRC}", read)
+def _walk_zip(path: Path) -> tuple[list[_Member], str | None]:
+    members: list[_Member] = []
+    stamp, allowance = _stamp(path), _Allowance(path)
+    with zipfile.ZipFile(path) as archive:
+        directory = archive.filelist
+        directory.reverse()
+        while directory:  # each goes when it has been looked at: a million of them take a gigabyte
+            info = directory.pop()
+            archive.NameToInfo.pop(info.filename, None)
+            if info.is_dir():
+                continue
+            if trouble := allowance.spend(info.file_size):
+                return members, trouble
+            members.append(_describe_zip_member(str(path), info, stamp))
+    return members, None
 
 
-def _read_zip(archive: zipfile.ZipFile, info: zipfile.ZipInfo, max_bytes: int) -> bytes:
-    try:
-        with archive.open(info) as member:
-            return member.read(max_bytes)
-    except _BROKEN as error:
-        # A wrong check sum, a password, an unknown method: this member's trouble alone.
-        raise OSError(f"damaged or locked in the archive: {error}") from error
+def _describe_zip_member(archive: str, info: zipfile.ZipInfo, stamp: str) -> _Member:
+    mode = info.external_attr >> 16
+    if stat.S_ISLNK(mode):
+        return _refuse_member(info.filename, "symlink", "links are not followed")
+    content = ZipMember(archive, info.header_offset, info.compress_size, info.file_size, info.compress_type, info.CRC)
+    return _Member(info.filename, info.file_size, f"{stamp}:{info.CRC}", None, content)
+
+
+def _refuse_member(name: str, reason: str, detail: str) -> _Member:
+    return _Member(name, 0, reason, (reason, detail), NoContent())
 
 
 # --- tar --------------------------------------------------------------------------------------------------------------
 
 
-def _walk_tar(path: Path) -> Iterator[Entry]:
-    spool, found, trouble = _Spool(), [], None
-    most_bytes = max(MIN_BOMB_BYTES, MAX_EXPANSION * path.stat().st_size)
-    with _open_tar(path) as archive:
+class _BoundedTarInfo(tarfile.TarInfo):
+    """A tar's member whose name and attributes are not read when they are absurdly long."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_BoundedTarInfo":
+        info = super().frombuf(buf, encoding, errors)
+        if info.type in _ATTRIBUTE_TYPES and info.size > MAX_ATTRIBUTE_BYTES:
+            raise tarfile.ReadError(f"{info.size} bytes of attributes, at most {MAX_ATTRIBUTE_BYTES}")
+        return info
+
+
+def _walk_tar(path: Path, scratch: Path | None) -> tuple[list[_Member], str | None]:
+    members: list[_Member] = []
+    trouble, stamp, allowance = None, _stamp(path), _Allowance(path)
+    with _open_tar(path) as archive, Spool(scratch) as spool:
         try:
-            unpacked = 0
-            for member in archive:
-                unpacked += member.size
-                if unpacked > most_bytes:
-                    trouble = f"it unpacks to more than {most_bytes} bytes"
-                    break
-                if member.isdir():
-                    continue
-                content = archive.extractfile(member) if member.isreg() and member.size <= MAX_MEMBER_BYTES else None
-                found.append((member, *spool.keep(b"" if content is None else content.read())))
-        except _BROKEN as error:
-            trouble = str(error)
-    common = _find_common_folder([_clean_name(member.name) for member, _, _ in found])
-    for member, start, end in found:
-        yield _list_tar_member(member, common, _stamp(path), partial(spool.read, start, end))
-    if trouble is not None:
-        yield refuse("(the rest of the archive)", "truncated", trouble)
+            while trouble is None and (info := archive.next()) is not None:
+                archive.members.clear()  # type: ignore[attr-defined]  # it would remember every member
+                trouble = allowance.spend(tarfile.BLOCKSIZE + info.size)
+                if trouble is None and not info.isdir():
+                    members.append(_describe_tar_member(archive, info, stamp, spool))
+        except BROKEN_ARCHIVE as error:
+            trouble = str(error) or type(error).__name__
+    return members, trouble
 
 
-def _list_tar_member(member: tarfile.TarInfo, common: str, stamp: str, read: partial[bytes]) -> Entry:
-    path = _clean_name(member.name).removeprefix(common)
-    if member.issym() or member.islnk():
-        return refuse(path, "symlink", "links are not followed")
-    if not member.isreg():
-        return refuse(path, "not_regular", "a pipe, socket or device")
-    if member.size > MAX_MEMBER_BYTES:
-        return refuse(path, "too_big", f"{member.size} bytes, at most {MAX_MEMBER_BYTES} in an archive")
-    return _make_member(member.name, common, member.size, f"{stamp}:{member.mtime}:{member.chksum}", read)
+def _describe_tar_member(archive: tarfile.TarFile, info: tarfile.TarInfo, stamp: str, spool: Spool) -> _Member:
+    if info.issym() or info.islnk():
+        return _refuse_member(info.name, "symlink", "links are not followed")
+    if not info.isreg():
+        return _refuse_member(info.name, "not_regular", "a pipe, socket or device")
+    if info.size > MAX_MEMBER_BYTES:
+        detail = f"{info.size} bytes, at most {MAX_MEMBER_BYTES} in an archive"
+        return _refuse_member(info.name, "too_big", detail)
+    content = archive.extractfile(info) or io.BytesIO()
+    return _Member(info.name, info.size, f"{stamp}:{info.mtime}:{info.chksum}", None, spool.keep(content.read()))
 
 
 def _open_tar(path: Path) -> tarfile.TarFile:
     if path.name.lower().endswith((".zst", ".tzst")):
-        return tarfile.open(fileobj=pa.input_stream(str(path), compression="zstd"), mode="r|")
-    return tarfile.open(path, mode="r|*")
-
-
-class _Spool:
-    """An unnamed file that is gone with the last entry that reads it."""
-
-    def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115
-
-    def __del__(self) -> None:
-        self._file.close()
-
-    def keep(self, content: bytes) -> tuple[int, int]:
-        start = self._file.seek(0, os.SEEK_END)
-        return start, start + self._file.write(content)
-
-    def read(self, start: int, end: int, max_bytes: int) -> bytes:
-        self._file.seek(start)
-        return self._file.read(min(end - start, max_bytes))
+        stream = pa.input_stream(str(path), compression="zstd")
+        return tarfile.open(fileobj=stream, mode="r|", tarinfo=_BoundedTarInfo)
+    return tarfile.open(path, mode="r|*", tarinfo=_BoundedTarInfo)

@@ -1,12 +1,13 @@
 """What a listing is made of, whatever it lists: folders, git objects, archives.
 
-**In**: a path, a size, and a way to read the content.
-**Out**: `Entry` and `Listing`.
-**Not**: how anything is walked (`listing.py`, `archives.py`).
+**In**: a path, a size, and where the content is.
+**Out**: `Entry` and `Listing`; both can be pickled, and read in another process.
+**Not**: how anything is walked (`listing.py`, `archives.py`) or read (`contents.py`).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
+
+from codegemma.corpus.contents import Content, NoContent
 
 # Folders whose files the repository's people did not write, wherever they lie below the root.
 FOREIGN_FOLDERS = {
@@ -21,20 +22,25 @@ FOREIGN_FOLDERS = {
 # A folder with this file is a virtual environment, whatever its name. The name `venv` alone says nothing: the standard
 # library has a package of that name.
 ENVIRONMENT_MARK = "pyvenv.cfg"
+_NO_CONTENT = NoContent()
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One file, or one folder that is not entered. `stamp` changes whenever the content may have changed.
 
-    `refusal` is the reason and detail for which the entry is dropped unread. `read_bytes(n)` gives at most `n` bytes.
+    `refusal` is the reason and detail for which the entry is dropped unread.
     """
 
     path: str
     size_bytes: int
     stamp: str
     refusal: tuple[str, str] | None
-    read_bytes: Callable[[int], bytes] = field(repr=False)
+    content: Content = field(repr=False)
+
+    def read_bytes(self, max_bytes: int) -> bytes:
+        """Read at most `max_bytes` from the start. Raises `OSError` where the content is gone or damaged."""
+        return self.content.read(max_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,24 +68,22 @@ def escape_path(path: str) -> str:
     >>> escape_path("a\udcff\n.py")
     'a\\udcff\\x0a.py'
     """
+    if path.isprintable():  # no lone surrogate is
+        return path
     text = path.encode("utf-8", "backslashreplace").decode()
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
 def make_entry(
-    path: str, size_bytes: int, stamp: str, read_bytes: Callable[[int], bytes], refusal: tuple[str, str] | None = None
+    path: str, size_bytes: int, stamp: str, content: Content, refusal: tuple[str, str] | None = None
 ) -> Entry:
     """Make an entry; a path that cannot be stored as it is gets refused and shown escaped."""
     escaped = escape_path(path)
     if escaped != path:
         refusal = ("path", "not UTF-8, or with control characters; shown escaped")
-    return Entry(escaped, size_bytes, stamp, refusal, read_bytes)
+    return Entry(escaped, size_bytes, stamp, refusal, content)
 
 
 def refuse(path: str, reason: str, detail: str) -> Entry:
     """Make an entry that is dropped unread."""
-    return make_entry(path, 0, reason, _read_nothing, (reason, detail))
-
-
-def _read_nothing(max_bytes: int) -> bytes:
-    return b""[:max_bytes]
+    return make_entry(path, 0, reason, _NO_CONTENT, (reason, detail))

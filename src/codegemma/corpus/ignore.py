@@ -17,7 +17,9 @@ from pathspec.patterns.gitignore.spec import GitIgnoreSpecPattern
 # (relative path with `/`, whether it is a folder) -> whether it is ignored
 IsIgnored = Callable[[str, bool], bool]
 MAX_GITIGNORE_BYTES = 1_048_576
-TOP = PurePosixPath(".")
+MAX_FOLDERS_REMEMBERED = 10_000
+# How many characters of a path stand before what a rule looks at, and the rules.
+_Rules = tuple[tuple[int, GitIgnoreSpec], ...]
 # Plain `re`: the faster backends refuse names that are not UTF-8.
 BACKEND = "simple"
 
@@ -43,19 +45,27 @@ def ignore_by_files(root: Path, exclude_files: tuple[Path, ...] = ()) -> IsIgnor
 
     The walk must ask for a folder before it asks for what is in it: inside an ignored folder, nothing is asked.
     """
-    specs: dict[str, GitIgnoreSpec] = {}
-    excludes = [_read_spec(path) for path in exclude_files]
+    rules: dict[str, _Rules] = {}
+    excludes = [spec for path in exclude_files if (spec := _read_spec(path)) is not None]
 
-    def find_spec(folder: str) -> GitIgnoreSpec:
-        if folder not in specs:
-            specs[folder] = _read_spec(root / folder / ".gitignore")
-        return specs[folder]
+    def find_rules(folder: str) -> _Rules:
+        """Collect the rules of a folder and those above it, the deepest first; few folders have any of their own."""
+        if len(rules) > MAX_FOLDERS_REMEMBERED:
+            rules.clear()
+        missing = [folder]
+        while missing[-1] and missing[-1] not in rules:
+            missing.append(missing[-1].rpartition("/")[0])
+        for name in reversed(missing):
+            if name not in rules:
+                own = _read_spec(root / name / ".gitignore")
+                above = rules[name.rpartition("/")[0]] if name else ()
+                rules[name] = above if own is None else ((len(name) + 1 if name else 0, own), *above)
+        return rules[folder]
 
     def is_ignored(path: str, is_folder: bool) -> bool:
         name = f"{path}/" if is_folder else path
-        for parent in PurePosixPath(path).parents:
-            relative = name if parent == TOP else name[len(str(parent)) + 1 :]
-            verdict = find_spec(str(parent)).check_file(relative).include
+        for skipped_chars, spec in find_rules(path.rpartition("/")[0]):
+            verdict = spec.check_file(name[skipped_chars:]).include
             if verdict is not None:
                 return verdict
         verdicts = (spec.check_file(name).include for spec in excludes)
@@ -74,14 +84,14 @@ def _find_exclude_files(repository: pygit2.Repository) -> tuple[Path, ...]:
     return tuple(files)
 
 
-def _read_spec(path: Path) -> GitIgnoreSpec:
+def _read_spec(path: Path) -> GitIgnoreSpec | None:
     try:
         facts = path.lstat()
         if not stat.S_ISREG(facts.st_mode) or facts.st_size > MAX_GITIGNORE_BYTES:
-            return GitIgnoreSpec([], backend=BACKEND)
+            return None
         lines = os.fsdecode(path.read_bytes()).splitlines()
     except OSError:
-        return GitIgnoreSpec([], backend=BACKEND)
+        return None
     return GitIgnoreSpec([pattern for line in lines for pattern in _parse_line(line)], backend=BACKEND)
 
 

@@ -9,31 +9,31 @@ import os
 import re
 import stat
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path, PurePosixPath
 
 import pygit2
 
 from codegemma.corpus.archives import ARCHIVE_SUFFIXES, is_archive, list_archive
+from codegemma.corpus.contents import DiskFile, GitBlob
 from codegemma.corpus.entries import ENVIRONMENT_MARK, FOREIGN_FOLDERS, Entry, Listing, escape_path, make_entry, refuse
 from codegemma.corpus.ignore import IsIgnored, ignore_by_files, ignore_by_git
 from codegemma.errors import InputError
 
-# We read repositories that other users own and run nothing of theirs: git's ownership check guards hooks and filters.
-pygit2.settings.owner_validation = False
 
-
-def list_repository(root: Path, repo: str | None = None, exclude: Path | None = None) -> Listing:
+def list_repository(
+    root: Path, repo: str | None = None, exclude: Path | None = None, scratch: Path | None = None
+) -> Listing:
     """List a working tree as it is on disk, a bare repository's `HEAD`, a plain folder, or an archive of one.
 
     A folder inside a working tree is a plain folder: it may be one that the repository around it ignores. `repo` is the
-    name to give it, `exclude` a folder inside that is not part of it, such as our own output.
+    name to give it, `exclude` a folder inside that is not part of it, such as our own output. `scratch` is a folder for
+    what must be unpacked to be read again, which must outlive the listing; by default it goes with this process.
 
     Raises:
         InputError: no such folder or archive, a damaged or empty repository, or a bare one without a commit.
     """
     if is_archive(root):
-        return list_archive(root, repo)
+        return list_archive(root, repo, scratch)
     try:
         return _list_folder(root, Path(root).resolve(), repo, exclude)
     except pygit2.GitError as error:
@@ -104,7 +104,7 @@ def _walk_folder(root: Path, is_ignored: IsIgnored, exclude: Path | None) -> Ite
         if found.name == ".git" or is_ignored(path, is_folder) or (exclude is not None and Path(found.path) == exclude):
             continue
         if not is_folder:
-            yield _entry_on_disk(path, found)
+            yield _entry_on_disk(str(root), path, found)
         elif refusal := _refuse_folder(path, found):
             yield refusal
         else:
@@ -135,7 +135,7 @@ def _refuse_folder(path: str, found: os.DirEntry[str]) -> Entry | None:
     return None
 
 
-def _entry_on_disk(path: str, found: os.DirEntry[str]) -> Entry:
+def _entry_on_disk(root: str, path: str, found: os.DirEntry[str]) -> Entry:
     try:
         facts = found.stat(follow_symlinks=False)
     except OSError as error:
@@ -146,37 +146,44 @@ def _entry_on_disk(path: str, found: os.DirEntry[str]) -> Entry:
     elif not stat.S_ISREG(facts.st_mode):
         refusal = ("not_regular", "a pipe, socket or device")
     stamp = f"{facts.st_mtime_ns}:{facts.st_ino}"
-    return make_entry(path, facts.st_size, stamp, partial(_read_disk, found.path), refusal)
-
-
-def _read_disk(path: str, max_bytes: int) -> bytes:
-    # Should the file have become a pipe or a link since it was listed, opening it neither blocks nor follows.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        return file.read(max_bytes)
+    return make_entry(path, facts.st_size, stamp, DiskFile(root, path), refusal)
 
 
 # --- in a bare repository ---------------------------------------------------------------------------------------------
 
 
 def _walk_git_tree(repository: pygit2.Repository, commit: str) -> Iterator[Entry]:
-    stack: list[tuple[str, pygit2.Object]] = [("", repository[commit].peel(pygit2.Tree))]
+    # Iterators, not lists: a tree may hold a million names.
+    top = repository[commit].peel(pygit2.Tree)
+    stack: list[tuple[str, Iterator[pygit2.Object], set[bytes]]] = [("", iter(top), set())]
     while stack:
-        path, found = stack.pop()
+        folder, children, names = stack[-1]
+        if (found := next(children, None)) is None:
+            stack.pop()
+            continue
+        name = found.raw_name or b""
+        path = f"{folder}/{os.fsdecode(name)}".removeprefix("/")
+        if name in (b"", b".", b"..") or b"/" in name or name in names:
+            yield refuse(path, "unsafe_path", "no name of a file, or a second file of the same name")
+            continue
+        names.add(name)
         if not isinstance(found, pygit2.Tree):
             yield _entry_in_git(repository, path, found)
-        elif path and (refusal := _refuse_tree(path, found)):
+        elif refusal := _refuse_tree(path, found):
             yield refusal
         else:
-            children = [(f"{path}/{os.fsdecode(child.raw_name or b'')}".removeprefix("/"), child) for child in found]
-            stack += reversed(children)
+            stack.append((path, iter(found), set()))
 
 
 def _refuse_tree(path: str, tree: pygit2.Tree) -> Entry | None:
     name = PurePosixPath(path).name
     if name in FOREIGN_FOLDERS:
         return refuse(f"{path}/", FOREIGN_FOLDERS[name], "a folder, not entered")
-    if ENVIRONMENT_MARK in tree:
+    try:
+        is_environment = ENVIRONMENT_MARK in tree
+    except (KeyError, pygit2.GitError):
+        return refuse(f"{path}/", "unreadable", "the object is not in the repository")
+    if is_environment:
         return refuse(f"{path}/", "environment", f"a folder with {ENVIRONMENT_MARK}, not entered")
     return None
 
@@ -190,12 +197,5 @@ def _entry_in_git(repository: pygit2.Repository, path: str, found: pygit2.Object
         _, size_bytes = repository.odb.read_header(found.id)
     except (KeyError, pygit2.GitError):
         return refuse(path, "unreadable", "the object is not in the repository")
-    return make_entry(path, size_bytes, str(found.id), partial(_read_blob, repository, found.id))
-
-
-def _read_blob(repository: pygit2.Repository, blob: pygit2.Oid, max_bytes: int) -> bytes:
-    try:
-        _, content = repository.odb.read(blob)
-    except (KeyError, pygit2.GitError) as error:
-        raise OSError(f"blob {blob} cannot be read: {error}") from error
-    return content[:max_bytes]
+    blob = str(found.id)
+    return make_entry(path, size_bytes, blob, GitBlob(repository.path, blob))

@@ -63,16 +63,19 @@ def _read_licenses(listing: Listing) -> FolderLicenses:
 
 
 def read_file(listed: ListedFile, choices: CorpusChoices) -> SourceFile | DroppedFile:
-    """Read one file, or say why not."""
+    """Read one file, in any process, or say why not."""
+    entry = listed.entry
     try:
-        return _read_entry(listed, choices)
+        language, content = _read_checked(entry, choices)
+        text = decode_source(content)
     except _RefusedError as refused:
         reason, detail = refused.args
-        return DroppedFile(listed.repo, listed.entry.path, STAGE, reason, detail, listed.entry.size_bytes)
+        return DroppedFile(listed.repo, entry.path, STAGE, reason, detail, entry.size_bytes)
+    license = read_header(text) or listed.license
+    return SourceFile(listed.repo, entry.path, language.name, text, hash_blob(content), license, listed.commit)
 
 
-def _read_entry(listed: ListedFile, choices: CorpusChoices) -> SourceFile:
-    entry = listed.entry
+def _read_checked(entry: Entry, choices: CorpusChoices) -> tuple[Language, bytes]:
     if entry.refusal is not None:
         raise _RefusedError(*entry.refusal)
     language = _check_language(entry, choices)
@@ -81,10 +84,7 @@ def _read_entry(listed: ListedFile, choices: CorpusChoices) -> SourceFile:
     content = _read_bytes(entry, choices.max_file_bytes + 1)
     if len(content) > choices.max_file_bytes:
         raise _RefusedError("too_big", f"grew beyond {choices.max_file_bytes} bytes while it was read")
-    text = decode_source(content)
-    blob = hash_blob(content)
-    license = read_header(text) or listed.license
-    return SourceFile(listed.repo, entry.path, language.name, text, blob, license, listed.commit)
+    return language, content
 
 
 def _check_language(entry: Entry, choices: CorpusChoices) -> Language:
