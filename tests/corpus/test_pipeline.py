@@ -14,6 +14,7 @@ from codegemma.corpus.contents import NoContent
 from codegemma.corpus.entries import Listing, make_entry
 from codegemma.corpus.intake import CHOICES as INTAKE_CHOICES
 from codegemma.corpus.judge import LEAK_CHOICES, QUALITY_CHOICES
+from codegemma.corpus.ledger import LEDGER_FILE
 from codegemma.corpus.partition import MAX_SHARD_BYTES, cut_shards
 from codegemma.corpus.pipeline import DROPPED_FILE, HELDOUT_FILE, STEPS, TRAIN_FILE, build_corpus
 from codegemma.corpus.report import MANIFEST, CorpusReport
@@ -160,7 +161,7 @@ def test_failed_build_leaves_nothing_that_a_later_run_trusts(repo: Path, tmp_pat
     with pytest.raises(InputError, match="nothing left to train on: dropped 42 read/language; wanted rust"):
         build([repo], out, dataclasses.replace(CHOICES, languages=("rust",)))
     # Nothing of the earlier build either: one side of it beside one side of the next would be a leak.
-    assert [path.name for path in out.iterdir()] == [STEPS_FOLDER]
+    assert {path.name for path in out.iterdir()} == {STEPS_FOLDER, LEDGER_FILE}
 
 
 def test_output_inside_the_repository_is_not_part_of_it(repo: Path) -> None:
@@ -285,3 +286,18 @@ def test_shards_hold_every_file_once_in_order_and_are_not_large(sizes: list[int]
         assert shard
         weights = [file.entry.size_bytes for file in shard if file.entry.size_bytes <= max_file_bytes]
         assert sum(weights[:-1]) < MAX_SHARD_BYTES
+
+
+def test_files_once_held_out_stay_held_out_and_trained_ones_never_are(repo: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    build([repo], out)
+    train, heldout = paths(out, TRAIN_FILE), paths(out, HELDOUT_FILE)
+    folder = min(heldout).partition("/")[0]
+    files: dict[str, str | bytes] = {f"{folder}/more.py": module("more")}
+    write(repo, files | {f"n{n}/m{m}.py": module(f"n{n}q{m}") for n in range(9) for m in range(3)})
+    (repo / max(heldout)).unlink()
+    report = build([repo], out)
+    assert train <= paths(out, TRAIN_FILE)
+    assert heldout - {max(heldout)} <= paths(out, HELDOUT_FILE)
+    assert f"{folder}/more.py" in paths(out, HELDOUT_FILE)
+    assert "held out before" in report.repos[0].heldout

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegemma.corpus.split import Heldout, hold_out_directories, hold_out_newest
+from codegemma.corpus.split import Heldout, hold_out_directories, hold_out_newest, keep_sides
 from codegemma.errors import InputError
 
 NAMES = st.sampled_from(["a", "b", "c", "core", "test_a"])
@@ -115,3 +115,24 @@ def test_uncommitted_files_are_the_newest() -> None:
 def test_repository_added_at_once_cannot_be_divided_by_time() -> None:
     with pytest.raises(InputError, match="heldout_by=directory"):
         hold_out_newest({"a.py": 50, "b.py": 50}, {"a.py": 1, "b.py": 1}, 0.1, "repo")
+
+
+SIDES = st.dictionaries(st.sampled_from([f"{d}/{f}.py" for d in "abcd" for f in "xyz"]), st.booleans(), min_size=1)
+
+
+@given(
+    was_heldout=SIDES,
+    sizes=st.dictionaries(st.sampled_from([f"{d}/{f}.py" for d in "abcdef" for f in "xyzw"]), st.integers(1, 99)),
+)
+def test_files_that_were_seen_stay_on_their_side(was_heldout: dict[str, bool], sizes: dict[str, int]) -> None:
+    held = keep_sides(sizes, was_heldout, 0.2, "repo", seed=0)
+    assert held.paths <= sizes.keys()
+    for path in sizes.keys() & was_heldout.keys():
+        assert (path in held.paths) == was_heldout[path]
+
+
+def test_repository_that_grew_has_new_directories_held_out() -> None:
+    sizes = {"old/a.py": 10} | {f"new{n}/m{m}.py": 10 for n in range(20) for m in range(2)}
+    held = keep_sides(sizes, {"old/a.py": False}, 0.2, "repo", seed=0)
+    assert "old/a.py" not in held.paths
+    assert 0.1 <= sum(sizes[path] for path in held.paths) / sum(sizes.values()) <= 0.3

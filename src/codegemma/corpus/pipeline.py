@@ -42,6 +42,7 @@ from codegemma.corpus.judge import (
     shingle_texts,
 )
 from codegemma.corpus.leaks import LeakIndex, choose_sampling
+from codegemma.corpus.ledger import LEDGER_FILE, read_ledger, write_ledger
 from codegemma.corpus.listing import list_repository
 from codegemma.corpus.opt_out import read_opt_out, refuse_opted_out
 from codegemma.corpus.partition import cut_shards
@@ -279,22 +280,32 @@ class _Build:
             self._drop(key, dedup.STAGE, duplicate.reason, f"the same as {where}")
 
     def hold_out(self, repos: Sequence[Path]) -> None:
-        """Divide each repository on its own, so that one more repository changes nothing in the others."""
+        """Divide each repository on its own, so that one more repository changes nothing in the others.
+
+        What an earlier build into this folder has held out or trained on stays where it is.
+        """
+        ledger = read_ledger(self.out / LEDGER_FILE, self.choices)
         sizes_by_repo: dict[str, dict[str, int]] = {listing.repo: {} for listing in self.listings}
         for (repo, path), kept in self.kept.items():
             sizes_by_repo[repo][path] = kept.sighting.size_bytes
         for root, listing in zip(repos, self.listings, strict=True):
             sizes = sizes_by_repo[listing.repo]
-            held = self._choose_heldout(root, listing.repo, sizes)
+            held = self._choose_heldout(root, listing.repo, sizes, ledger.sides.get(listing.repo, {}))
+            ledger.note(listing.repo, sizes, held.paths)
             self.how[listing.repo] = held.how
             self.heldout |= {(listing.repo, path) for path in held.paths}
             if sizes and self.choices.heldout_share > 0 and not held.paths:
                 self.notes.append(f"{listing.repo}: nothing could be held out, it has too few files")
+        write_ledger(self.out / LEDGER_FILE, ledger)
 
-    def _choose_heldout(self, root: Path, repo: str, sizes: Mapping[str, int]) -> Heldout:
+    def _choose_heldout(
+        self, root: Path, repo: str, sizes: Mapping[str, int], was_heldout: Mapping[str, bool]
+    ) -> Heldout:
         share = self.choices.heldout_share
         if not sizes or share == 0:
             return Heldout(frozenset(), "nothing")
+        if was_heldout:
+            return split.keep_sides(sizes, was_heldout, share, repo, self.choices.seed)
         if self.choices.heldout_by is HeldoutBy.TIME:
             return split.hold_out_newest(sizes, find_birth_times_s(Path(root)), share, repo)
         return split.hold_out_directories(sizes, share, repo, self.choices.seed)

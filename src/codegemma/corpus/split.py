@@ -159,3 +159,39 @@ def hold_out_newest(sizes: Mapping[str, int], births_s: Mapping[str, int], share
         else f"first added at {datetime.fromtimestamp(cut_s, UTC).isoformat()} or later"
     )
     return Heldout(frozenset(paths), f"{len(paths)} files {when}")
+
+
+def keep_sides(
+    sizes: Mapping[str, int], was_heldout: Mapping[str, bool], share: float, repo: str, seed: int
+) -> Heldout:
+    """Divide a repository that was divided before: every file stays on its side, so that no measurement is spoilt.
+
+    `was_heldout` tells the side of each path that an earlier build has seen. A new file follows its folder if all that
+    was in it is held out, and else is trained on; where that leaves much less than `share` of the bytes held out, new
+    directories are held out as well.
+
+    >>> held = keep_sides({"a/x.py": 9, "b/y.py": 9, "b/new.py": 9}, {"a/x.py": False, "b/y.py": True}, 0.5, "r", 0)
+    >>> sorted(held.paths), held.how
+    (['b/new.py', 'b/y.py'], '1 file held out before and 1 new one')
+    """
+    folders: dict[str, bool] = {}
+    for path, is_held in was_heldout.items():
+        folder = _name_folder(path)
+        folders[folder] = folders.get(folder, True) and is_held
+    held = {path for path in sizes if was_heldout.get(path, False)}
+    new = {path: size for path, size in sizes.items() if path not in was_heldout}
+    added = {path for path in new if folders.get(_name_folder(path), False)}
+    heldout_bytes = sum(sizes[path] for path in held | added)
+    if heldout_bytes < share * sum(sizes.values()) * MIN_SUM_OF_TARGET:
+        others = {path: size for path, size in new.items() if path not in added}
+        added |= hold_out_directories(others, share, repo, seed).paths
+    how = f"{_count(len(held), 'file')} held out before and {len(added)} new {'one' if len(added) == 1 else 'ones'}"
+    return Heldout(frozenset(held | added), how)
+
+
+def _name_folder(path: str) -> str:
+    return path.rpartition("/")[0]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
