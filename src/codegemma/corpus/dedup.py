@@ -2,7 +2,7 @@
 
 **In**: texts.
 **Out**: a digest that ignores white space, the duplicates it shows, and code-aware shingles.
-**Not**: near-duplicates, which are `near_duplicates.py`'s; what stands on both sides of the held-out border, `leaks.py`'s.
+**Not**: near-duplicates, which are `near_duplicates.py`'s; across the held-out border they are `leaks.py`'s.
 """
 
 from collections.abc import Iterable

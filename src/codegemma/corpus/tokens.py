@@ -3,8 +3,8 @@
 **In**: a text.
 **Out**: for each token its 64-bit hash, its first byte and whether it is a word; hashes of runs of tokens.
 **Not**: a language's own tokens: a word is a run of ASCII letters, digits, `_` and bytes from 0x80 on, whatever they
-spell (a no-break space counts as a letter), and every other sign stands alone. Case counts, white space does not. Nor is
-it proof against an adversary: two words of a thousand characters can be made to collide.
+spell (a no-break space counts as a letter), and every other sign stands alone. Case counts, white space does not.
+Nor is it proof against an adversary: two words of a thousand characters can be made to collide.
 """
 
 import functools
