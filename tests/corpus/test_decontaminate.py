@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from tests.corpus.near_copies import read_library
 
 from codegemma.corpus.benchmarks import BenchmarkText, Part, read_benchmarks
+from codegemma.corpus.choices import CorpusChoices
 from codegemma.corpus.decontaminate import (
     MAX_OWNERS,
     AllowList,
@@ -171,3 +172,8 @@ def test_hostile_text_is_read_to_its_end(text: str) -> None:
 
 def test_no_benchmark_finds_nothing() -> None:
     assert ContaminationIndex([]).find(SOLUTION) == []
+
+
+def test_allow_list_without_a_benchmark_is_refused() -> None:
+    with pytest.raises(ValueError, match="name the benchmarks that it is for"):
+        CorpusChoices(decontamination_allow_list="allow.toml")

@@ -11,7 +11,6 @@ average, errs by 0.029 at a Jaccard index of 0.7, less than the border itself is
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from enum import StrEnum
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
@@ -20,12 +19,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool, Float64, Int64
 
+from codegemma.corpus.choices import NearDuplicatePolicy
 from codegemma.corpus.entries import FOREIGN_FOLDERS
 from codegemma.corpus.sketch_shards import FileKey, SketchShard, make_shard
 from codegemma.corpus.sketches import Sketch, estimate_jaccard
 
-# StarCoder2's border.
-MIN_JACCARD = 0.7
 # A file is compared with so many of those that share a band hash and go before it: a thousand copies of one generated
 # file must not make half a million pairs.
 MAX_COMPARED = 16
@@ -35,14 +33,6 @@ RANGE_ENTRIES = 1 << 22
 _VERIFY_PAIRS = 1 << 14
 
 Ints = Int64[np.ndarray, " n"]
-
-
-class NearDuplicatePolicy(StrEnum):
-    """Which near-duplicates go. `across_repos` leaves those inside one repository, so that repositories stay whole."""
-
-    NONE = "none"
-    ACROSS_REPOS = "across_repos"
-    EVERYWHERE = "everywhere"
 
 
 class NearDuplicate(NamedTuple):
@@ -62,7 +52,7 @@ class _Pairs(NamedTuple):
 
 
 def find_near_duplicates(
-    shards: Sequence[SketchShard], policy: NearDuplicatePolicy, min_jaccard: float = MIN_JACCARD
+    shards: Sequence[SketchShard], policy: NearDuplicatePolicy, min_jaccard: float
 ) -> Iterator[NearDuplicate]:
     """Yield what is left out, in the order of preference: no vendored copy before its original, then repository, path.
 
@@ -79,9 +69,7 @@ def find_near_duplicates(
             yield NearDuplicate(search.read_key(later), search.read_key(earlier), jaccard)
 
 
-def find_near_duplicate_repositories(
-    sketches: Mapping[str, Sketch], min_jaccard: float = MIN_JACCARD
-) -> Iterator[NearDuplicate]:
+def find_near_duplicate_repositories(sketches: Mapping[str, Sketch], min_jaccard: float) -> Iterator[NearDuplicate]:
     """Yield repositories that are almost another one, as forks are; their paths are empty. The first by name stays."""
     shard = make_shard({(repo, ""): sketch for repo, sketch in sketches.items()})
     yield from find_near_duplicates([shard], NearDuplicatePolicy.EVERYWHERE, min_jaccard)
