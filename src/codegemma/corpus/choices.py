@@ -12,12 +12,31 @@ from enum import StrEnum
 from codegemma.corpus.licenses import expand_accepted
 from codegemma.text.languages import LANGUAGES
 
+# The bands of `sketches.py` find 87 % of the pairs with this Jaccard index, and fewer below.
+MIN_FINDABLE_JACCARD = 0.6
+
 
 class HeldoutBy(StrEnum):
     """What a held-out file has in common with its kind. Never a random file: its neighbours would give it away."""
 
     DIRECTORY = "directory"
     TIME = "time"
+
+
+class NearDuplicatePolicy(StrEnum):
+    """Which near-duplicates go. `across_repos` leaves those inside one repository, so that repositories stay whole."""
+
+    NONE = "none"
+    ACROSS_REPOS = "across_repos"
+    EVERYWHERE = "everywhere"
+
+
+class ForkPolicy(StrEnum):
+    """What becomes of a repository that is almost another one: nothing, a note in the report, or it goes whole."""
+
+    KEEP = "keep"
+    REPORT = "report"
+    DROP = "drop"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +73,19 @@ class CorpusChoices:
     # Ours: minified code hardly has white space; hand-written code has 0.15 to 0.4. Short files are left alone.
     min_space_share: float = 0.05
 
+    # StarCoder2 drops near-duplicates wherever they are; ours leaves a repository as its people keep it: packs are made
+    # of whole repositories, and a missing file breaks their import graph.
+    near_duplicates: NearDuplicatePolicy = NearDuplicatePolicy.ACROSS_REPOS
+    # StarCoder2: Jaccard of 5-gram shingles. Exact to 0.03 (`sketches.py`).
+    min_near_duplicate_jaccard: float = 0.7
+    # DeepSeek-Coder compares whole repositories and drops; a name does not tell which of two is the fork, so we report.
+    forks: ForkPolicy = ForkPolicy.REPORT
+
+    # Files or folders of benchmarks that must not be trained on (`benchmarks.py`), and a TOML file of the items and
+    # texts that are none the less allowed (`decontaminate.py`).
+    decontaminate: tuple[str, ...] = ()
+    decontamination_allow_list: str | None = None
+
     heldout_by: HeldoutBy = HeldoutBy.DIRECTORY
     heldout_share: float = 0.1
     # StarCoder2's near-duplicate border: Jaccard of 5-gram shingles.
@@ -66,6 +98,13 @@ class CorpusChoices:
         """Refuse unknown languages and shares outside their range."""
         if not 0.0 <= self.heldout_share < 1.0:
             raise ValueError(f"heldout_share={self.heldout_share}: wanted at least 0 and below 1")
+        if not MIN_FINDABLE_JACCARD <= self.min_near_duplicate_jaccard <= 1.0:
+            raise ValueError(
+                f"min_near_duplicate_jaccard={self.min_near_duplicate_jaccard}: wanted {MIN_FINDABLE_JACCARD} to 1; "
+                "files less alike are not found reliably"
+            )
+        if self.decontamination_allow_list is not None and not self.decontaminate:
+            raise ValueError("decontamination_allow_list without decontaminate: name the benchmarks that it is for")
         expand_accepted(self.licenses)
         unknown = [language for language in self.languages if language not in LANGUAGES]
         if unknown or not self.languages:
