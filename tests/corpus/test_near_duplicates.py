@@ -23,7 +23,7 @@ from codegemma.corpus.sketch_shards import (
     SketchShard,
     make_shard,
     read_repository_sketches,
-    read_shards,
+    read_shard,
     write_repository_sketches,
     write_shard,
 )
@@ -126,27 +126,26 @@ def test_thousand_copies_leave_one() -> None:
 def test_shards_on_disk_are_those_in_memory(tmp_path: Path) -> None:
     shards = [sketch({("r", f"{n}.py"): text}) for n, text in enumerate(CHAIN)] + [sketch({})]
     for n, shard in enumerate(shards):
-        write_shard(tmp_path, f"{n:05}", shard)
-    assert list(find_near_duplicates(read_shards(tmp_path), EVERYWHERE, MIN)) == list(
-        find_near_duplicates(shards, EVERYWHERE, MIN)
-    )
+        write_shard(tmp_path / f"{n:05}", shard)
+    read = [read_shard(path) for path in sorted(tmp_path.iterdir())]
+    assert list(find_near_duplicates(read, EVERYWHERE, MIN)) == list(find_near_duplicates(shards, EVERYWHERE, MIN))
 
 
 @pytest.mark.parametrize("name", ["keys.parquet", "signatures.npy", "band_hashes.npy", "band_rows.npy"])
 @pytest.mark.parametrize("damage", ["gone", "cut", "other"])
 def test_damaged_shard_is_named(tmp_path: Path, name: str, damage: str) -> None:
-    write_shard(tmp_path, "00000", sketch({("r", f"{n}.py"): text for n, text in enumerate(CHAIN)}))
-    write_shard(tmp_path / "other", "00000", sketch({("r", "a.py"): CHAIN[0]}))
+    write_shard(tmp_path / "00000", sketch({("r", f"{n}.py"): text for n, text in enumerate(CHAIN)}))
+    write_shard(tmp_path / "other", sketch({("r", "a.py"): CHAIN[0]}))
     file = tmp_path / "00000" / name
     if damage == "gone":
         file.unlink()
     elif damage == "cut":
         file.write_bytes(file.read_bytes()[:-40])
     else:
-        file.write_bytes((tmp_path / "other" / "00000" / name).read_bytes())
+        file.write_bytes((tmp_path / "other" / name).read_bytes())
     shutil.rmtree(tmp_path / "other")
     with pytest.raises(InputError, match=r"00000.*build it again"):
-        read_shards(tmp_path)
+        read_shard(tmp_path / "00000")
 
 
 def test_fork_is_found_from_the_parts_that_shards_know(tmp_path: Path) -> None:
@@ -157,12 +156,13 @@ def test_fork_is_found_from_the_parts_that_shards_know(tmp_path: Path) -> None:
             repo: merge_sketches(sketch_shingles(hash_shingles(text)) for text in files[n::3])
             for repo, files in repos.items()
         }
-        write_repository_sketches(tmp_path, f"{n:05}", parts)
-    found = list(find_near_duplicate_repositories(read_repository_sketches(tmp_path), MIN))
+        write_repository_sketches(tmp_path / f"{n:05}.parquet", parts)
+    files = sorted(tmp_path.iterdir())
+    found = list(find_near_duplicate_repositories(read_repository_sketches(files), MIN))
     assert [near[:2] for near in found] == [(("fork-of-a", ""), ("a", ""))]
-    (tmp_path / "00001.repositories.parquet").write_bytes(b"PAR1")
+    files[1].write_bytes(b"PAR1")
     with pytest.raises(InputError, match="00001"):
-        read_repository_sketches(tmp_path)
+        read_repository_sketches(files)
 
 
 def test_no_files_have_no_near_duplicates() -> None:

@@ -141,5 +141,9 @@ def redact(file: SourceFile, redactions: Sequence[Redaction]) -> SourceFile:
     """Put pseudonyms in place and note the lines."""
     if not redactions:
         return file
-    notes = tuple(f"{r.kind}:{file.text.count(chr(10), 0, r.start) + 1}" for r in redactions)
-    return dataclasses.replace(file, text=apply_redactions(file.text, redactions), redactions=notes)
+    notes, line, position = [], 1, 0
+    for redaction in redactions:
+        line += file.text.count("\n", position, redaction.start)
+        position = redaction.start
+        notes.append(f"{redaction.kind}:{line}")
+    return dataclasses.replace(file, text=apply_redactions(file.text, redactions), redactions=tuple(notes))

@@ -6,7 +6,7 @@
 """
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,9 +31,8 @@ from codegemma.files import write_whole
 FileKey = tuple[str, str]  # repository and path
 
 # Written last: a shard without it is not whole.
-_KEYS, _SIGNATURES, _BAND_HASHES, _BAND_ROWS = "keys.parquet", "signatures.npy", "band_hashes.npy", "band_rows.npy"
+KEYS, _SIGNATURES, _BAND_HASHES, _BAND_ROWS = "keys.parquet", "signatures.npy", "band_hashes.npy", "band_rows.npy"
 _KEY_SCHEMA = pa.schema([("repo", pa.string()), ("path", pa.string())])
-_REPO_SUFFIX = ".repositories.parquet"
 _REPO_SCHEMA = pa.schema([("repo", pa.string()), ("sketch", pa.binary(PLACES * 8))])
 
 
@@ -55,33 +54,29 @@ def make_shard(sketches: Mapping[FileKey, Sketch]) -> SketchShard:
     return SketchShard(table, shorten_sketches(rows), hashes[order], (order // BANDS).astype(np.uint32))
 
 
-def write_shard(folder: Path, name: str, shard: SketchShard) -> None:
-    """Write a shard as the folder `name`; an earlier one of that name is replaced.
+def write_shard(path: Path, shard: SketchShard) -> None:
+    """Write a shard as the folder `path`; an earlier one there is replaced. `KEYS` is written last.
 
     Raises:
         OutputError: no permission, no space, or a file in the way.
     """
-    (folder / name / _KEYS).unlink(missing_ok=True)
+    (path / KEYS).unlink(missing_ok=True)
     arrays = {_SIGNATURES: shard.signatures, _BAND_HASHES: shard.band_hashes, _BAND_ROWS: shard.band_rows}
     for file_name, array in arrays.items():
         buffer = io.BytesIO()
         np.save(buffer, array, allow_pickle=False)
-        write_whole(folder / name / file_name, buffer.getvalue())
-    write_whole(folder / name / _KEYS, _encode_table(shard.keys))
+        write_whole(path / file_name, buffer.getvalue())
+    write_whole(path / KEYS, _encode_table(shard.keys))
 
 
-def read_shards(folder: Path) -> list[SketchShard]:
-    """Map the shards of a folder, by name; only what the search looks at is read.
+def read_shard(path: Path) -> SketchShard:
+    """Map a shard from the folder that `write_shard` made; only what the search looks at is read.
 
     Raises:
-        InputError: a shard that is not whole.
+        InputError: the shard is not whole.
     """
-    return [_read_shard(path) for path in sorted(Path(folder).iterdir()) if path.is_dir()]
-
-
-def _read_shard(path: Path) -> SketchShard:
     try:
-        keys = pq.read_table(path / _KEYS, schema=_KEY_SCHEMA)
+        keys = pq.read_table(path / KEYS, schema=_KEY_SCHEMA)
         arrays = [np.load(path / name, mmap_mode="r") for name in (_SIGNATURES, _BAND_HASHES, _BAND_ROWS)]
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]
@@ -94,24 +89,24 @@ def _read_shard(path: Path) -> SketchShard:
     return shard
 
 
-def write_repository_sketches(folder: Path, name: str, sketches: Mapping[str, Sketch]) -> None:
+def write_repository_sketches(path: Path, sketches: Mapping[str, Sketch]) -> None:
     """Write what one shard knows of each repository: the merged sketch of the files of it that lie in the shard.
 
     Raises:
         OutputError: no permission, no space, or a folder in the way.
     """
     columns = [list(sketches), [sketch.tobytes() for sketch in sketches.values()]]
-    write_whole(folder / f"{name}{_REPO_SUFFIX}", _encode_table(pa.table(columns, schema=_REPO_SCHEMA)))
+    write_whole(path, _encode_table(pa.table(columns, schema=_REPO_SCHEMA)))
 
 
-def read_repository_sketches(folder: Path) -> dict[str, Sketch]:
-    """Merge what the shards know: the sketch of each whole repository, by name.
+def read_repository_sketches(files: Iterable[Path]) -> dict[str, Sketch]:
+    """Merge what shards know: the sketch of each whole repository, by name.
 
     Raises:
         InputError: a file that is not whole.
     """
     merged: dict[str, Sketch] = {}
-    for path in sorted(Path(folder).glob(f"*{_REPO_SUFFIX}")):
+    for path in files:
         try:
             rows = pq.read_table(path, schema=_REPO_SCHEMA).to_pylist()
         except (pa.ArrowException, OSError, ValueError) as error:
