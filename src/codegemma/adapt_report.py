@@ -11,6 +11,7 @@ from pathlib import Path
 
 from codegemma.adapt import AdaptResult
 from codegemma.build import add_build_sections
+from codegemma.engine.engine import read_infill_modes
 from codegemma.evals.heldout import Hole, make_holes
 from codegemma.evals.measure import Measurement
 from codegemma.records import InfillMode, Pack
@@ -55,10 +56,7 @@ def choose_showcases(result: AdaptResult) -> list[Showcase]:
     """
     packs = read_records(result.job.out / "data" / "packs-heldout.parquet", Pack)
     holes = {hole.hole_id: hole for hole in make_holes(packs, result.job.recipe.evals)}
-    shown = max(
-        {r.mode for r in result.results if r.system == "adapted" and r.mode is not None} - {InfillMode.PSM},
-        default=InfillMode.PSM,
-    )
+    shown = read_infill_modes(result.job.model)[0]
     written: dict[str, dict[str, str]] = {}
     for r in result.results:
         if r.mode is shown and r.generated_text is not None and r.hole_id in holes:
@@ -114,6 +112,8 @@ def _add_proof(report: Report, result: AdaptResult) -> None:
             "edit similarity is of text written greedily.",
             strong_rows=[i for i, row in enumerate(table) if row[0] == "adapted"],
         )
+    for note in result.notes:
+        report.text(note)
     report.table(
         ["difference", "hole", "mode", "metric", Column("adapted minus rival", 4)],
         [
