@@ -71,9 +71,11 @@ def read_opt_out(path: str | None) -> OptOutList:
         content = Path(path).read_bytes()
         text = content.decode("utf-8")
     except OSError as error:
-        raise InputError(f"{path}: the opt-out list cannot be read ({error.strerror})") from error
+        raise InputError(
+            f"{path}: the opt-out list cannot be read ({error.strerror}); name another in corpus.opt_out"
+        ) from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: the opt-out list is not UTF-8 at byte {error.start}") from error
+        raise InputError(f"{path}: the opt-out list is not UTF-8 at byte {error.start}; save it as UTF-8") from error
     lines = []
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
@@ -84,7 +86,9 @@ def read_opt_out(path: str | None) -> OptOutList:
         try:
             spec = GitIgnoreSpec.from_lines([pattern]) if pattern else None
         except ValueError as error:
-            raise InputError(f"{path}:{number}: {pattern!r} is no pattern ({error})") from error
+            raise InputError(
+                f"{path}:{number}: {pattern!r} is no pattern ({error}); wanted one of .gitignore"
+            ) from error
         lines.append(_Line(number, repo, spec))
     return OptOutList(tuple(lines), xxhash.xxh3_128_hexdigest(content))
 

@@ -97,7 +97,10 @@ def read_key(path: str | None) -> str:
     try:
         key = Path(path).read_bytes().strip().hex()
     except OSError as error:
-        raise InputError(f"{path}: the key of the pseudonyms cannot be read ({error.strerror})") from error
+        raise InputError(
+            f"{path}: the key of the pseudonyms cannot be read ({error.strerror}); "
+            "name another file in corpus.pseudonym_key_file"
+        ) from error
     if not key:
         raise InputError(f"{path}: the key of the pseudonyms is empty; write some random text into it")
     return key
