@@ -42,7 +42,7 @@ Examples:
   codegemma evaluate my-model/model --suite heldout --data my-model/data --out figures
   codegemma evaluate my-model/model --suite infilling-single --data benchmarks --out figures --limit 100"""
 )
-@click.argument("model", metavar="MODEL|URL")
+@click.argument("model")
 @click.option("--suite", "suites", multiple=True, required=True, help="heldout or infilling-single; may be repeated.")
 @click.option(
     "--data", multiple=True, type=click.Path(path_type=Path), metavar="DIR",
