@@ -8,6 +8,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
+from codegemma.corpus.columns import parse_columns
 from codegemma.corpus.licenses import expand_accepted
 from codegemma.text.languages import LANGUAGES
 
@@ -24,6 +25,9 @@ class CorpusChoices:
     """Every threshold of the corpus. "StarCoder2" is Lozhkov et al. (2024), section 3.1 and appendix A."""
 
     languages: tuple[str, ...] = ("python",)
+
+    # Which columns of Parquet inputs hold what, as `content=code,path=file`, where `columns.py` does not know them.
+    parquet_columns: tuple[str, ...] = ()
 
     # Which licences are accepted: SPDX identifiers, or `permissive`; none named accepts every licence.
     licenses: tuple[str, ...] = ()
@@ -66,6 +70,7 @@ class CorpusChoices:
         if not 0.0 <= self.heldout_share < 1.0:
             raise ValueError(f"heldout_share={self.heldout_share}: wanted at least 0 and below 1")
         expand_accepted(self.licenses)
+        parse_columns(self.parquet_columns)
         unknown = [language for language in self.languages if language not in LANGUAGES]
         if unknown or not self.languages:
             came = f"unknown: {', '.join(unknown)}" if unknown else "none given"

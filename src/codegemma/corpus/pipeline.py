@@ -19,9 +19,9 @@ from codegemma.corpus.choices import CorpusChoices, HeldoutBy
 from codegemma.corpus.dedup import find_duplicates, hash_shingles
 from codegemma.corpus.entries import Listing
 from codegemma.corpus.history import find_birth_times_s
+from codegemma.corpus.inputs import list_repositories
 from codegemma.corpus.inspect import FileKey, Intake, Kept, stream_kept
 from codegemma.corpus.leaks import LeakIndex, Likeness
-from codegemma.corpus.listing import list_repository
 from codegemma.corpus.opt_out import read_opt_out, refuse_opted_out
 from codegemma.corpus.personal import describe_key
 from codegemma.corpus.report import (
@@ -73,7 +73,10 @@ def build_corpus(
     if Path(exclude).resolve() in {Path(repo).resolve() for repo in repos}:
         raise OutputError(f"{exclude}: is the repository itself; choose a folder of its own, inside it or elsewhere")
     opt_out = read_opt_out(choices.opt_out)
-    listings = [refuse_opted_out(listing, opt_out) for listing in list_repositories(repos, exclude)]
+    listings = [
+        refuse_opted_out(listing, opt_out)
+        for listing in list_repositories(repos, exclude, None, choices.parquet_columns)
+    ]
     key = _fingerprint_inputs(listings, choices)
     earlier = read_manifest(out)
     if earlier is not None and earlier.fingerprint == key:
@@ -92,30 +95,6 @@ def build_corpus(
     report = build.report(key, written, lists=(opt_out.describe(), describe_key(choices.pseudonym_key_file)))
     write_manifest(out, report)
     return report
-
-
-def list_repositories(repos: Sequence[Path], exclude: Path | None = None) -> list[Listing]:
-    """List the repositories, with `exclude` left out of them; those of one name are told apart by a number.
-
-    Raises:
-        InputError: none given, one given twice, or one that cannot be used.
-    """
-    if not repos:
-        raise InputError("no repository given; wanted at least one folder")
-    folders: set[Path] = set()
-    listings: list[Listing] = []
-    names: Counter[str] = Counter()
-    for repo in repos:
-        folder = Path(repo).resolve()
-        if folder in folders:
-            raise InputError(f"{repo}: given twice; give each repository once")
-        folders.add(folder)
-        listing = list_repository(repo, exclude=exclude)
-        names[listing.repo] += 1
-        if names[listing.repo] > 1:
-            listing = Listing(f"{listing.repo}#{names[listing.repo]}", listing.commit, listing.entries)
-        listings.append(listing)
-    return listings
 
 
 def _fingerprint_inputs(listings: Sequence[Listing], choices: CorpusChoices) -> str:

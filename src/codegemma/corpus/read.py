@@ -15,7 +15,7 @@ from codegemma.corpus.entries import Entry, Listing
 from codegemma.corpus.licenses import MAX_STATEMENT_BYTES, FolderLicenses, read_header, speaks_of_license
 from codegemma.corpus.listing import list_repository
 from codegemma.records import DroppedFile, SourceFile
-from codegemma.text.languages import Language, detect_language, has_grammar
+from codegemma.text.languages import LANGUAGES, Language, detect_language, has_grammar
 
 STAGE = "read"
 # Enough for any `#!` line.
@@ -65,7 +65,7 @@ def read_entry(
     except _RefusedError as refused:
         reason, detail = refused.args
         return DroppedFile(repo, entry.path, STAGE, reason, detail, entry.size_bytes)
-    license = read_header(text) or licenses.find(entry.path)
+    license = read_header(text) or licenses.find(entry.path) or entry.stated_license
     return SourceFile(repo, entry.path, language.name, text, hash_blob(content), license, commit)
 
 
@@ -85,6 +85,8 @@ def _check_language(entry: Entry, choices: CorpusChoices) -> Language:
     suffix = PurePosixPath(entry.path).suffix
     head = b"" if suffix else _read_bytes(entry, FIRST_LINE_BYTES)
     language = detect_language(entry.path, head.decode("utf-8", "replace").partition("\n")[0])
+    if language is None and entry.language_hint is not None:
+        language = LANGUAGES.get(entry.language_hint)
     if language is None:
         raise _RefusedError("language", f"unknown: {suffix or 'no extension'}")
     if language.name not in choices.languages:
