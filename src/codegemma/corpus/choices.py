@@ -20,6 +20,13 @@ class HeldoutBy(StrEnum):
     TIME = "time"
 
 
+class Notebooks(StrEnum):
+    """What becomes of Jupyter notebooks: their cells are a file of source (`notebooks.py`), or they are dropped."""
+
+    CELLS = "cells"
+    DROP = "drop"
+
+
 @dataclass(frozen=True, slots=True)
 class CorpusChoices:
     """Every threshold of the corpus. "StarCoder2" is Lozhkov et al. (2024), section 3.1 and appendix A."""
@@ -44,6 +51,9 @@ class CorpusChoices:
 
     # Ours: of source that people wrote, almost nothing is larger; StarCoder2 allows 10 MB before its line filters.
     max_file_bytes: int = 1_048_576
+    # A notebook is mostly outputs, which are left out before its text is measured against the limit above.
+    notebooks: Notebooks = Notebooks.CELLS
+    max_notebook_bytes: int = 16_777_216
     # StarCoder2: longest line above 1,000 or mean line above 100 characters.
     max_line_chars: int = 1_000
     max_mean_line_chars: float = 100.0
