@@ -1,4 +1,4 @@
-"""What a build costs: CPU milliseconds per megabyte and step, throughput with one and two workers, memory, and the floor.
+"""What a build costs: CPU milliseconds per megabyte and step, throughput by workers, memory, and the floor.
 
     python benchmarks/build.py [REPO...] [--tokenizer tokenizer.json] [--workers 1 2] [--rounds 3] [--grow MB...]
 
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from codegemma.corpus.choices import CorpusChoices
-from codegemma.corpus.inputs import list_inputs
+from codegemma.corpus.inputs import list_repositories
 from codegemma.pack.choices import PackChoices
 from codegemma.records import SourceFile
 from codegemma.shards import read_records
@@ -122,7 +122,7 @@ def list_parts(repos: list[Path]) -> list[tuple[Path, str, int]]:
     wanted = {extension for name in choose_languages() for extension in LANGUAGES[name].extensions}
     found = []
     for root in repos:
-        [listing] = list_inputs([root])
+        [listing] = list_repositories([root])
         found += [
             (root, entry.path, entry.size_bytes)
             for entry in listing.entries
@@ -133,14 +133,14 @@ def list_parts(repos: list[Path]) -> list[tuple[Path, str, int]]:
 
 
 def copy_part(found: list[tuple[Path, str, int]], size_bytes: float, folder: Path) -> Path:
-    """Link so many bytes of the files into a folder."""
+    """Copy so many bytes of the files into a folder."""
     taken = 0
     for root, path, size in found:
         if taken >= size_bytes:
             break
         target = folder / root.name / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.symlink_to(root / path) if False else target.write_bytes((root / path).read_bytes())
+        target.write_bytes((root / path).read_bytes())
         taken += size
     return folder
 

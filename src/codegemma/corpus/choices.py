@@ -9,6 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
+from codegemma.corpus.columns import parse_columns
 from codegemma.corpus.licenses import expand_accepted
 from codegemma.text.languages import LANGUAGES
 
@@ -39,11 +40,21 @@ class ForkPolicy(StrEnum):
     DROP = "drop"
 
 
+class Notebooks(StrEnum):
+    """What becomes of Jupyter notebooks: their cells are a file of source (`notebooks.py`), or they are dropped."""
+
+    CELLS = "cells"
+    DROP = "drop"
+
+
 @dataclass(frozen=True, slots=True)
 class CorpusChoices:
     """Every threshold of the corpus. "StarCoder2" is Lozhkov et al. (2024), section 3.1 and appendix A."""
 
     languages: tuple[str, ...] = ("python",)
+
+    # Which columns of Parquet inputs hold what, as `content=code,path=file`, where `columns.py` does not know them.
+    parquet_columns: tuple[str, ...] = ()
 
     # Which licences are accepted: SPDX identifiers, or `permissive`; none named accepts every licence.
     licenses: tuple[str, ...] = ()
@@ -60,6 +71,9 @@ class CorpusChoices:
 
     # Ours: of source that people wrote, almost nothing is larger; StarCoder2 allows 10 MB before its line filters.
     max_file_bytes: int = 1_048_576
+    # A notebook is mostly outputs, which are left out before its text is measured against the limit above.
+    notebooks: Notebooks = Notebooks.CELLS
+    max_notebook_bytes: int = 16_777_216
     # StarCoder2: longest line above 1,000 or mean line above 100 characters.
     max_line_chars: int = 1_000
     max_mean_line_chars: float = 100.0
@@ -106,6 +120,7 @@ class CorpusChoices:
         if self.decontamination_allow_list is not None and not self.decontaminate:
             raise ValueError("decontamination_allow_list without decontaminate: name the benchmarks that it is for")
         expand_accepted(self.licenses)
+        parse_columns(self.parquet_columns)
         unknown = [language for language in self.languages if language not in LANGUAGES]
         if unknown or not self.languages:
             came = f"unknown: {', '.join(unknown)}" if unknown else "none given"

@@ -79,7 +79,7 @@ def read_header(text: str) -> str | None:
     tags = [parse_expression(found.removesuffix("-->").strip(" \t/")) for found in _TAG.findall(head)]
     stated = [tag for tag in tags if tag is not None]
     if stated:
-        return _join(stated)
+        return join_licenses(stated)
     words = f" {' '.join(_WORD.findall(head.lower()))} "
     return next((license for notice, license in _load_names().notices if notice in words), None)
 
@@ -110,7 +110,7 @@ def parse_expression(text: str) -> str | None:
     return spelled
 
 
-def _join(expressions: Iterable[str]) -> str | None:
+def join_licenses(expressions: Iterable[str]) -> str | None:
     """Join what holds together: a file under two licences at once must satisfy both."""
     distinct = sorted(set(expressions))
     if len(distinct) < 2:
@@ -270,7 +270,7 @@ def read_manifest(path: str, content: str) -> str | None:
         stated = [parse_expression(name) for name in reader(content)]
     except (ValueError, AttributeError, TypeError, RecursionError):
         return None
-    return _join(name for name in stated if name is not None)
+    return join_licenses(name for name in stated if name is not None)
 
 
 # --- folders ----------------------------------------------------------------------------------------------------------
@@ -290,7 +290,7 @@ class FolderLicenses:
         if not is_license_text(path):
             found, kind = read_manifest(path, content), self._manifests
         else:
-            found, kind = _join(identify_text(content)) or read_header(content), self._texts
+            found, kind = join_licenses(identify_text(content)) or read_header(content), self._texts
             # REUSE keeps the texts one folder down from what they speak for.
             folder = folder.parent if folder.name == "LICENSES" else folder
         if found is not None:
@@ -302,7 +302,7 @@ class FolderLicenses:
             # A manifest says how several texts go together: by choice, or all at once.
             for kind in (self._manifests, self._texts):
                 if folder in kind:
-                    return _join(kind[folder])
+                    return join_licenses(kind[folder])
         return None
 
 

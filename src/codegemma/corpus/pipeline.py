@@ -25,6 +25,7 @@ from codegemma.corpus.decontaminate import read_allow_list
 from codegemma.corpus.dedup import find_duplicates
 from codegemma.corpus.entries import Listing
 from codegemma.corpus.history import find_birth_times_s
+from codegemma.corpus.inputs import list_repositories
 from codegemma.corpus.intake import IntakeTask, Sighting, make_intake_task, take_in
 from codegemma.corpus.judge import (
     LEAK_CHOICES,
@@ -45,7 +46,6 @@ from codegemma.corpus.judge import (
 )
 from codegemma.corpus.leaks import LeakIndex, choose_sampling
 from codegemma.corpus.ledger import LEDGER_FILE, read_ledger, write_ledger
-from codegemma.corpus.listing import list_repository
 from codegemma.corpus.near_duplicates import find_near_duplicate_repositories, find_near_duplicates
 from codegemma.corpus.opt_out import read_opt_out, refuse_opted_out
 from codegemma.corpus.partition import cut_shards
@@ -116,7 +116,10 @@ def build_corpus(
     opt_out = read_opt_out(choices.opt_out)
     benchmarks = read_benchmarks(choices.decontaminate)
     allowed = read_allow_list(choices.decontamination_allow_list)
-    listings = [refuse_opted_out(listing, opt_out) for listing in list_repositories(repos, exclude)]
+    listings = [
+        refuse_opted_out(listing, opt_out)
+        for listing in list_repositories(repos, exclude, None, choices.parquet_columns)
+    ]
     key = _fingerprint_inputs(listings, choices, [benchmarks.digest, allowed.digest])
     earlier = read_manifest(out)
     if earlier is not None and earlier.fingerprint == key:
@@ -128,7 +131,7 @@ def build_corpus(
     build.judge_quality()
     build.drop_duplicates()
     build.drop_resembling(benchmarks.digest, allowed.digest)
-    build.hold_out(repos)
+    build.hold_out()
     build.drop_leaks()
     build.check_not_empty()
     written = build.write()
@@ -136,30 +139,6 @@ def build_corpus(
     report = build.report(key, written, lists)
     write_manifest(out, report)
     return report
-
-
-def list_repositories(repos: Sequence[Path], exclude: Path | None = None) -> list[Listing]:
-    """List the repositories, with `exclude` left out of them; those of one name are told apart by a number.
-
-    Raises:
-        InputError: none given, one given twice, or one that cannot be used.
-    """
-    if not repos:
-        raise InputError("no repository given; wanted at least one folder")
-    folders: set[Path] = set()
-    listings: list[Listing] = []
-    names: Counter[str] = Counter()
-    for repo in repos:
-        folder = Path(repo).resolve()
-        if folder in folders:
-            raise InputError(f"{repo}: given twice; give each repository once")
-        folders.add(folder)
-        listing = list_repository(repo, exclude=exclude)
-        names[listing.repo] += 1
-        if names[listing.repo] > 1:
-            listing = Listing(f"{listing.repo}#{names[listing.repo]}", listing.commit, listing.entries)
-        listings.append(listing)
-    return listings
 
 
 def _fingerprint_inputs(listings: Sequence[Listing], choices: CorpusChoices, lists: Sequence[str | None]) -> str:
@@ -351,7 +330,7 @@ class _Build:
                 where = path if repo == key[0] else f"{repo}: {path}"
                 self._drop(key, dedup.STAGE, "near_duplicate", f"Jaccard index {jaccard:.2f} with {where}")
 
-    def hold_out(self, repos: Sequence[Path]) -> None:
+    def hold_out(self) -> None:
         """Divide each repository on its own, so that one more repository changes nothing in the others.
 
         What an earlier build into this folder has held out or trained on stays where it is.
@@ -360,9 +339,9 @@ class _Build:
         sizes_by_repo: dict[str, dict[str, int]] = {listing.repo: {} for listing in self.listings}
         for (repo, path), kept in self.kept.items():
             sizes_by_repo[repo][path] = kept.sighting.size_bytes
-        for root, listing in zip(repos, self.listings, strict=True):
+        for listing in self.listings:
             sizes = sizes_by_repo[listing.repo]
-            held = self._choose_heldout(root, listing.repo, sizes, ledger.sides.get(listing.repo, {}))
+            held = self._choose_heldout(listing.root, listing.repo, sizes, ledger.sides.get(listing.repo, {}))
             ledger.note(listing.repo, sizes, held.paths)
             self.how[listing.repo] = held.how
             self.heldout |= {(listing.repo, path) for path in held.paths}
@@ -371,7 +350,7 @@ class _Build:
         write_ledger(self.out / LEDGER_FILE, ledger)
 
     def _choose_heldout(
-        self, root: Path, repo: str, sizes: Mapping[str, int], was_heldout: Mapping[str, bool]
+        self, root: str | None, repo: str, sizes: Mapping[str, int], was_heldout: Mapping[str, bool]
     ) -> Heldout:
         share = self.choices.heldout_share
         if not sizes or share == 0:
@@ -379,6 +358,8 @@ class _Build:
         if was_heldout:
             return split.keep_sides(sizes, was_heldout, share, repo, self.choices.seed)
         if self.choices.heldout_by is HeldoutBy.TIME:
+            if root is None:
+                raise InputError(f"{repo}: not a git repository; heldout_by=time needs its history, use directory")
             return split.hold_out_newest(sizes, find_birth_times_s(Path(root)), share, repo)
         return split.hold_out_directories(sizes, share, repo, self.choices.seed)
 
