@@ -113,6 +113,65 @@ def to_plain(choices: Any) -> Any:
     return choices
 
 
+def from_plain(kind: Any, plain: Any) -> Any:
+    """Turn what `to_plain` made back into `kind`, a dataclass or any annotation that a choice can have.
+
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Count:
+    ...     files: int
+    ...     by_reason: dict[str, int]
+    >>> from_plain(tuple[Count, ...], [{"files": 3, "by_reason": {"empty": 1}}])
+    (Count(files=3, by_reason={'empty': 1}),)
+
+    Raises:
+        ValueError: the plain data is not what `kind` holds.
+        TypeError: an annotation that plain data cannot hold.
+    """
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        options = [option for option in arguments if option is not type(None)]
+        if plain is None and len(options) < len(arguments):
+            return None
+        if len(options) == 1:
+            return from_plain(options[0], plain)
+    elif origin is typing.Literal:
+        return _check(plain, plain in arguments, kind)
+    elif origin is tuple or (origin is dict and arguments[0] is str):
+        return _from_plain_many(kind, plain)
+    elif dataclasses.is_dataclass(kind):
+        return _from_plain_fields(kind, plain)
+    elif isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return kind(plain)
+    elif kind in (str, int, float, bool, type(None)):
+        return _check(plain, type(plain) is kind, kind)
+    raise TypeError(f"{_name_type(kind)} cannot be kept as plain data")
+
+
+def _from_plain_many(kind: Any, plain: Any) -> Any:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is dict:
+        _check(plain, isinstance(plain, dict), kind)
+        return {key: from_plain(arguments[1], value) for key, value in plain.items()}
+    _check(plain, isinstance(plain, list), kind)
+    if len(arguments) == 2 and arguments[1] is Ellipsis:
+        return tuple(from_plain(arguments[0], value) for value in plain)
+    _check(plain, len(plain) == len(arguments), kind)
+    return tuple(map(from_plain, arguments, plain))
+
+
+def _from_plain_fields(kind: Any, plain: Any) -> Any:
+    hints = typing.get_type_hints(kind)
+    names = [field.name for field in dataclasses.fields(kind)]
+    _check(plain, isinstance(plain, dict) and plain.keys() == set(names), kind)
+    return kind(**{name: from_plain(hints[name], plain[name]) for name in names})
+
+
+def _check(plain: Any, is_right: bool, kind: Any) -> Any:
+    if not is_right:
+        raise ValueError(f"wanted {_name_type(kind)}, got {plain!r:.80}")
+    return plain
+
+
 def fingerprint(*parts: Any) -> str:
     """Hash plain data or choices to 16 hexadecimal digits: equal parts, equal fingerprint, on every machine."""
     text = json.dumps([to_plain(p) for p in parts], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
