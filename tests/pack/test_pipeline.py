@@ -10,6 +10,7 @@ from codegemma.pack.choices import PackChoices, PackOrder
 from codegemma.pack.pipeline import DROPPED_FILE, build_packs
 from codegemma.pack.report import MANIFEST
 from codegemma.records import DroppedFile, Pack, SourceFile
+from codegemma.runner import LocalRunner
 from codegemma.shards import read_records, write_records
 from codegemma.text.syntax import analyze_syntax
 
@@ -77,7 +78,7 @@ def test_bytes_are_the_same_for_any_number_of_workers(tmp_path: Path, order: Pac
     choices = PackChoices(order=order, budget_tokens=30)
     corpus = write_corpus(tmp_path / "corpus")
     for workers in (1, 2):
-        build_packs(corpus, tmp_path / str(workers), choices, workers)
+        build_packs(corpus, tmp_path / str(workers), choices, LocalRunner(workers))
     one, two = (
         {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*.parquet") if p.is_file()}
         for out in (tmp_path / "1", tmp_path / "2")

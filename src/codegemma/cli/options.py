@@ -24,6 +24,14 @@ workers_option = click.option(
     show_default="all cores",
     help="Processes for reading and parsing; the result does not depend on it.",
 )
+runner_option = click.option(
+    "--runner",
+    "runner_text",
+    default="local",
+    show_default=True,
+    metavar="NAME[:OPTION=VALUE,...]",
+    help="Who runs the steps: local, ray or slurm, such as slurm:partition=cpu,workers=64,folder=/shared/runs.",
+)
 
 
 def recipe_options(function: F) -> F:

@@ -20,7 +20,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
 import pygit2
 
@@ -38,14 +38,6 @@ _MAX_OPEN_REPOSITORIES = 8
 _ZIP_HEADER = struct.Struct("<4s5H3L2H")
 _ZIP_SIGNATURE = b"PK\x03\x04"
 _ZIP_LOCKED = 0x1
-
-
-class Content(Protocol):
-    """A file's bytes, wherever they are."""
-
-    def read(self, max_bytes: int) -> bytes:
-        """Read at most `max_bytes` from the start. Raises `OSError`."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ class RepoLinks:
 class LinkTask:
     """Whole repositories of one split, and the parsed parts that hold their files. `size` counts files."""
 
-    repos: frozenset[str]
+    repos: tuple[str, ...]
     split: Split
     parsed: tuple[ParseTask, ...]
     choices: PackChoices
@@ -68,11 +68,11 @@ class LinkTask:
 
 
 def make_link_task(
-    repos: frozenset[str], split: Split, parsed: Sequence[ParseTask], choices: PackChoices, size: int, folder: Path
+    repos: Sequence[str], split: Split, parsed: Sequence[ParseTask], choices: PackChoices, size: int, folder: Path
 ) -> LinkTask:
     """Name a task by the parsed parts, which of the repositories in them it takes, and the choices."""
-    key = fingerprint(LINK_VERSION, sorted(repos), split, [task.out.name for task in parsed], choices)
-    return LinkTask(repos, split, tuple(parsed), choices, size, folder / f"plans-{key}.parquet")
+    key = fingerprint(LINK_VERSION, repos, split, [task.out.name for task in parsed], choices)
+    return LinkTask(tuple(repos), split, tuple(parsed), choices, size, folder / f"plans-{key}.parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +113,12 @@ def link_repositories(task: LinkTask) -> dict[str, float]:
 
 def _read_members(task: LinkTask) -> dict[str, dict[str, _Member]]:
     """Read what is known of the admitted files, by repository and path, in the order of the parts."""
+    repos = frozenset(task.repos)
     members: dict[str, dict[str, _Member]] = {}
     for parsed in task.parsed:
         both = zip(read_records(parsed.facts, FileFacts), read_records(parsed.imports, FileImports), strict=True)
         for row, (facts, imports) in enumerate(both):
-            if facts.repo in task.repos and facts.error_share <= task.choices.max_error_share:
+            if facts.repo in repos and facts.error_share <= task.choices.max_error_share:
                 member = _Member(parsed.out.name, row, facts, imports.imports)
                 members.setdefault(facts.repo, {})[facts.path] = member
     return members

@@ -23,7 +23,7 @@ class WriteTask:
     """Plans, and the parsed parts by the names that the plans use."""
 
     plans: tuple[PackPlan, ...]
-    parsed: Mapping[str, ParseTask]
+    parsed: dict[str, ParseTask]
     out: Path
 
     @property
