@@ -34,7 +34,7 @@ from codegemma.text.syntax import analyze_syntax
 STAGE = "syntax"
 DROPPED_FILE = "dropped-syntax.parquet"
 # Part of the fingerprint: raise it when the same choices and files come to give other packs.
-PIPELINE_VERSION = 1
+PIPELINE_VERSION = 2
 
 
 def build_packs(
@@ -147,6 +147,7 @@ def _analyze(source: SourceFile, choices: PackChoices) -> _Analyzed:
             license=source.license,
             natural_cuts=syntax.natural_cuts,
             block_starts=syntax.block_starts,
+            redactions=source.redactions,
         ),
         error_share=syntax.error_share,
         imports=imports,
