@@ -53,7 +53,7 @@ class Loader:
         self, packs: list[Pack], tokenizer: Tokenizer, choices: FeedChoices, shape: RowShape, seed: int
     ) -> None:
         """Plan the windows of `packs` and start at the first epoch; see `open_loader`."""
-        self.packs, self.tokenizer = packs, tokenizer
+        self.packs, self.tokenizer, self.shape = packs, tokenizer, shape
         self.speller = WindowSpeller(packs, tokenizer, choices, seed, shape.row_tokens)
         self.windows = plan_windows(packs, tokenizer, shape.row_tokens, self.speller.encode, choices.min_window_share)
         if len(self.windows) < shape.hosts:
@@ -62,6 +62,7 @@ class Loader:
         self.identity = fingerprint([w.blob for p in packs for w in p.files], choices, shape, seed)
         self._order = _shuffle_windows(len(self.windows), shape, seed)
         self._iterator = _build_pipeline(self._order, self._spell, choices, shape, seed)
+        self.first_state = self.get_state()
 
     def __iter__(self) -> Iterator[Batch]:
         """Return the loader itself."""

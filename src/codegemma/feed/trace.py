@@ -8,6 +8,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int32
@@ -116,17 +117,13 @@ def list_pieces(loader: Loader, known: KnownBatch, row: int) -> list[PieceOrigin
         InputError: the batch has no such row; the message says which there are.
     """
     _check_index("row", row, len(known.serials))
-    pieces, offset = [], 0
+    pieces: list[PieceOrigin] = []
+    offset = 0
     for segment, serial in enumerate(known.serials[row], 1):
         window = loader.spell_serial(serial)
-        labels = _label_tokens(loader, window)
-        # A piece ends with its separator, the last with the end of the window.
-        ends = [*(np.flatnonzero(labels == FILE_SEPARATOR_ID) + 1).tolist(), len(labels)]
-        starts = [1, *ends[:-1]]
-        for outcome, start, end in zip(window.outcomes, starts, ends, strict=True):
-            tokens = (offset + start, offset + end)
-            pieces.append(_describe_piece(loader, outcome, row, segment, tokens, loader.find_epoch(serial)))
-        offset += len(labels)
+        place = _Place(row, segment, offset, loader.find_epoch(serial))
+        pieces += _describe_window(loader, window, _label_tokens(loader, window), place)
+        offset += len(window.ids)
     return pieces
 
 
@@ -150,9 +147,11 @@ def trace_token(loader: Loader, known: KnownBatch, row: int, token: int) -> Toke
     if segment == 0:
         name = CONTROL_TOKENS[token_id]
         return TokenOrigin(row, token, token_id, name, Part.PADDING, segment, position, weight, None, None)
-    window = loader.spell_serial(known.serials[row][segment - 1])
+    serial = known.serials[row][segment - 1]
+    window = loader.spell_serial(serial)
     labels = _label_tokens(loader, window)
-    pieces = [piece for piece in list_pieces(loader, known, row) if piece.segment == segment]
+    place = _Place(row, segment, token - position, loader.find_epoch(serial))
+    pieces = _describe_window(loader, window, labels, place)
     piece = next(piece for piece in pieces if token < piece.token_end)
     label = int(labels[position])
     if label >= 0:
@@ -225,16 +224,33 @@ def _find_file(loader: Loader, outcome: PieceOutcome) -> PackedFile:
     return loader.packs[outcome.piece.pack].files[outcome.piece.file]
 
 
-def _describe_piece(
-    loader: Loader, outcome: PieceOutcome, row: int, segment: int, tokens: tuple[int, int], epoch: int
-) -> PieceOrigin:
+class _Place(NamedTuple):
+    """Where a window stands: its first token is number `offset` of the row."""
+
+    row: int
+    segment: int
+    offset: int
+    epoch: int
+
+
+def _describe_window(loader: Loader, window: SpelledWindow, labels: Ids, place: _Place) -> list[PieceOrigin]:
+    # A piece ends with its separator, the last with the end of the window; `<bos>` is before the first.
+    ends = [*(np.flatnonzero(labels == FILE_SEPARATOR_ID) + 1).tolist(), len(labels)]
+    starts = [1, *ends[:-1]]
+    return [
+        _describe_piece(loader, outcome, place, start, end)
+        for outcome, start, end in zip(window.outcomes, starts, ends, strict=True)
+    ]
+
+
+def _describe_piece(loader: Loader, outcome: PieceOutcome, place: _Place, start: int, end: int) -> PieceOrigin:
     pack, file, piece = loader.packs[outcome.piece.pack], _find_file(loader, outcome), outcome.piece
     return PieceOrigin(
-        row=row,
-        segment=segment,
-        token_start=tokens[0],
-        token_end=tokens[1],
-        epoch=epoch,
+        row=place.row,
+        segment=place.segment,
+        token_start=place.offset + start,
+        token_end=place.offset + end,
+        epoch=place.epoch,
         repo=pack.repo,
         commit=pack.commit,
         path=file.path,
