@@ -1,6 +1,8 @@
 """`trace` and `freeze` on a real run: built from files, trained, and asked where its tokens come from."""
 
+import itertools
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,7 +19,7 @@ from codegemma.text.tokenizer import Tokenizer
 
 from .test_train_complete import RECIPE
 
-PROGRAM = "def {name}(value):\r\n    mail = 'someone@corp.com'  # 𝒳\r\n    return value + len(mail)\r\n\r\n\r\n"
+PROGRAM = "def {name}(value):\r\n    mail = 'jane.doe2@corp.com'  # 𝒳\r\n    return value + len(mail)\r\n\r\n\r\n"
 LICENSE = "# SPDX-License-Identifier: MIT\r\n"
 
 
@@ -48,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(6):
         functions = "".join(PROGRAM.format(name=f"f_{number}_{i}") for i in range(8))
         (folder / f"code/m{number}.py").write_bytes((LICENSE + functions).encode())
-    (folder / "own.py").write_text(RECIPE.replace('spm_mode="spm"', ""))
+    (folder / "own.py").write_text(RECIPE)
     command = [sys.executable, "-m", "codegemma"]
     build = [*command, "build", folder / "code", "--out", folder / "run/data", "--set", "corpus.heldout_share=0"]
     train = [*command, "train", "--data", folder / "run/data", "--out", folder / "run", "--recipe", folder / "own.py"]
@@ -60,26 +62,27 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_token_of_a_row_is_traced_to_its_place_in_the_repository(run: Callable[..., Ran], folder: Path) -> None:
     tokenizer = Tokenizer.load(folder / "run")
     places = set()
-    for token in range(0, 64, 3):
-        ran = run("trace", folder / "run", "--step", 4, "--row", 1, "--token", token, "--json")
+    for step, row, token in itertools.product((1, 4, 6), (0, 1), range(0, 64, 7)):
+        ran = run("trace", folder / "run", "--step", step, "--row", row, "--token", token, "--json")
         origin: dict[str, Any] = json.loads(ran.out)
-        assert (ran.code, origin["step"], origin["row"], origin["token"]) == (0, 4, 1, token)
+        assert (ran.code, origin["step"], origin["row"], origin["token"]) == (0, step, row, token)
         assert origin["is_checked"]
         span, piece = origin["span"], origin["piece"]
         if span is None or origin["part"] == "path":
             continue
         text = (folder / "code" / piece["path"]).read_bytes().decode()
-        line = text.split("\n")[span["line"] - 1]
+        lines = text.split("\n")
         assert tokenizer.decode([origin["token_id"]]) in (span["text"], "�")
-        # A pseudonym stands in the line of the address, and it is said so; every other line is the file's own.
-        if "someone" in line:
-            assert origin["redactions"] == [f"email:{span['line']}"]
-        else:
-            assert (line + "\n")[span["column"] - 1 :].startswith(span["text"].split("\n")[0])
-            assert origin["redactions"] == []
+        # A token may begin with a line end. A pseudonym stands in the line of the address, and it is said so.
+        touched = range(span["line"], span["line"] + span["text"][:-1].count("\n") + 1)
+        redacted = [number for number in touched if "jane.doe2" in lines[number - 1]]
+        assert origin["redactions"] == [f"email:{number}" for number in redacted]
+        if not redacted:
+            here = "\n".join(lines[span["line"] - 1 :])
+            assert here[span["column"] - 1 :].startswith(span["text"])
         assert (piece["license"], piece["repo"], piece["commit"]) == ("MIT", "code", None)
         places.add((piece["path"], span["line"]))
-    assert len(places) > 2
+    assert len(places) > 5
 
 
 def test_text_for_people_names_everything(run: Callable[..., Ran], folder: Path) -> None:
@@ -89,8 +92,9 @@ def test_text_for_people_names_everything(run: Callable[..., Ran], folder: Path)
         told = ran.out
         if "email:" in told:
             break
-    for word in ("token ", "loss weight", "m", "repo      code, a plain folder", "licence   MIT", "pack ", "email:",
-                 "read, license, safety, quality", "syntax", "opt-out list: none given", "»", "the one that the run read"):  # fmt: skip
+    words = ("token ", "loss weight", "repo      code, a plain folder", "licence   MIT", "pack ", "email:", "»")
+    filters = ("read, license, safety, quality", "syntax", "opt-out list: none given", "the one that the run read")
+    for word in (*words, *filters):
         assert word in told, told
     assert "8 in the file" in told
 
@@ -179,6 +183,18 @@ def test_freeze_refuses_what_cannot_be_and_leaves_folders_alone(
     assert (ran.code, ran.out) == (code, "")
     assert message in ran.err
     assert {path: path.stat().st_mtime_ns for path in (folder / "run").rglob("*")} == before
+
+
+def test_a_run_without_marks_is_told_to_be_unchecked(run: Callable[..., Ran], folder: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    shutil.copytree(folder / "run", copy)
+    checked = run("trace", copy, "--step", 3, "--row", 0, "--token", 5, "--json")
+    assert run("freeze", copy, "--out", tmp_path / "checked").err.count("not checked") == 0
+    (copy / "rows.jsonl").unlink()
+    unchecked = run("trace", copy, "--step", 3, "--row", 0, "--token", 5, "--json")
+    assert json.loads(checked.out) | {"is_checked": False} == json.loads(unchecked.out)
+    assert "so the versions here are trusted" in run("trace", copy, "--step", 3).err
+    assert "not checked" in run("freeze", copy, "--out", tmp_path / "unchecked").err
 
 
 def test_what_a_terminal_would_obey_is_shown_instead() -> None:

@@ -96,6 +96,7 @@ def test_every_token_is_told_its_characters_and_every_character_its_tokens(texts
         parts = [spelled[piece, part] for part in (Part.WHOLE, Part.PREFIX, Part.MIDDLE, Part.SUFFIX)]
         assert b"".join(parts) == file.text[piece.start : piece.end].encode()
         assert spelled[piece, Part.PATH] in (b"", f"{file.path}\n".encode())
+        assert (piece.repo, piece.commit, piece.blob, piece.pack_id) == ("r", "c" * 40, file.blob, "p")
     loader.close()
 
 

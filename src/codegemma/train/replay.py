@@ -151,6 +151,11 @@ class Replay:
         lines = read_metrics(files.run / ROWS_FILE)
         self._marks: dict[int, dict[str, Any]] = {line["step"]: line for line in lines if _is_mark(line)}
 
+    @property
+    def is_marked(self) -> bool:
+        """Tell whether the run left marks that vouch for what is computed here."""
+        return bool(self._marks)
+
     def find_batch(self, step: int, on_progress: Progress = ignore_progress) -> ReplayedBatch:
         """Recompute the batch of a step; steps count from 1.
 
