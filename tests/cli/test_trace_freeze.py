@@ -169,6 +169,7 @@ def test_a_run_and_its_recipe_freeze_the_same_rows(run: Callable[..., Ran], fold
         (["--data", "{run}/data"], 2, "give --steps"),
         (["--data", "nowhere", "--steps", "3"], 3, "nowhere"),
         (["{run}", "--steps", "0"], 2, "--steps"),
+        (["{run}", "--steps", "7"], 3, "steps 1 to 6"),
         (["{run}", "--out", "{run}"], 4, "another job's folder"),
         (["{run}", "--out", "{run}/data"], 4, "another job's folder"),
         (["{code}"], 3, "holds no run.json"),

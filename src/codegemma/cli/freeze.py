@@ -61,6 +61,7 @@ def command(  # noqa: PLR0913, PLR0917
     if run is None and data is None:
         raise click.UsageError("wanted a RUN, or --data with --recipe")
 
+    from codegemma.errors import InputError
     from codegemma.feed.frozen import FROZEN_FILE, freeze_rows
     from codegemma.folders import hold_folder
 
@@ -74,6 +75,8 @@ def command(  # noqa: PLR0913, PLR0917
         else:
             opened = _open_run(run, data, tokenizer)
         with opened as (loader, about, all_steps, check_batch):
+            if run is not None and steps is not None and steps > all_steps:
+                raise InputError(f"no step {steps}: the run in {run} has steps 1 to {all_steps}")
             frozen = freeze_rows(
                 loader,
                 out,
