@@ -57,6 +57,15 @@ def test_every_file_is_packed_once_in_reading_order_with_its_cuts(tmp_path: Path
     assert report.splits["train"].colocated_edges["grouped"] == 5
 
 
+def test_the_lines_of_pseudonyms_go_along_into_the_pack(tmp_path: Path) -> None:
+    notes = ("email:1", "ip_address:2")
+    file = SourceFile("repo", "a.py", "python", "a = 'x@example.org'\nb = 2\n", blob="0" * 40, redactions=notes)
+    for name, files in (("train", [file]), ("heldout", [])):
+        write_records(tmp_path / f"files-{name}.parquet", files, SourceFile)
+    build_packs(tmp_path, tmp_path / "out", PackChoices())
+    assert [f.redactions for pack in read_packs(tmp_path / "out") for f in pack.files] == [notes]
+
+
 def test_heldout_files_never_share_a_pack_with_training_files(tmp_path: Path) -> None:
     build_packs(write_corpus(tmp_path / "corpus"), tmp_path / "out", PackChoices())
     (pack,) = read_packs(tmp_path / "out", "heldout")

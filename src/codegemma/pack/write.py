@@ -80,4 +80,5 @@ def _join(source: SourceFile, cuts: FileCuts) -> PackedFile:
         license=source.license,
         natural_cuts=cuts.natural_cuts,
         block_starts=cuts.block_starts,
+        redactions=source.redactions,
     )
