@@ -109,11 +109,11 @@ def test_policy_decides_what_goes() -> None:
     assert [near.key for near in find_near_duplicates([shard], EVERYWHERE, MIN)] == [("a", "y.py"), ("b", "z.py")]
 
 
-def test_original_stays_and_its_vendored_copy_goes() -> None:
-    shard = sketch({("a", "third_party/six.py"): CHAIN[0], ("six", "six.py"): CHAIN[1]})
-    assert [near[:2] for near in find_near_duplicates([shard], ACROSS, MIN)] == [
-        (("a", "third_party/six.py"), ("six", "six.py"))
-    ]
+@pytest.mark.parametrize("folder", ["third_party", "src/_vendor", "node_modules/x"])
+def test_original_stays_and_its_vendored_copy_goes(folder: str) -> None:
+    shard = sketch({("a", f"{folder}/six.py"): CHAIN[0], ("six", "src/vendor.py"): CHAIN[1]})
+    [near] = find_near_duplicates([shard], ACROSS, MIN)
+    assert near[:2] == (("a", f"{folder}/six.py"), ("six", "src/vendor.py"))
 
 
 def test_thousand_copies_leave_one() -> None:

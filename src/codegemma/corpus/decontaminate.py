@@ -9,6 +9,7 @@ Python packages with HumanEval, MBPP and GSM8K: of 20,412 files 2 have ten such 
 """
 
 import bisect
+import functools
 import itertools
 import re
 import tomllib
@@ -24,7 +25,7 @@ import numpy as np
 import xxhash
 from jaxtyping import Bool, Int64, UInt64
 
-from codegemma.corpus.benchmarks import BenchmarkText
+from codegemma.corpus.benchmarks import BenchmarkText, read_benchmarks
 from codegemma.corpus.tokens import Tokens, encode_text, hash_runs, hash_tokens
 from codegemma.errors import InputError
 
@@ -182,6 +183,25 @@ class ContaminationIndex:
             return {}
         line_ends = list(itertools.accumulate(len(_squeeze(line)) for line in text.split("\n")))
         return {owner: bisect.bisect_right(line_ends, start) + 1 for owner, start in starts.items()}
+
+
+@functools.lru_cache(maxsize=1)
+def load_index(paths: tuple[str, ...], allow_list: str | None) -> ContaminationIndex:
+    """Read what a worker needs, once for all its files: an index of millions of grams does not travel well.
+
+    Raises:
+        InputError: what `read_benchmarks` and `read_allow_list` refuse.
+    """
+    return ContaminationIndex(read_benchmarks(paths).texts, read_allow_list(allow_list))
+
+
+def describe_contaminations(found: Sequence[Contamination]) -> str:
+    """Tell what matched what, in the order of `find`, for the record of a dropped file.
+
+    >>> describe_contaminations([Contamination("mbpp", "7", Rule.TEN_WORDS, 12)])
+    'mbpp/7 by ten_words in line 12'
+    """
+    return "; ".join(f"{x.benchmark}/{x.item} by {x.rule} in line {x.line}" for x in found)
 
 
 def _check_items(texts: Sequence[BenchmarkText], allowed: AllowList) -> None:
