@@ -4,8 +4,8 @@
 
 Input: the standard library, and 900 near copies of 300 of its files (one identifier renamed, lines inserted, comments
 changed). `--datatrove` is the interpreter of an environment with `datatrove==0.10.1 xxhash<4 tokenizers`; it gets the
-same texts in the same run, in the configurations that `peers/datatrove_minhash.py` states. `--benchmarks` is a folder of
-benchmarks to guard. CPU time, medians of five rounds; wanted: three times as fast as datatrove's fastest configuration.
+same texts in the same run, in the configurations that `peers/datatrove_minhash.py` states. `--benchmarks` is a folder
+of benchmarks to guard. CPU time, medians of five rounds; wanted: three times as fast as datatrove's fastest.
 """
 
 import argparse
