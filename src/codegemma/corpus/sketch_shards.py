@@ -25,7 +25,7 @@ from codegemma.corpus.sketches import (
     merge_sketches,
     shorten_sketches,
 )
-from codegemma.errors import InputError
+from codegemma.errors import InputError, OutputError
 from codegemma.files import write_whole
 
 FileKey = tuple[str, str]  # repository and path
@@ -61,7 +61,10 @@ def write_shard(folder: Path, name: str, shard: SketchShard) -> None:
     Raises:
         OutputError: no permission, no space, or a file in the way.
     """
-    (folder / name / _KEYS).unlink(missing_ok=True)
+    try:
+        (folder / name / _KEYS).unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder / name}: cannot be written ({error.strerror}); choose another --out") from error
     arrays = {_SIGNATURES: shard.signatures, _BAND_HASHES: shard.band_hashes, _BAND_ROWS: shard.band_rows}
     for file_name, array in arrays.items():
         buffer = io.BytesIO()
@@ -71,12 +74,12 @@ def write_shard(folder: Path, name: str, shard: SketchShard) -> None:
 
 
 def read_shards(folder: Path) -> list[SketchShard]:
-    """Map the shards of a folder, by name; only what the search looks at is read.
+    """Map the shards of a folder, by name; only what the search looks at is read. No folder is no shards.
 
     Raises:
         InputError: a shard that is not whole.
     """
-    return [_read_shard(path) for path in sorted(Path(folder).iterdir()) if path.is_dir()]
+    return [_read_shard(path) for path in sorted(Path(folder).glob("*/"))]
 
 
 def _read_shard(path: Path) -> SketchShard:
