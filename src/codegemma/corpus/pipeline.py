@@ -287,7 +287,7 @@ class _Build:
         wants_forks = has_others and choices.forks is not ForkPolicy.KEEP
         if not (wants_files or wants_forks or choices.decontaminate):
             return
-        guarded = Guarded(choices.decontaminate, choices.decontamination_allow_list)
+        guarded = Guarded(choices.decontaminate, choices.decontamination_allow_list, (benchmarks, allowed))
         tasks = []
         for shard, rows in self._rows_by_shard(self.kept.keys()).items():
             texts = self.shards[shard].out
