@@ -17,7 +17,7 @@ all that is below it.
 
 import fnmatch
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import xxhash
 from pathspec import GitIgnoreSpec
@@ -43,12 +43,9 @@ class OptOutList:
     lines: tuple[_Line, ...]
     digest: str | None
 
-    def find_line(self, repo: str, path: str) -> int | None:
-        """Find the first line that opts a file out; lines count from 1."""
-        for line in self.lines:
-            if fnmatch.fnmatchcase(repo, line.repo) and (line.paths is None or line.paths.match_file(path)):
-                return line.number
-        return None
+    def choose_lines(self, repo: str) -> tuple[_Line, ...]:
+        """Choose the lines that speak of a repository, once for all of its files."""
+        return tuple(line for line in self.lines if fnmatch.fnmatchcase(repo, line.repo))
 
     def describe(self) -> str:
         """Say in the report which list was given.
@@ -96,16 +93,29 @@ def read_opt_out(path: str | None) -> OptOutList:
 
 def refuse_opted_out(listing: Listing, opt_out: OptOutList) -> Listing:
     """Refuse the entries that the list or a marker opts out; what was refused already keeps its reason."""
-    marked = {PurePosixPath(e.path).parent for e in listing.entries if PurePosixPath(e.path).name == MARKER}
+    lines = opt_out.choose_lines(listing.repo)
+    marked = {_find_folder(entry.path) for entry in listing.entries if entry.path.rpartition("/")[2] == MARKER}
+    if not lines and not marked:
+        return listing
     entries = []
     for entry in listing.entries:
-        detail = None
-        if (line := opt_out.find_line(listing.repo, entry.path)) is not None:
-            detail = f"line {line} of the opt-out list"
-        elif (
-            marked and (folder := next((p for p in PurePosixPath(entry.path).parents if p in marked), None)) is not None
-        ):
-            detail = f"{MARKER} in {folder}"
+        detail = _find_objection(entry.path, lines, marked)
         is_new = detail is not None and entry.refusal is None
         entries.append(replace(entry, refusal=(REASON, detail or "")) if is_new else entry)
     return replace(listing, entries=tuple(entries))
+
+
+def _find_objection(path: str, lines: tuple[_Line, ...], marked: set[str]) -> str | None:
+    for line in lines:
+        if line.paths is None or line.paths.match_file(path):
+            return f"line {line.number} of the opt-out list"
+    folder = path
+    while marked and folder != ".":
+        folder = _find_folder(folder)
+        if folder in marked:
+            return f"{MARKER} in {folder}"
+    return None
+
+
+def _find_folder(path: str) -> str:
+    return path.rpartition("/")[0] or "."
