@@ -68,7 +68,7 @@ def test_content_that_is_gone_is_an_os_error(tmp_path: Path, form: str) -> None:
 
 @pytest.mark.parametrize("form", ["folder", "tree", "bare.git", "repo.zip", "repo.tar"])
 def test_entry_takes_little_memory(tmp_path: Path, form: str) -> None:
-    files = 4_000
+    files = 2_000
     tiny: dict[str, str | bytes] = {f"d{n // 100}/module_{n:05}.py": f"x = {n}\n" for n in range(files)}
     root = make_form(tmp_path, form, tiny)
     list_repository(root, scratch=tmp_path)  # what is loaded once is not counted
