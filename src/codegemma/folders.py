@@ -7,6 +7,7 @@
 
 import contextlib
 import fcntl
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -56,3 +57,13 @@ def _is_ours(folder: Path) -> bool:
     if not folder.is_dir() or any((folder / mark).exists() for mark in _MARKS):
         return True
     return all(entry.is_dir() and not entry.is_symlink() and _is_ours(entry) for entry in folder.iterdir())
+
+
+def walk_visible(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Walk the files of a data set, sorted: path below the folder, and whole; nothing hidden, no linked folder."""
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if not name.startswith("."):
+                path = Path(parent) / name
+                yield path.relative_to(folder).as_posix(), path

@@ -132,7 +132,7 @@ def test_boilerplate_of_a_benchmark_is_no_evidence() -> None:
 def test_worker_loads_what_the_recipe_names(tmp_path: Path) -> None:
     (tmp_path / "Bench.jsonl").write_text(json.dumps({"problem": PROBLEM, "solution": SOLUTION}))
     (tmp_path / "allow.toml").write_text(f'texts = ["{PROBLEM}"]')
-    index = load_index((str(tmp_path / "Bench.jsonl"),), str(tmp_path / "allow.toml"))
+    index = load_index((str(tmp_path / "Bench.jsonl"),), str(tmp_path / "allow.toml"), ("one", "two"))
     assert describe_contaminations(index.find(f"# {PROBLEM}\n{SOLUTION}")) == (
         "Bench/1 by ten_words in line 2; Bench/1 by whole_text in line 2"
     )

@@ -118,7 +118,7 @@ def build_corpus(
     allowed = read_allow_list(choices.decontamination_allow_list)
     listings = [
         refuse_opted_out(listing, opt_out)
-        for listing in list_repositories(repos, exclude, None, choices.parquet_columns)
+        for listing in list_repositories(repos, exclude, None, choices.parquet_columns, choices.document_language)
     ]
     key = _fingerprint_inputs(listings, choices, [benchmarks.digest, allowed.digest])
     earlier = read_manifest(out)

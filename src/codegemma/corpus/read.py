@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from codegemma.corpus.choices import CorpusChoices, Notebooks
+from codegemma.corpus.documents import DOCUMENT_LANGUAGES
 from codegemma.corpus.entries import Entry, ListedFile, Listing
 from codegemma.corpus.licenses import MAX_STATEMENT_BYTES, FolderLicenses, read_header, speaks_of_license
 from codegemma.corpus.listing import list_repository
@@ -73,20 +74,21 @@ def read_file(listed: ListedFile, choices: CorpusChoices) -> SourceFile | Droppe
         reason, detail = refused.args
         return DroppedFile(listed.repo, entry.path, STAGE, reason, detail, entry.size_bytes)
     license = read_header(text) or listed.license or entry.stated_license
-    return SourceFile(listed.repo, entry.path, language.name, text, hash_blob(content), license, listed.commit)
+    return SourceFile(listed.repo, entry.path, language, text, hash_blob(content), license, listed.commit)
 
 
-def _read_checked(entry: Entry, choices: CorpusChoices) -> tuple[Language, bytes, str]:
+def _read_checked(entry: Entry, choices: CorpusChoices) -> tuple[str, bytes, str]:
     if entry.refusal is not None:
         raise _RefusedError(*entry.refusal)
     if entry.path.lower().endswith(NOTEBOOK_SUFFIX):
         return _read_notebook(entry, choices)
-    language = _check_language(entry, choices)
+    is_document = entry.language_hint in DOCUMENT_LANGUAGES
+    language = entry.language_hint if is_document else _check_language(entry, choices).name
     content = _read_whole(entry, choices.max_file_bytes)
-    return language, content, decode_source(content)
+    return language or "", content, decode_source(content)
 
 
-def _read_notebook(entry: Entry, choices: CorpusChoices) -> tuple[Language, bytes, str]:
+def _read_notebook(entry: Entry, choices: CorpusChoices) -> tuple[str, bytes, str]:
     if choices.notebooks is Notebooks.DROP:
         raise _RefusedError("notebook", "notebooks are not wanted, see corpus.notebooks")
     content = _read_whole(entry, choices.max_notebook_bytes)
@@ -100,7 +102,7 @@ def _read_notebook(entry: Entry, choices: CorpusChoices) -> tuple[Language, byte
     source = text.encode()
     if len(source) > choices.max_file_bytes:
         raise _RefusedError("too_big", f"{len(source)} bytes of cells, at most {choices.max_file_bytes}")
-    return language, content, decode_source(source)
+    return language.name, content, decode_source(source)
 
 
 def _read_whole(entry: Entry, max_bytes: int) -> bytes:
