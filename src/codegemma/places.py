@@ -28,7 +28,12 @@ _STORE_OPTIONS: dict[str, dict[str, Any]] = {
     # Listings change under us: other machines write beside us.
     "s3": {
         "use_listings_cache": False,
-        "config_kwargs": {"connect_timeout": _CONNECT_TIMEOUT_S, "read_timeout": _READ_TIMEOUT_S},
+        "config_kwargs": {
+            "connect_timeout": _CONNECT_TIMEOUT_S,
+            "read_timeout": _READ_TIMEOUT_S,
+            # s3fs tries five times itself: with botocore's own five within each, a dead store would take minutes.
+            "retries": {"total_max_attempts": 2, "mode": "standard"},
+        },
     },
     "gs": {"use_listings_cache": False, "timeout": _READ_TIMEOUT_S},
 }
@@ -157,8 +162,8 @@ def _ask(place: Path, act: Callable[[], T], failure: type[InputError] | type[Out
             if attempt == ATTEMPTS - 1:
                 reason = str(error).partition("\n")[0] or type(error).__name__
                 raise failure(
-                    f"{place}: the store did not do it, asked {ATTEMPTS} times ({reason}); look at the connection and "
-                    "the credentials, then run again"
+                    f"{place}: the store did not do it, asked {ATTEMPTS} time(s) ({reason}); look at the connection "
+                    "and the credentials, then run again"
                 ) from error
             time.sleep(PAUSE_S * 2**attempt)
     raise AssertionError("unreachable")
