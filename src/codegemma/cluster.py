@@ -226,7 +226,9 @@ def _run_slurm(runner: SlurmRunner, folder: Path, job: Job, watch: _Watch) -> No
 
 def _wait_for_slurm(job_id: str, watch: _Watch) -> None:
     failed_polls = 0
-    while watch.report() < len(watch.tasks):
+    # Until the job has ended, not until all have answered: a rank that is ending still writes its logs.
+    while True:
+        watch.report()
         time.sleep(POLL_S)
         command = ["squeue", "--noheader", f"--jobs={job_id}"]
         queue = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 
 from codegemma.errors import UserError
 from codegemma.files import write_whole
+from codegemma.places import get_bytes, size_bytes
 from codegemma.recipe import from_plain, to_plain
 from codegemma.runner import LocalRunner, Progress, Runner, ignore_progress, map_ordered
 
@@ -84,15 +85,16 @@ def run_once(receipt: Path, outputs: Sequence[Path], kind: type[Y], compute: Cal
 
     Raises:
         OutputError: the receipt cannot be written.
+        InputError: a store that does not answer: nobody knows what is there.
     """
     try:
-        told = json.loads(receipt.read_bytes())
-        if told["output_bytes"] == [output.stat().st_size for output in outputs]:
+        told = json.loads(get_bytes(receipt))
+        if told["output_bytes"] == [size_bytes(output) for output in outputs]:
             earlier: Y = from_plain(kind, told["result"])
             return earlier
     except (OSError, ValueError, KeyError, TypeError):
         pass  # None, or of a run that was cut off, or damaged: all the same, the task runs.
     result = compute()
-    told = {"result": to_plain(result), "output_bytes": [output.stat().st_size for output in outputs]}
+    told = {"result": to_plain(result), "output_bytes": [size_bytes(output) for output in outputs]}
     write_whole(receipt, (json.dumps(told, indent=1) + "\n").encode())
     return result
