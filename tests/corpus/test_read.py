@@ -146,7 +146,10 @@ def test_unusable_file_is_dropped_with_its_reason(
         assert (drop.path, drop.size_bytes) == (path, len(content))
 
 
-def test_wanted_language_without_its_grammar_says_what_to_install(tmp_path: Path) -> None:
+def test_wanted_language_without_its_grammar_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("codegemma.corpus.read.has_grammar", lambda _language: False)
     root = write(tmp_path, {"a.kt": "val a = 1\n"})
     _, dropped = read(root, CorpusChoices(languages=("python", "kotlin")))
     assert (dropped["a.kt"].reason, dropped["a.kt"].detail) == (
