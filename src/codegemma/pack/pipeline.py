@@ -230,8 +230,9 @@ class _Build:
 
 
 def _link_files(files: list[_Analyzed]) -> RepositoryGraph:
-    edges = resolve_imports({file.packed.path: file.imports for file in files}, files[0].source.repo)
-    pairs = pair_tests({file.packed.path: file.packed.language for file in files})
+    languages = {file.packed.path: file.packed.language for file in files}
+    edges = resolve_imports({file.packed.path: file.imports for file in files}, files[0].source.repo, languages)
+    pairs = pair_tests(languages)
     # The path stands before the text, on its own line.
     sizes = {file.packed.path: len(file.packed.path) + 1 + len(file.packed.text) for file in files}
     return RepositoryGraph(sizes, edges, break_cycles(edges).kept, pairs)
