@@ -17,6 +17,8 @@ from types import MappingProxyType
 from typing import Any
 
 INTERPRETER = re.compile(r"#!\s*(?:\S*/)?(?:env\s+(?:-\S+\s+)*)?(?:\S*/)?([A-Za-z][\w+-]*?)[\d.]*(?:\s|$)")
+# Files that hold the tests of the folder or module that they lie in.
+TESTS_OF_FOLDER = frozenset({"test", "tests"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,9 @@ class Language:
     file_names: tuple[str, ...] = ()
     interpreters: tuple[str, ...] = ()
     test_folders: tuple[str, ...] = ()
+    test_folder_ends: tuple[str, ...] = ()
+    has_namesakes: bool = False
+    family: str = ""
 
 
 def _read_table() -> Mapping[str, Language]:
@@ -39,7 +44,7 @@ def _read_table() -> Mapping[str, Language]:
     languages = {}
     for name, row in table.items():
         values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in row.items()}
-        languages[name] = Language(name=name, **values)
+        languages[name] = Language(name=name, **({"family": name} | values))
     return MappingProxyType(languages)
 
 
@@ -73,14 +78,22 @@ def find_tested_stem(path: str, language: str) -> str | None:
 
     >>> find_tested_stem("tests/test_parser.py", "python"), find_tested_stem("ParserTest.java", "java")
     ('parser', 'Parser')
+    >>> find_tested_stem("tests/parser.rs", "rust"), find_tested_stem("src/parser/tests.rs", "rust")
+    ('parser', 'parser')
     >>> find_tested_stem("tests/conftest.py", "python") is None
     True
     """
     name = PurePosixPath(path).stem
-    for pattern in LANGUAGES[language].test_stems:
+    row = LANGUAGES[language]
+    for pattern in row.test_stems:
         before, after = pattern.split("{stem}")
         if len(name) > len(before) + len(after) and name.startswith(before) and name.endswith(after):
             return name[len(before) : len(name) - len(after)]
+    if row.has_namesakes:
+        if name in TESTS_OF_FOLDER:
+            return PurePosixPath(path).parent.name or None
+        if find_project(path, language) is not None:
+            return name
     return None
 
 
@@ -89,11 +102,24 @@ def is_test_path(path: str, language: str) -> bool:
 
     >>> is_test_path("src/test_app.py", "python"), is_test_path("tests/data.py", "python")
     (True, True)
-    >>> is_test_path("src/contest.py", "python")
-    False
+    >>> is_test_path("src/contest.py", "python"), is_test_path("App.Tests/Data.cs", "csharp")
+    (False, True)
     """
+    return find_tested_stem(path, language) is not None or find_project(path, language) is not None
+
+
+def find_project(path: str, language: str) -> str | None:
+    """Find the folder that holds the test folder of a path; `None` where the path is in none.
+
+    >>> find_project("libs/a/tests/unit/b.rs", "rust"), find_project("src/b.rs", "rust")
+    ('libs/a', None)
+    """
+    row = LANGUAGES[language]
     folders = PurePosixPath(path).parent.parts
-    return find_tested_stem(path, language) is not None or any(f in LANGUAGES[language].test_folders for f in folders)
+    for depth, folder in enumerate(folders):
+        if folder in row.test_folders or folder.endswith(row.test_folder_ends):
+            return "/".join(folders[:depth])
+    return None
 
 
 @functools.cache
