@@ -158,6 +158,17 @@ def test_wanted_language_without_its_grammar_says_what_to_install(
     )
 
 
+def test_header_is_read_as_the_language_that_it_is_in(tmp_path: Path) -> None:
+    root = write(tmp_path, {"a.h": "int f(void);\n", "b.h": "namespace b {\nint f();\n}\n", "c.cc": "int c;\n"})
+    kept, _ = read(root, CorpusChoices(languages=("c", "cpp")))
+    assert {path: file.language for path, file in kept.items()} == {"a.h": "c", "b.h": "cpp", "c.cc": "cpp"}
+    kept, dropped = read(root, CorpusChoices(languages=("cpp",)))
+    assert list(kept) == ["b.h", "c.cc"]
+    assert (dropped["a.h"].reason, dropped["a.h"].detail) == ("language", "c is not among the wanted languages")
+    _, dropped = read(root, CHOICES)
+    assert dropped["b.h"].detail == "c and cpp are not among the wanted languages"
+
+
 def test_file_of_200_megabytes_is_never_read(tmp_path: Path) -> None:
     with (tmp_path / "huge.py").open("wb") as file:
         file.truncate(200_000_000)

@@ -7,7 +7,7 @@
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from codegemma.corpus.choices import CorpusChoices
@@ -15,6 +15,7 @@ from codegemma.corpus.entries import Entry, Listing
 from codegemma.corpus.licenses import MAX_STATEMENT_BYTES, FolderLicenses, read_header, speaks_of_license
 from codegemma.corpus.listing import list_repository
 from codegemma.records import DroppedFile, SourceFile
+from codegemma.text.headers import list_candidates, settle_language
 from codegemma.text.languages import Language, detect_language, has_grammar
 
 STAGE = "read"
@@ -69,6 +70,8 @@ def _read_entry(listing: Listing, entry: Entry, choices: CorpusChoices, folders:
     if len(content) > choices.max_file_bytes:
         raise _RefusedError("too_big", f"grew beyond {choices.max_file_bytes} bytes while it was read")
     text = decode_source(content)
+    language = settle_language(entry.path, language, text)
+    _check_wanted([language], choices)
     blob = hash_blob(content)
     license = read_header(text) or folders.find(entry.path)
     return SourceFile(listing.repo, entry.path, language.name, text, blob, license, listing.commit)
@@ -80,13 +83,20 @@ def _check_language(entry: Entry, choices: CorpusChoices) -> Language:
     language = detect_language(entry.path, head.decode("utf-8", "replace").partition("\n")[0])
     if language is None:
         raise _RefusedError("language", f"unknown: {suffix or 'no extension'}")
-    if language.name not in choices.languages:
-        raise _RefusedError("language", f"{language.name} is not among the wanted languages")
-    if not has_grammar(language.name):
-        raise _RefusedError(
-            "no_grammar", f"{language.name} needs {language.grammar_module.replace('_', '-')} installed"
-        )
+    _check_wanted(list_candidates(entry.path, language), choices)
     return language
+
+
+def _check_wanted(candidates: Sequence[Language], choices: CorpusChoices) -> None:
+    wanted = [language for language in candidates if language.name in choices.languages]
+    if not wanted:
+        names = " and ".join(language.name for language in candidates)
+        raise _RefusedError(
+            "language", f"{names} {'is' if len(candidates) == 1 else 'are'} not among the wanted languages"
+        )
+    if not any(has_grammar(language.name) for language in wanted):
+        module = wanted[0].grammar_module.replace("_", "-")
+        raise _RefusedError("no_grammar", f"{wanted[0].name} needs {module} installed")
 
 
 def _read_bytes(entry: Entry, max_bytes: int) -> bytes:

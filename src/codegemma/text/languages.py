@@ -2,7 +2,7 @@
 
 **In**: a path and, where the path says nothing, the file's first line.
 **Out**: a `Language`, or `None` where the table knows none; whether a path is a test, and of what.
-**Not**: the contents: a `.h` file is C here, whatever it holds. Parsing is `syntax.py`'s.
+**Not**: the contents: a `.h` file is C here, whatever it holds; `headers.py` settles that. Parsing is `syntax.py`'s.
 """
 
 import functools
@@ -19,6 +19,11 @@ from typing import Any
 INTERPRETER = re.compile(r"#!\s*(?:\S*/)?(?:env\s+(?:-\S+\s+)*)?(?:\S*/)?([A-Za-z][\w+-]*?)[\d.]*(?:\s|$)")
 # Files that hold the tests of the folder or module that they lie in.
 TESTS_OF_FOLDER = frozenset({"test", "tests"})
+# `-*- mode: c++ -*-` of Emacs, also without `mode:`, and `vim: set ft=cpp:`.
+MODE = re.compile(
+    r"""-\*-[ \t]*+(?:[^\n]{0,200}?\bmode:[ \t]*+)?([\w+#]++)[ \t]*+(?:;|-\*-)"""
+    r"""|\bvim?:[^\n]{0,200}?\b(?:ft|filetype)=(\w++)"""
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +38,7 @@ class Language:
     grammar_function: str = "language"
     file_names: tuple[str, ...] = ()
     interpreters: tuple[str, ...] = ()
+    modes: tuple[str, ...] = ()
     test_folders: tuple[str, ...] = ()
     test_folder_ends: tuple[str, ...] = ()
     has_namesakes: bool = False
@@ -51,16 +57,19 @@ def _read_table() -> Mapping[str, Language]:
 LANGUAGES: Mapping[str, Language] = _read_table()
 BY_EXTENSION = {extension: language for language in LANGUAGES.values() for extension in language.extensions}
 BY_FILE_NAME = {name: language for language in LANGUAGES.values() for name in language.file_names}
+BY_MODE = {mode: language for language in LANGUAGES.values() for mode in language.modes}
 BY_INTERPRETER = {program: language for language in LANGUAGES.values() for program in language.interpreters}
 
 
 def detect_language(path: str, first_line: str) -> Language | None:
-    """Tell the language by file name, then extension, then the `#!` line of a file without extension.
+    """Tell the language by file name, then extension, then the `#!` or mode line of a file without extension.
 
     >>> detect_language("src/app.py", "").name
     'python'
     >>> detect_language("bin/app", "#!/usr/bin/env python3.11 -u").name
     'python'
+    >>> detect_language("include/vector", "// -*- C++ -*-").name
+    'cpp'
     >>> detect_language("README.md", "# App") is None
     True
     """
@@ -70,7 +79,18 @@ def detect_language(path: str, first_line: str) -> Language | None:
     if pure.suffix:
         return BY_EXTENSION.get(pure.suffix.lower())
     match = INTERPRETER.match(first_line)
-    return BY_INTERPRETER.get(match.group(1)) if match else None
+    by_program = BY_INTERPRETER.get(match.group(1)) if match else None
+    return by_program or read_mode_line(first_line)
+
+
+def read_mode_line(first_line: str) -> Language | None:
+    """Tell the language that a file asks editors to show it as.
+
+    >>> read_mode_line("/* vim: set sw=4 ft=c : */").name
+    'c'
+    """
+    match = MODE.search(first_line)
+    return BY_MODE.get((match[1] or match[2]).lower()) if match else None
 
 
 def find_tested_stem(path: str, language: str) -> str | None:
