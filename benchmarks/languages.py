@@ -2,9 +2,9 @@
 
     python benchmarks/languages.py REPOSITORY...       # working trees, bare repositories or folders
 
-An import *could* mean a file of the repository if its spelling says so: `#include "..."`, a relative specifier, `mod` and
-`crate::`, a leading dot, or a package that a file of the repository declares. Of these the resolved share is printed. The
-resolver is asked for each statement alone; no other tool does this for all languages, so there is no peer beside it.
+An import *could* mean a file of the repository if its spelling says so: `#include "..."`, a relative specifier, `mod`
+and `crate::`, a leading dot, or a package that a file of the repository declares. Of these the resolved share is
+printed; the resolver is asked for each statement alone. No other tool does this for all languages, so there is no peer.
 """
 
 import argparse
@@ -16,7 +16,15 @@ from pathlib import Path
 from codegemma.corpus.choices import CorpusChoices
 from codegemma.corpus.listing import list_repository
 from codegemma.corpus.read import read_repository
-from codegemma.pack.imports import BUILD_FILES, RULES, Import, ImportKind, extract_imports, resolve_imports
+from codegemma.pack.imports import (
+    BUILD_FILES,
+    RULES,
+    Import,
+    ImportKind,
+    MakeResolver,
+    extract_imports,
+    resolve_imports,
+)
 from codegemma.pack.unit_tests import pair_tests
 from codegemma.records import SourceFile
 from codegemma.text.languages import LANGUAGES, find_tested_stem
@@ -29,6 +37,7 @@ Counts = defaultdict[str, Counter[str]]
 
 def list_candidates(language: str, statements: Sequence[Import], packages: set[str]) -> Iterator[Import]:
     """Yield the imports that could mean a file of the repository."""
+    own = next((s.module for s in statements if s.kind is ImportKind.DECLARATION), "")
     for statement in statements:
         module = statement.module
         if statement.kind is not ImportKind.IMPORT:
@@ -36,7 +45,7 @@ def list_candidates(language: str, statements: Sequence[Import], packages: set[s
         if language in ("java", "kotlin"):
             could = (module if statement.names else module.rpartition(".")[0]) in packages
         elif language == "csharp":
-            could = module in packages
+            could = module in packages and not f"{own}.".startswith(f"{module}.")  # what is around is in sight anyway
         elif language == "go":
             could = any(module == package or module.startswith(package + "/") for package in packages)
         elif language == "rust":
@@ -67,7 +76,7 @@ def measure_imports(files: list[SourceFile], build_files: dict[str, str], counts
         counts[languages[edge.importer]]["edges"] += 1
     packages = {s.module for found in imports.values() for s in found if s.kind is ImportKind.DECLARATION and s.module}
     modules = [text.split()[1] for path, text in build_files.items() if path.endswith("go.mod")]
-    families = defaultdict(dict)
+    families: defaultdict[MakeResolver, dict[str, Sequence[Import]]] = defaultdict(dict)
     for path, found in imports.items():
         families[RULES[languages[path]].resolver][path] = found
     for make_resolver, family in families.items():
@@ -113,8 +122,8 @@ def main() -> None:
     parser.add_argument("repositories", nargs="+", type=Path)
     choices = CorpusChoices(languages=tuple(LANGUAGES))
     print(
-        f"{'repository':26}{'language':12}{'files':>6}{'MB':>7}{'parse MB/s':>11}{'cuts/kB':>8}{'blocks/kB':>10}{'broken':>7}"
-        f"{'extract MB/s':>13}{'edges':>7}{'could':>7}{'resolved':>9}{'tests':>6}{'paired':>7}"
+        f"{'repository':26}{'language':12}{'files':>6}{'MB':>7}{'parse MB/s':>11}{'cuts/kB':>8}{'blocks/kB':>10}"
+        f"{'broken':>7}{'extract MB/s':>13}{'edges':>7}{'could':>7}{'resolved':>9}{'tests':>6}{'paired':>7}"
     )
     for root in parser.parse_args().repositories:
         files = [file for file in read_repository(root, choices) if isinstance(file, SourceFile)]
