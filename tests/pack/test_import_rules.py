@@ -91,14 +91,21 @@ RESOLVED = {
     ),
     "c#: usings and the namespaces around": (
         {
-            "App.cs": "using Lib.Net;\nnamespace Lib.App;\nclass App : Socket { Log l; x.Other o; Name = 1; }\n",
+            "App.cs": "using Lib.Net;\nnamespace Lib.App;\n"
+            "class App : Socket { Log l; x.Other o; Name = 1; } // Name\n",
             "Net/Socket.cs": "namespace Lib.Net { class Socket { } }\n",
-            "Net/Socket.Async.cs": "namespace Lib.Net { partial class Socket { } }\n",
+            "Net/Socket.Async.cs": "namespace Lib.Net;\npartial class Socket { }\nclass Buffer { }\n",
             "Log.cs": "namespace Lib { class Log { } }\n",
             "Other.cs": "namespace Lib { class Other { } }\n",
+            "Name.cs": "namespace Lib;\n/* App */ class Name : Log { }\n",
             "Far/Log.cs": "namespace Far { class Log { } }\n",
         },
-        {("App.cs", "Net/Socket.cs"), ("App.cs", "Log.cs"), ("Net/Socket.Async.cs", "Net/Socket.cs")},
+        {
+            ("App.cs", "Net/Socket.cs"),
+            ("App.cs", "Log.cs"),
+            ("Net/Socket.Async.cs", "Net/Socket.cs"),
+            ("Name.cs", "Log.cs"),
+        },
     ),
     "go: by the module's path": (
         {

@@ -6,7 +6,7 @@
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from codegemma.pack.import_rules.statement import Import, ImportKind, find_folder, find_nearest, find_stem
 
@@ -21,7 +21,7 @@ class PackageIndex:
         self._package_of: dict[str, str] = {}
         for path in sorted(imports):
             package = self._package_of[path] = find_package(path, imports[path])
-            for name in {*_list_file_names(path, imports), *list_names(imports[path], ImportKind.DECLARATION)}:
+            for name in _list_declared(path, imports):
                 self._files[package][name].append(path)
 
     def package_of(self, path: str) -> str:
@@ -54,12 +54,15 @@ class PackageIndex:
                 yield target
 
 
-def _list_file_names(path: str, paths: Container[str]) -> list[str]:
-    """Name the type that a file is named for; `Parser.Generated.cs` only adds to `Parser.cs`, if that is there."""
-    stem, main = find_stem(path), f"{find_stem(path)}.{path.rpartition('.')[2]}"
-    folder = find_folder(path)
-    main = f"{folder}/{main}" if folder else main
-    return [stem] if path == main or main not in paths else []
+def _list_declared(path: str, imports: Mapping[str, Sequence[Import]]) -> set[str]:
+    """List the types of a file: the one that it is named for, and those that it declares.
+
+    `Parser.Generated.cs` adds to the type of `Parser.cs`, if that is there, and does not declare it.
+    """
+    folder, stem = find_folder(path), find_stem(path)
+    main = f"{folder}/{stem}.{path.rpartition('.')[2]}".lstrip("/")
+    names = {stem, *list_names(imports[path], ImportKind.DECLARATION)}
+    return names - {stem} if path != main and main in imports else names
 
 
 def list_names(statements: Iterable[Import], kind: ImportKind) -> list[str]:

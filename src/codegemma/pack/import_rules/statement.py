@@ -20,6 +20,8 @@ MAX_SUFFIX_PARTS = 16
 # Not a member, which follows a dot, nor what is assigned to.
 # The look behind stands second, so that the search is for a capital.
 TYPE_NAME = re.compile(r"[A-Z](?<![\w.].)\w*+(?! =[^=])")
+# Of Java, Kotlin, C# and Go; one that is never closed runs to the end. In a string it takes the rest of the line.
+COMMENT = re.compile(r"/(?:/[^\n]*+|\*[^*]*+(?:\*(?!/)[^*]*+)*+(?:\*/)?)")
 
 
 class ImportKind(StrEnum):
@@ -89,8 +91,13 @@ def find_top_end(text: str, lines: int) -> int:
 
 
 def read_mentions(text: str, top_end: int, *more: re.Pattern[str]) -> Import:
-    """List the words of the top lines that may be names of types, and what else a language names them by."""
-    names = {name for pattern in (TYPE_NAME, *more) for name in pattern.findall(text, 0, top_end)}
+    """List the words of the top lines that may be names of types, and what else a language names them by.
+
+    >>> read_mentions("// A license\\nFoo f = Bar.run(); /* Old o; */ this.Size = 1;\\n", 80).names
+    ('Bar', 'Foo')
+    """
+    code = COMMENT.sub(" ", text[:top_end])
+    names = {name for pattern in (TYPE_NAME, *more) for name in pattern.findall(code)}
     return Import("", tuple(sorted(names)), 0, 1, ImportKind.MENTION)
 
 
