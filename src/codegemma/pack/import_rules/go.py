@@ -111,7 +111,7 @@ class GoPackages:
 
     def find_targets(self, path: str, statements: Sequence[Import]) -> Iterator[str]:
         """Yield the files of what is mentioned from each imported folder, and from the file's own."""
-        mentions = list_names(statements, ImportKind.MENTION)
+        mentions = set(list_names(statements, ImportKind.MENTION))
         own = find_folder(path)
         if own in self._files:
             yield from self._index.find_mentions(own, mentions, path)
@@ -119,7 +119,7 @@ class GoPackages:
             folder = self._find_package(statement.module) if statement.kind is ImportKind.IMPORT else None
             if folder is not None and folder != own:
                 before = f"{statement.names[0]}."
-                names = [name.removeprefix(before) for name in mentions if name.startswith(before)]
+                names = {name.removeprefix(before) for name in mentions if name.startswith(before)}
                 targets = tuple(self._index.find_mentions(folder, names, path))
                 yield from targets or (self._find_main_file(folder),)
 

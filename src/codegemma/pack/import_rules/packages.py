@@ -6,7 +6,7 @@
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 
 from codegemma.pack.import_rules.statement import Import, ImportKind, find_folder, find_nearest, find_stem
 
@@ -46,12 +46,11 @@ class PackageIndex:
                 return self.find_name(package, parts[end], importer)
         return None
 
-    def find_mentions(self, package: str, names: Iterable[str], importer: str) -> Iterator[str]:
+    def find_mentions(self, package: str, names: Set[str], importer: str) -> Iterator[str]:
         """Yield the file of each name that a package declares."""
-        for name in names:
-            target = self.find_name(package, name, importer)
-            if target is not None:
-                yield target
+        declared: Mapping[str, Sequence[str]] = self._files.get(package, {})
+        for name in sorted(declared.keys() & names):
+            yield find_nearest(declared[name], importer)
 
 
 def _list_declared(path: str, imports: Mapping[str, Sequence[Import]]) -> set[str]:
@@ -89,7 +88,7 @@ class Namespaces:
             target = None if statement.names else self._index.find_qualified(statement.module, path)
             if target is not None:
                 yield target
-        mentions = [n for n in list_names(statements, ImportKind.MENTION) if n not in explicit]
+        mentions = set(list_names(statements, ImportKind.MENTION)) - explicit
         for package in self._list_packages_in_sight(path, imported):
             yield from self._index.find_mentions(package, mentions, path)
 
