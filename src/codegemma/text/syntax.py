@@ -305,20 +305,18 @@ def _block_starts(source: bytes, root: Node, nodes: Mapping[str, list[Node]]) ->
             line, column = _line_and_column(source, statement.start_byte)
             if source[line : line + column].strip(BLANKS) or statement.type in ALTERNATIVE_KINDS:
                 continue  # something else stands before it on its line, or it belongs to the condition above
-            while (line, column) in starts_above:
-                line = starts_above[line, column]
-            starts.add(line)
+            starts.add(starts_above.get((line, column), line))
     return np.array(sorted(starts), np.int64)
 
 
 def _starts_above(source: bytes, comments: list[Node]) -> dict[tuple[int, int], int]:
-    """Map the line below each comment or attribute that has its own line, and its column, to that line."""
-    starts = {}
-    for comment in comments:
-        line, column = _line_and_column(source, comment.start_byte)
-        line_end = source.find(b"\n", comment.end_byte - 1)
+    """Map the line below comments or attributes that have their own lines, and its column, to the first of these."""
+    starts: dict[tuple[int, int], int] = {}
+    for start, end in sorted(comment.byte_range for comment in comments):
+        line, column = _line_and_column(source, start)
+        line_end = source.find(b"\n", end - 1)
         if line_end >= 0 and not source[line : line + column].strip(BLANKS):
-            starts[line_end + 1, column] = line
+            starts[line_end + 1, column] = starts.get((line, column), line)
     return starts
 
 
