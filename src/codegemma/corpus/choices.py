@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from codegemma.corpus.columns import parse_columns
-from codegemma.corpus.documents import DOCUMENT_LANGUAGES, TEXT
 from codegemma.corpus.licenses import expand_accepted
-from codegemma.text.languages import LANGUAGES
+from codegemma.text.languages import DOCUMENT_LANGUAGES, LANGUAGES
 
 # The bands of `sketches.py` find 87 % of the pairs with this Jaccard index, and fewer below.
 MIN_FINDABLE_JACCARD = 0.6
@@ -58,7 +57,7 @@ class CorpusChoices:
     parquet_columns: tuple[str, ...] = ()
 
     # What documents of plain text and JSON are that do not show it themselves: text, markdown or math (`documents.py`).
-    document_language: str = TEXT
+    document_language: str = "text"
 
     # Which licences are accepted: SPDX identifiers, or `permissive`; none named accepts every licence.
     licenses: tuple[str, ...] = ()

@@ -24,10 +24,9 @@ from codegemma.corpus.licenses import join_stated
 from codegemma.corpus.members import Member, list_members
 from codegemma.errors import InputError
 from codegemma.folders import walk_visible
-from codegemma.text.languages import detect_language
+from codegemma.text.languages import DOCUMENT_LANGUAGES, detect_language
 
-# What a document's language may be. None of these has a grammar or needs one.
-TEXT, MARKDOWN, MATH = DOCUMENT_LANGUAGES = ("text", "markdown", "math")
+TEXT, MARKDOWN, MATH = DOCUMENT_LANGUAGES
 _PLAIN_SUFFIXES = {".txt": TEXT, ".md": MARKDOWN}
 _RECORD_SUFFIXES = (".json", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".json.gz", ".json.zst")
 _COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}

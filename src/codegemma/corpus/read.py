@@ -7,18 +7,18 @@
 
 import contextlib
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from codegemma.corpus.choices import CorpusChoices, Notebooks
-from codegemma.corpus.documents import DOCUMENT_LANGUAGES
 from codegemma.corpus.entries import Entry, ListedFile, Listing
 from codegemma.corpus.licenses import MAX_STATEMENT_BYTES, FolderLicenses, read_header, speaks_of_license
 from codegemma.corpus.listing import list_repository
 from codegemma.corpus.notebooks import SUFFIX as NOTEBOOK_SUFFIX
 from codegemma.corpus.notebooks import convert_notebook
 from codegemma.records import DroppedFile, SourceFile
-from codegemma.text.languages import LANGUAGES, Language, detect_language, has_grammar
+from codegemma.text.headers import list_candidates, settle_language
+from codegemma.text.languages import DOCUMENT_LANGUAGES, LANGUAGES, Language, detect_language, has_grammar
 
 STAGE = "read"
 # Enough for any `#!` line.
@@ -82,10 +82,15 @@ def _read_checked(entry: Entry, choices: CorpusChoices) -> tuple[str, bytes, str
         raise _RefusedError(*entry.refusal)
     if entry.path.lower().endswith(NOTEBOOK_SUFFIX):
         return _read_notebook(entry, choices)
-    is_document = entry.language_hint in DOCUMENT_LANGUAGES
-    language = entry.language_hint if is_document else _check_language(entry, choices).name
+    if entry.language_hint in DOCUMENT_LANGUAGES:
+        content = _read_whole(entry, choices.max_file_bytes)
+        return entry.language_hint, content, decode_source(content)
+    language = _check_language(entry, choices)
     content = _read_whole(entry, choices.max_file_bytes)
-    return language or "", content, decode_source(content)
+    text = decode_source(content)
+    language = settle_language(entry.path, language, text)
+    _check_wanted([language], choices)
+    return language.name, content, text
 
 
 def _read_notebook(entry: Entry, choices: CorpusChoices) -> tuple[str, bytes, str]:
@@ -98,7 +103,7 @@ def _read_notebook(entry: Entry, choices: CorpusChoices) -> tuple[str, bytes, st
         language, text = convert_notebook(content)
     except ValueError as error:
         raise _RefusedError("notebook", str(error)) from error
-    _check_wanted(language, choices)
+    _check_wanted([language], choices)
     source = text.encode()
     if len(source) > choices.max_file_bytes:
         raise _RefusedError("too_big", f"{len(source)} bytes of cells, at most {choices.max_file_bytes}")
@@ -122,17 +127,20 @@ def _check_language(entry: Entry, choices: CorpusChoices) -> Language:
         language = LANGUAGES.get(entry.language_hint)
     if language is None:
         raise _RefusedError("language", f"unknown: {suffix or 'no extension'}")
-    _check_wanted(language, choices)
+    _check_wanted(list_candidates(entry.path, language), choices)
     return language
 
 
-def _check_wanted(language: Language, choices: CorpusChoices) -> None:
-    if language.name not in choices.languages:
-        raise _RefusedError("language", f"{language.name} is not among the wanted languages")
-    if not has_grammar(language.name):
+def _check_wanted(candidates: Sequence[Language], choices: CorpusChoices) -> None:
+    wanted = [language for language in candidates if language.name in choices.languages]
+    if not wanted:
+        names = " and ".join(language.name for language in candidates)
         raise _RefusedError(
-            "no_grammar", f"{language.name} needs {language.grammar_module.replace('_', '-')} installed"
+            "language", f"{names} {'is' if len(candidates) == 1 else 'are'} not among the wanted languages"
         )
+    if not any(has_grammar(language.name) for language in wanted):
+        module = wanted[0].grammar_module.replace("_", "-")
+        raise _RefusedError("no_grammar", f"{wanted[0].name} needs {module} installed")
 
 
 def _read_bytes(entry: Entry, max_bytes: int) -> bytes:

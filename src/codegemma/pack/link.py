@@ -20,9 +20,10 @@ from codegemma.pack.unit_tests import pair_tests
 from codegemma.recipe import fingerprint
 from codegemma.records import Split
 from codegemma.shards import read_records, write_records
+from codegemma.text.languages import DOCUMENT_LANGUAGES
 
 # Part of the fingerprint: raise it when the same files come to give other packs.
-LINK_VERSION = 2
+LINK_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +126,9 @@ def _read_members(task: LinkTask) -> dict[str, dict[str, _Member]]:
 
 
 def _link_files(members: dict[str, _Member], repo: str) -> RepositoryGraph:
-    edges = resolve_imports({path: member.imports for path, member in members.items()}, repo)
-    pairs = pair_tests({path: member.facts.language for path, member in members.items()})
+    languages = {path: member.facts.language for path, member in members.items()}
+    edges = resolve_imports({path: member.imports for path, member in members.items()}, repo, languages)
+    pairs = pair_tests({path: language for path, language in languages.items() if language not in DOCUMENT_LANGUAGES})
     # The path stands before the text, on its own line.
     sizes = {path: len(path) + 1 + member.facts.chars for path, member in members.items()}
     return RepositoryGraph(sizes, edges, break_cycles(edges).kept, pairs)
