@@ -33,6 +33,9 @@ class CorpusChoices:
     # A file that names who does not want to be trained on (`opt_out.py`); `.noai` files are heeded with or without one.
     opt_out: str | None = None
 
+    # A gitleaks configuration that takes the place of our own rules for secrets (`secret_rules.py`).
+    secret_rules: str | None = None
+
     # Whether e-mail and IP addresses and telephone numbers become pseudonyms (`personal.py`), and a file whose content
     # is their key. Without a key, whoever guesses an address can tell by its pseudonym that the guess is right.
     replace_personal: bool = True

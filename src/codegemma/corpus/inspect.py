@@ -19,6 +19,7 @@ from codegemma.corpus.dedup import Sighting, digest_text
 from codegemma.corpus.entries import Listing
 from codegemma.corpus.personal import Redaction, apply_redactions, find_personal, read_key
 from codegemma.corpus.read import read_listing
+from codegemma.corpus.secret_rules import load_secret_rules
 from codegemma.records import DroppedFile, SourceFile
 from codegemma.runner import Progress, map_ordered
 
@@ -65,7 +66,7 @@ def inspect_file(file: SourceFile, choices: CorpusChoices, key: str = "") -> Ins
     if refusal is not None:
         return Inspection(_drop(file, licenses.STAGE, *refusal, size_bytes), "", size_bytes, {}, [])
     times_s = [time.process_time()]
-    secrets = safety.find_secrets(file.text)
+    secrets = safety.find_secrets(file.text, file.path, load_secret_rules(choices.secret_rules))
     times_s.append(time.process_time())
     defect = None if secrets else quality.find_defect(file.text, choices)
     times_s.append(time.process_time())
@@ -77,7 +78,7 @@ def inspect_file(file: SourceFile, choices: CorpusChoices, key: str = "") -> Ins
     times_s.append(time.process_time())
     drop = None
     if secrets:
-        drop = _drop(file, safety.STAGE, "secret", f"{secrets[0].rule_id} in line {secrets[0].line}", size_bytes)
+        drop = _drop(file, safety.STAGE, "secret", secrets[0].describe(), size_bytes)
     elif defect:
         drop = _drop(file, quality.STAGE, defect.reason, defect.detail, size_bytes)
     steps = ("safety_cpu_s", "quality_cpu_s", "digest_cpu_s", "personal_cpu_s")
