@@ -21,7 +21,7 @@ class HeldoutBy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CorpusChoices:
-    """Every threshold of the corpus. "StarCoder2" is Lozhkov et al. (2024), section 3.1 and appendix A."""
+    """What the corpus may be told. "StarCoder2" is Lozhkov et al. (2024), section 3.1 and appendix A."""
 
     languages: tuple[str, ...] = ("python",)
 
@@ -43,18 +43,8 @@ class CorpusChoices:
 
     # Ours: of source that people wrote, almost nothing is larger; StarCoder2 allows 10 MB before its line filters.
     max_file_bytes: int = 1_048_576
-    # StarCoder2: longest line above 1,000 or mean line above 100 characters.
-    max_line_chars: int = 1_000
-    max_mean_line_chars: float = 100.0
-    # StarCoder2: less than 25 % alphabetic characters.
-    min_alphabetic_share: float = 0.25
-    # StarCoder2: one base64, hexadecimal or `\u` run above 1,024 characters, or such runs above half of the file.
-    max_encoded_run_chars: int = 1_024
-    max_encoded_share: float = 0.5
-    # Ours: of 5,363 files of four Python packages, 19 are above; nearly all of them are tables of numbers.
-    max_digit_share: float = 0.3
-    # Ours: minified code hardly has white space; hand-written code has 0.15 to 0.4. Short files are left alone.
-    min_space_share: float = 0.05
+    # Thresholds by language that take the place of our own (`quality_rules.toml`).
+    quality_rules: str | None = None
 
     heldout_by: HeldoutBy = HeldoutBy.DIRECTORY
     heldout_share: float = 0.1

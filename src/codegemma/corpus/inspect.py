@@ -18,6 +18,7 @@ from codegemma.corpus.choices import CorpusChoices
 from codegemma.corpus.dedup import Sighting, digest_text
 from codegemma.corpus.entries import Listing
 from codegemma.corpus.personal import Redaction, apply_redactions, find_personal, read_key
+from codegemma.corpus.quality_rules import load_quality_rules
 from codegemma.corpus.read import read_listing
 from codegemma.corpus.secret_rules import load_secret_rules
 from codegemma.records import DroppedFile, SourceFile
@@ -65,10 +66,11 @@ def inspect_file(file: SourceFile, choices: CorpusChoices, key: str = "") -> Ins
     refusal = judge_license(file.license, choices)
     if refusal is not None:
         return Inspection(_drop(file, licenses.STAGE, *refusal, size_bytes), "", size_bytes, {}, [])
+    rules = load_quality_rules(choices.quality_rules)
     times_s = [time.process_time()]
     secrets = safety.find_secrets(file.text, file.path, load_secret_rules(choices.secret_rules))
     times_s.append(time.process_time())
-    defect = None if secrets else quality.find_defect(file.text, choices)
+    defect = None if secrets else quality.find_defect(file.text, file.language, rules, file.path)
     times_s.append(time.process_time())
     is_kept = not secrets and not defect
     digest = digest_text(file.text) if is_kept else ""
