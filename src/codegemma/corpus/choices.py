@@ -36,10 +36,16 @@ class CorpusChoices:
     # A gitleaks configuration that takes the place of our own rules for secrets (`secret_rules.py`).
     secret_rules: str | None = None
 
+    # A hashed list of illegal content, which only the operator may have (`block_list.py`).
+    block_list: str | None = None
+
     # Whether e-mail and IP addresses and telephone numbers become pseudonyms (`personal.py`), and a file whose content
     # is their key. Without a key, whoever guesses an address can tell by its pseudonym that the guess is right.
     replace_personal: bool = True
     pseudonym_key_file: str | None = None
+    # What finds names of people, so that they become pseudonyms too: an installed plug-in, which is code that the
+    # operator trusts, by its entry point or as `module:function` (`names.py`).
+    names_plugin: str | None = None
 
     # Ours: of source that people wrote, almost nothing is larger; StarCoder2 allows 10 MB before its line filters.
     max_file_bytes: int = 1_048_576
