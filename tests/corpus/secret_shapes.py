@@ -47,7 +47,7 @@ SHAPES: dict[str, tuple[str, ...]] = {
     "azure-storage-key": ("AccountName=a;AccountKey={b86}==;",),
     "digitalocean-token": ("dop_v1_{h64}",),
     "telegram-bot-token": ("'1{d8}:AA{u33}'",),
-    "json-web-token": ("eyJ{u33}.eyJ{u60}.{u43}",),
+    "json-web-token": ("eyJ{u33}.eyJ{u60}.{u43}", "'eyJ{u33}.eyJ{u60}'"),
     "adobe-client-secret": ("'p8e-{l32}'",),
     "age-secret-key": ("AGE-SECRET-KEY-1{q58}",),
     "airtable-token": ("'pat{a14}.{h64}'",),

@@ -22,8 +22,11 @@ from codegemma.errors import InputError
 
 EMAIL, IP_ADDRESS, PHONE = "email", "ip_address", "phone"
 
-# An e-mail address in words: the parts are checked further in `_judge_email`.
-_EMAIL = re2.compile(rb"[A-Za-z0-9][A-Za-z0-9._%+-]{1,63}@[A-Za-z0-9][A-Za-z0-9-]{0,62}(?:\.[A-Za-z0-9-]{1,63}){1,5}")
+# An e-mail address is looked for by its `@`: what may stand before it, and after it; `_judge_email` checks further.
+_LOCAL_BYTES = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._%+-"
+_LOCAL_SIGNS = b"._%+-"  # none of these begins one
+_MAX_LOCAL, _MAX_HOST = 64, 400
+_HOST = re2.compile(rb"[A-Za-z0-9][A-Za-z0-9-]{0,62}(?:\.[A-Za-z0-9-]{1,63}){1,5}")
 _IPV4 = re2.compile(rb"[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}")
 # Of IPv6, what is given to hosts on the internet: 2000::/3. `x[1::2]` is a slice.
 _IPV6 = re2.compile(rb"[23][0-9A-Fa-f]{3}:[0-9A-Fa-f]{1,4}:(?:[0-9A-Fa-f]{0,4}:){0,6}[0-9A-Fa-f]{1,4}")
@@ -131,11 +134,9 @@ def apply_redactions(text: str, redactions: Sequence[Redaction]) -> str:
 
 
 def _find_bytes(content: bytes) -> Iterator[tuple[int, int, str]]:
-    if b"@" in content:
-        for match in _EMAIL.finditer(content):
-            end = match.start() + len(match.group().rstrip(b".-"))
-            if _judge_email(content[match.start() : end].decode()):
-                yield match.start(), end, EMAIL
+    for start, end in _find_emails(content):
+        if _judge_email(content[start:end].decode()):
+            yield start, end, EMAIL
     for pattern, judge, joins in ((_IPV4, _judge_ipv4, b"."), (_IPV6, _judge_ip, b".:")):
         for match in pattern.finditer(content):
             if _stands_alone(content, match.start(), match.end(), joins) and judge(content, match):
@@ -144,6 +145,18 @@ def _find_bytes(content: bytes) -> Iterator[tuple[int, int, str]]:
         for match in _PHONE.finditer(content):
             if _stands_alone(content, match.start(), match.end(), b"+)].-") and _judge_phone(match.group()):
                 yield match.start(), match.end(), PHONE
+
+
+def _find_emails(content: bytes) -> Iterator[tuple[int, int]]:
+    position, at = 0, content.find(b"@")
+    while at >= 0:
+        before = content[max(at - _MAX_LOCAL, position) : at]
+        local = before[len(before.rstrip(_LOCAL_BYTES)) :].lstrip(_LOCAL_SIGNS)
+        host = _HOST.match(content[at + 1 : at + 1 + _MAX_HOST]) if len(local) > 1 else None
+        if host:
+            position = at + 1 + host.end()
+            yield at - len(local), at + 1 + len(host.group().rstrip(b".-"))
+        at = content.find(b"@", max(at + 1, position))
 
 
 def _stands_alone(content: bytes, start: int, end: int, joins: bytes) -> bool:
