@@ -20,16 +20,26 @@ def test_every_rule_has_a_recall_test() -> None:
     assert sorted(rule.rule_id for rule in load_secret_rules().rules) == sorted(SHAPES)
 
 
+@pytest.fixture(scope="module")
+def clean_texts() -> list[str]:
+    paths = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
+    texts = [path.read_text(encoding="utf-8") for path in paths if 1_000 < path.stat().st_size < 8_000]
+    return [text for text in texts if not find_secrets(text)]
+
+
 @pytest.mark.parametrize("rule_id", SHAPES)
-def test_generated_secrets_are_found_on_their_line(rule_id: str) -> None:
+def test_generated_secrets_are_found_on_their_line(rule_id: str, clean_texts: list[str]) -> None:
     source = random.Random(rule_id)
     for template in SHAPES[rule_id]:
         found = 0
         for _ in range(SAMPLES_PER_SHAPE):
-            secret = draw_secret(template, source)
-            findings = find_secrets(f"# é — a comment\nimport os\n\n{secret}\n")
-            lines = {finding.line for finding in findings if finding.rule_id == rule_id}
-            found += lines in ({4}, {5}, {4, 5})  # a private key begins on the line after its header
+            lines = source.choice(clean_texts).splitlines()
+            number = source.randrange(len(lines)) + 1
+            lines.insert(number - 1, draw_secret(template, source))
+            findings = find_secrets("# é\n" + "\n".join(lines))
+            places = {finding.line for finding in findings if finding.rule_id == rule_id}
+            # A private key begins on the line after its header.
+            found += bool(places) and places <= {number + 1, number + 2}
         # Entropy gates, digits and placeholder words may cost a few random ones.
         assert found >= 0.95 * SAMPLES_PER_SHAPE, (template, found)
 
@@ -65,6 +75,12 @@ def test_standard_library_has_next_to_no_false_positives() -> None:
     hits = {file.path: found for file in files if (found := find_secrets(file.text, file.path))}
     print(f"{len(hits)} of {len(files)} files of the standard library are taken for leaks: {hits}")
     assert len(hits) <= len(files) // 200
+
+
+def test_lines_are_right_for_many_secrets_in_one_file() -> None:
+    source = random.Random(3)
+    lines = [draw_secret("x = 'hf_{w34}'", source) if number % 7 == 0 else "pass" for number in range(1, 500)]
+    assert find_secrets("\n".join(lines)) == [Finding("huggingface-token", n) for n in range(7, 500, 7)]
 
 
 @given(st.text(max_size=60))

@@ -3,10 +3,15 @@
 from pathlib import Path
 
 import pytest
+from tests.corpus.repositories import write
 
+from codegemma.corpus.choices import CorpusChoices
+from codegemma.corpus.pipeline import build_corpus
 from codegemma.corpus.safety import find_secrets
 from codegemma.corpus.secret_rules import SecretRules, load_secret_rules
 from codegemma.errors import InputError
+from codegemma.records import DroppedFile
+from codegemma.shards import read_records
 
 RULE = "[[rules]]\nid = 'code'\nregex = '''code-([a-z0-9]+)'''\nkeywords = ['CODE-']\n"
 GLOBAL, OWN = "[[allowlists]]\n", "[[rules.allowlists]]\n"
@@ -202,3 +207,12 @@ def test_a_file_of_rules_takes_the_place_of_ours(tmp_path: Path) -> None:
     ours = "token = 'ghp_" + "a1B2c3D4e5F6" * 3 + "'"
     assert find_secrets(ours, rules=rules) == []
     assert find_secrets(ours)
+
+
+def test_a_build_goes_by_the_operators_file(tmp_path: Path) -> None:
+    load(tmp_path, RULE + "[[rules]]\nid = 'by-path'\npath = 'keys'\n")
+    files: dict[str, str | bytes] = {"a.py": "x = 1  # plain code\n", "b.py": "y = 'code-7'\n", "keys.py": "z = 3\n"}
+    choices = CorpusChoices(heldout_share=0.0, secret_rules=str(tmp_path / "rules.toml"))
+    build_corpus([write(tmp_path / "repo", files)], tmp_path / "out", choices)
+    dropped = {d.path: (d.stage, d.detail) for d in read_records(tmp_path / "out" / "dropped.parquet", DroppedFile)}
+    assert dropped == {"b.py": ("safety", "code in line 1"), "keys.py": ("safety", "by-path by its path")}

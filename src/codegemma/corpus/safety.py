@@ -15,6 +15,8 @@ from codegemma.corpus.secret_rules import RULES_FILE as RULES_FILE  # noqa: PLC0
 from codegemma.corpus.secret_rules import Hit, Required, SecretRule, SecretRules, load_secret_rules
 
 STAGE = "safety"
+# How far from a match an allowlist sees its line: a line of a megabyte may have a match in every word.
+LINE_REACH_BYTES = 4_096
 
 
 class Finding(NamedTuple):
@@ -67,8 +69,11 @@ class _Scan:
             matches = list(self.match_rule(rule))
             if matches and rule.required:
                 matches = list(self.keep_complete(rule, matches))
-            for match in matches:
-                yield Finding(rule.rule_id, None if match.start < 0 else self.find_line(match.secret_start))
+            position, line = 0, 1
+            for match in matches:  # from the start of the file to its end, so that no line is counted twice
+                line += self.content.count(b"\n", position, match.secret_start) if match.start >= 0 else 0
+                position = max(position, match.secret_start)
+                yield Finding(rule.rule_id, None if match.start < 0 else line)
 
     def match_rule(self, rule: SecretRule) -> Iterator[_Match]:
         if any(allowlist.allows_file(self.path, self.commit) for allowlist in rule.allowlists):
@@ -111,11 +116,12 @@ class _Scan:
         return self.content.count(b"\n", 0, start) + 1
 
     def cut_line(self, start: int, end: int) -> str:
-        """Cut out the lines that a match stands in."""
+        """Cut out the lines that a match stands in, so far as an allowlist looks."""
         while end > start and self.content[end - 1 : end] == b"\n":
             end -= 1
-        last = self.content.find(b"\n", end)
-        line = self.content[self.content.rfind(b"\n", 0, start) + 1 : len(self.content) if last < 0 else last]
+        first = self.content.rfind(b"\n", max(start - LINE_REACH_BYTES, 0), start) + 1
+        last = self.content.find(b"\n", end, end + LINE_REACH_BYTES)
+        line = self.content[max(first, start - LINE_REACH_BYTES, 0) : last if last >= 0 else end + LINE_REACH_BYTES]
         return line.decode("utf-8", "replace")
 
 
