@@ -38,7 +38,8 @@ _HIDDEN = re2.compile(rb"(?is)<script\b.*?(?:</script\s*>|\z)|<style\b.*?(?:</st
 MIN_MEASURED_CHARS = 256
 _MASK_64 = bytes([1]) * 64
 
-_LETTER, _DIGIT, _SPACE, _NEWLINE, _UNDERSCORE = 1, 2, 3, 4, 5
+# In this order: a word begins with one of the first two and goes on with one of the first three.
+_LETTER, _UNDERSCORE, _DIGIT, _SPACE, _NEWLINE = 1, 2, 3, 4, 5
 _CLASSES = np.zeros(129, np.uint8)  # the last for every character that is not ASCII
 for _class, _members in (
     (_LETTER, b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"),
@@ -112,8 +113,8 @@ class Measures:
     @functools.cached_property
     def mean_word_chars(self) -> float:
         """Letters and underscores per word that begins with one."""
-        is_word = (self.classes == _LETTER) | (self.classes == _UNDERSCORE)
-        follows = is_word | (self.classes == _DIGIT)
+        ranks = self.classes - np.uint8(_LETTER)  # 255 where there is no class
+        is_word, follows = ranks < _UNDERSCORE, ranks < _DIGIT
         starts = int(np.count_nonzero(is_word[1:] & ~follows[:-1])) + int(is_word[:1].sum())
         return int(np.count_nonzero(is_word)) / starts if starts else float("inf")
 
