@@ -4,10 +4,11 @@ import zlib
 from pathlib import Path
 
 import pytest
+import re2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegemma.corpus.quality import RULES, find_defect
+from codegemma.corpus.quality import RULES, Measures, find_defect
 from codegemma.corpus.quality_rules import load_quality_rules
 from codegemma.errors import InputError
 
@@ -191,14 +192,28 @@ def count_plainly(text: str) -> tuple[int, int, int, int]:
 
 @given(st.text(st.sampled_from("aZ9_ \t\r\n\f+=éß日²٣\0\ud800🐍")), st.integers(0, 5))
 def test_characters_are_counted_as_python_counts_them(text: str, limit: int) -> None:
-    from codegemma.corpus.quality import Measures
-
     measures = Measures(text)
     longest, letters, digits, spaces = count_plainly(text)
     assert measures.letters + measures.alphabetic_other == letters
     assert (measures.digits, measures.spaces, measures.newlines) == (digits, spaces, text.count("\n"))
     found = measures.find_longest_line(limit)
     assert found == longest if longest > limit else found <= limit
+
+
+RUNS = ["aB1+", "=", "\n", "0x1f, ", "\\x0a", "ff", "00, ", "\\u00e9", " ", "_", "é", "\ud800", "x", "\t", "'"]
+
+
+@given(st.lists(st.tuples(st.sampled_from(RUNS), st.sampled_from([1, 2, 8, 20, 64])), max_size=12))
+def test_encoded_runs_are_those_that_the_patterns_give(parts: list[tuple[str, int]]) -> None:
+    content = "".join(part * times for part, times in parts)
+    patterns = (
+        r"[A-Za-z0-9+/=\n]{64,}",
+        r"(?:(?:\b|\\x|0x)[0-9a-fA-F]{2}(?:,\s*|\b\s*|)){8,}",
+        r"(?:\\u[0-9a-fA-F]{4}){8,}",
+    )
+    encoded = content.encode("utf-8", "surrogatepass")
+    wanted = [[m.end() - m.start() for m in re2.finditer(pattern.encode(), encoded)] for pattern in patterns]
+    assert [runs for runs in Measures(content).find_encoded_runs() if runs] == [runs for runs in wanted if runs]
 
 
 @given(st.text(min_size=1), st.sampled_from(["python", "html", "text", "json"]), st.integers(1, 3000))

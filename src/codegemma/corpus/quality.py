@@ -29,17 +29,16 @@ GENERATED = re2.compile(
 # base64, bytes in hexadecimal, and escaped characters.
 _BASE64_RUN = re2.compile(rb"[A-Za-z0-9+/=\n]{64,}")
 _HEX_RUN = re2.compile(rb"(?:(?:\b|\\x|0x)[0-9a-fA-F]{2}(?:,\s*|\b\s*|)){8,}")
-_HEX_MAYBE = re2.compile(rb"[0-9a-fA-F]{2}(?:,?\s*(?:\\x|0x)?[0-9a-fA-F]{2}){7}")
+_HEX_OR_ESCAPES = re2.compile(rb"[0-9a-fA-F]{2}(?:,?\s*(?:\\x|0x)?[0-9a-fA-F]{2}){7}|(?:\\u[0-9a-fA-F]{4}){8}")
 _ESCAPE_RUN = re2.compile(rb"(?:\\u[0-9a-fA-F]{4}){8,}")
-_BASE64_BYTES = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=\n"
-_BASE64_MASK = bytes(byte in _BASE64_BYTES for byte in range(256))
 _HIDDEN = re2.compile(rb"(?is)<script\b.*?(?:</script\s*>|\z)|<style\b.*?(?:</style\s*>|\z)|<!--.*?(?:-->|\z)|<[^>]*>")
 # Below this, shares of characters say little.
 MIN_MEASURED_CHARS = 256
 _MASK_64 = bytes([1]) * 64
 
-# In this order: a word begins with one of the first two and goes on with one of the first three.
-_LETTER, _UNDERSCORE, _DIGIT, _SPACE, _NEWLINE = 1, 2, 3, 4, 5
+# In this order: a word begins with one of the first two and goes on with one of the first three; from the second to the
+# fifth are the characters of base64, whose lines may be wrapped.
+_UNDERSCORE, _LETTER, _DIGIT, _NEWLINE, _SIGN, _SPACE = 1, 2, 3, 4, 5, 6
 _CLASSES = np.zeros(129, np.uint8)  # the last for every character that is not ASCII
 for _class, _members in (
     (_LETTER, b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"),
@@ -47,6 +46,7 @@ for _class, _members in (
     (_SPACE, b" \t\r"),
     (_NEWLINE, b"\n"),
     (_UNDERSCORE, b"_"),
+    (_SIGN, b"+/="),
 ):
     _CLASSES[list(_members)] = _class
 _CLASS_TABLE = bytes(_CLASSES[:128]) + bytes(128)
@@ -113,18 +113,18 @@ class Measures:
     @functools.cached_property
     def mean_word_chars(self) -> float:
         """Letters and underscores per word that begins with one."""
-        ranks = self.classes - np.uint8(_LETTER)  # 255 where there is no class
-        is_word, follows = ranks < _UNDERSCORE, ranks < _DIGIT
+        ranks = self.classes - np.uint8(_UNDERSCORE)  # 255 where there is no class
+        is_word, follows = ranks < _LETTER, ranks < _DIGIT
         starts = int(np.count_nonzero(is_word[1:] & ~follows[:-1])) + int(is_word[:1].sum())
         return int(np.count_nonzero(is_word)) / starts if starts else float("inf")
 
     def find_encoded_runs(self) -> Iterator[list[int]]:
         """Give the lengths of the encoded runs, kind by kind."""
-        if _MASK_64 in self.content.translate(_BASE64_MASK):
+        is_base64 = self.classes - np.uint8(_LETTER) <= _SIGN - _LETTER
+        if _MASK_64 in is_base64.tobytes():
             yield _measure_runs(_BASE64_RUN, self.content)
-        if _HEX_MAYBE.search(self.content):
+        if _HEX_OR_ESCAPES.search(self.content):
             yield _measure_runs(_HEX_RUN, self.content)
-        if b"\\u" in self.content:
             yield _measure_runs(_ESCAPE_RUN, self.content)
 
 
