@@ -22,6 +22,7 @@ from codegemma.corpus import dedup, licenses, quality, read, safety, split
 from codegemma.corpus.choices import CorpusChoices, HeldoutBy, narrow
 from codegemma.corpus.dedup import find_duplicates
 from codegemma.corpus.entries import Listing
+from codegemma.corpus.forgotten import describe_forgotten, read_forgotten, refuse_forgotten
 from codegemma.corpus.history import find_birth_times_s
 from codegemma.corpus.intake import IntakeTask, Sighting, make_intake_task, take_in
 from codegemma.corpus.judge import (
@@ -60,6 +61,7 @@ from codegemma.corpus.report import (
 )
 from codegemma.corpus.split import Heldout
 from codegemma.errors import InputError, OutputError
+from codegemma.folders import refuse_half_removed
 from codegemma.recipe import fingerprint
 from codegemma.records import DroppedFile
 from codegemma.runner import Progress, ignore_progress
@@ -100,8 +102,10 @@ def build_corpus(
     exclude = out if exclude is None else exclude
     if Path(exclude).resolve() in {Path(repo).resolve() for repo in repos}:
         raise OutputError(f"{exclude}: is the repository itself; choose a folder of its own, inside it or elsewhere")
-    opt_out = read_opt_out(choices.opt_out)
-    listings = [refuse_opted_out(listing, opt_out) for listing in list_repositories(repos, exclude)]
+    refuse_half_removed(out)
+    opt_out, forgotten = read_opt_out(choices.opt_out), read_forgotten(out)
+    opted_in = (refuse_opted_out(listing, opt_out) for listing in list_repositories(repos, exclude))
+    listings = [refuse_forgotten(listing, forgotten) for listing in opted_in]
     key = _fingerprint_inputs(listings, choices)
     earlier = read_manifest(out)
     if earlier is not None and earlier.fingerprint == key:
@@ -116,7 +120,8 @@ def build_corpus(
     build.drop_leaks()
     build.check_not_empty()
     written = build.write()
-    report = build.report(key, written, lists=(opt_out.describe(), describe_key(choices.pseudonym_key_file)))
+    lists = (opt_out.describe(), *describe_forgotten(forgotten), describe_key(choices.pseudonym_key_file))
+    report = build.report(key, written, lists)
     write_manifest(out, report)
     return report
 

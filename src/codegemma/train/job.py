@@ -24,7 +24,7 @@ from codegemma.model.config import GemmaConfig
 from codegemma.model.gemma import Params, init_params
 from codegemma.model.weights import CONFIG_NAME, describe_model, load_model
 from codegemma.records import InfillMode, Pack, Request
-from codegemma.shards import find_output, list_parts, read_records
+from codegemma.shards import find_output, hash_files, list_parts, read_records
 from codegemma.text.tokenizer import TOKENIZER_FILE, Tokenizer, train_tokenizer
 from codegemma.train.choices import TrainChoices
 from codegemma.train.manifest import RUN_FILE, RunManifest, count_threads, describe_identity
@@ -113,9 +113,9 @@ def describe_job(job: TrainJob, config: GemmaConfig) -> dict[str, Any]:
         job.minutes,
         feed=job.feed,
         model=config,
-        data=_hash_files(list_parts(find_output(job.data, "packs-train.parquet"))),
+        data=hash_files(list_parts(find_output(job.data, "packs-train.parquet"))),
         tokenizer=xxhash.xxh3_64_hexdigest(job.tokenizer.to_json().encode()),
-        base=None if job.base is None else _hash_files([job.base / CONFIG_NAME, *job.base.glob("*.safetensors")]),
+        base=None if job.base is None else hash_files([job.base / CONFIG_NAME, *job.base.glob("*.safetensors")]),
     )
 
 
@@ -144,15 +144,3 @@ def load_start(job: TrainJob, config: GemmaConfig) -> Params:
     if job.base is not None:
         return load_model(job.base)[0]
     return init_params(config, jax.random.key(job.train.seed))
-
-
-def _hash_files(paths: list[Path]) -> str:
-    digest = xxhash.xxh3_64()
-    for path in sorted(paths):
-        try:
-            with path.open("rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
-        except OSError as error:
-            raise InputError(f"{path} cannot be read ({error.strerror}); name the folder that holds it") from error
-    return digest.hexdigest()
