@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -99,14 +99,19 @@ def _is_free(path: Path, matches: Matches, repo: str) -> bool | None:
             names = [name for name in ("repo", "path") if name in parquet.schema_arrow.names]
             if "repo" not in names:
                 return None
-            for batch in parquet.iter_batches(columns=names):
-                columns = batch.to_pydict()
-                paths = columns.get("path")
-                if repo in columns["repo"] and (paths is None or any(map(matches, columns["repo"], paths))):
-                    return False
+            return not any(_holds(batch, matches, repo) for batch in parquet.iter_batches(columns=names))
     except (pa.ArrowException, OSError, ValueError):
         return False
-    return True
+
+
+def _holds(batch: Any, matches: Matches, repo: str) -> bool:
+    repos = batch.column("repo")
+    if repo not in repos.unique().to_pylist():
+        return False
+    # What names no path, such as a pack, is judged by its repository alone.
+    if "path" not in batch.schema.names:
+        return True
+    return any(map(matches, repos.to_pylist(), batch.column("path").to_pylist()))
 
 
 def remove_leftovers(folder: Path) -> None:

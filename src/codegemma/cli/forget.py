@@ -6,6 +6,7 @@
 """
 
 import json
+import re
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,5 +87,7 @@ def _show(data: Path, done: "Forgetting") -> None:
         click.echo("models   none was trained on it")
     if heldout:
         click.echo("proofs   evaluations on the held-out files quote them: remove those folders and evaluate again")
+    if re.search(r"#\d+$", done.repo):
+        click.echo(f"name     {done.repo} is told from others of its name by its place among them: keep their order")
     if done.is_done:
         click.echo(f"kept out of later builds by {data / 'forgotten.json'}; for other folders, see corpus.opt_out")

@@ -49,7 +49,8 @@ class _File:
 class CorpusRemoval:
     """What goes: files by split and their bytes, rows that only name files, and the parts that are written anew.
 
-    `copies` counts duplicates that were dropped for a file, of which one goes and the other does not. `report` is what will stand afterwards, sizes of Parquet files left out.
+    `copies` counts duplicates that were dropped for a file, of which one goes and the other does not. `report` is what
+    will stand afterwards, sizes of Parquet files left out.
     """
 
     files: dict[Split, int]
