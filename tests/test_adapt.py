@@ -159,7 +159,10 @@ def test_a_base_of_other_modes_is_compared_in_the_adapted_ones_and_the_ending_sa
     assert ("adapted - base", "spm") in compared
     assert {r.mode for r in result.results if r.system in ("adapted", "base")} == {"spm"}
     assert result.notes == ("base never learned SPM: its figures there are those of a beginner",)
-    assert choose_showcases(result)
+    showcases = choose_showcases(result)
+    assert showcases
+    assert result.notes[0] in write_report(result, showcases).read_text()
+    assert summarize(result)["notes"] == [*result.notes]
 
 
 def test_an_unknown_base_lists_what_ships():

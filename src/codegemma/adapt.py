@@ -247,7 +247,8 @@ def _examine(
     results: list[HoleResult] = []
     notes: list[str] = []
     for name, model in systems.items():
-        if unlearned := [mode.upper() for mode in modes if mode not in read_infill_modes(model)]:
+        learned = read_infill_modes(model)
+        if unlearned := [mode.upper() for mode in modes if mode not in learned]:
             notes.append(f"{name} never learned {' or '.join(unlearned)}: its figures there are those of a beginner")
         out = job.out / "evaluation" / name.replace(" ", "-")
         # The baselines need no model: they are examined once, beside the adapted one.
@@ -304,4 +305,5 @@ def summarize(result: AdaptResult) -> dict[str, object]:
         "seconds": result.run.seconds,
         "measurements": to_plain(result.measurements),
         "gains": to_plain(result.gains),
+        "notes": list(result.notes),
     }

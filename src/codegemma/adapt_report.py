@@ -11,6 +11,7 @@ from pathlib import Path
 
 from codegemma.adapt import AdaptResult
 from codegemma.build import add_build_sections
+from codegemma.engine.engine import read_infill_modes
 from codegemma.evals.heldout import Hole, make_holes
 from codegemma.evals.measure import Measurement
 from codegemma.records import InfillMode, Pack
@@ -21,6 +22,11 @@ from codegemma.train.meters import read_metrics
 
 REPORT_FILE = "report.html"
 _SHOWN_LINES_BEFORE, _SHOWN_LINES_AFTER = 4, 2
+# A figure, its column, and on which side of zero the better system is.
+_DIFFERENCES = (
+    ("exact_match", Column("exact match, points", 1, 100), "above"),
+    ("bits_per_byte", Column("bits per byte", 3), "below"),
+)
 _MIDDLE_EDGES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
 
 
@@ -55,10 +61,7 @@ def choose_showcases(result: AdaptResult) -> list[Showcase]:
     """
     packs = read_records(result.job.out / "data" / "packs-heldout.parquet", Pack)
     holes = {hole.hole_id: hole for hole in make_holes(packs, result.job.recipe.evals)}
-    shown = max(
-        {r.mode for r in result.results if r.system == "adapted" and r.mode is not None} - {InfillMode.PSM},
-        default=InfillMode.PSM,
-    )
+    shown = read_infill_modes(result.job.model)[0]
     written: dict[str, dict[str, str]] = {}
     for r in result.results:
         if r.mode is shown and r.generated_text is not None and r.hole_id in holes:
@@ -110,19 +113,22 @@ def _add_proof(report: Report, result: AdaptResult) -> None:
             ],
             table,
             f"{kind.replace('_', ' ').capitalize()}: {items:,} holes in {files:,} files that no run has seen. "
-            "Intervals: 95 %, bootstrap over files. Exact match and bits are teacher-forced; "
-            "edit similarity is of text written greedily.",
+            "Intervals: 95 %, bootstrap over files (where no hole differs, a binomial bound). Exact match and bits are "
+            "teacher-forced; edit similarity is of text written greedily.",
             strong_rows=[i for i, row in enumerate(table) if row[0] == "adapted"],
         )
-    report.table(
-        ["difference", "hole", "mode", "metric", Column("adapted minus rival", 4)],
-        [
-            [m.system, m.kind.replace("_", " "), m.mode.upper() if m.mode else "", m.metric, _estimate(m)]
-            for m in result.gains
-            if m.metric in ("exact_match", "bits_per_byte")
-        ],
-        "Paired differences on the same holes. Better is above zero for exact match, below zero for bits per byte.",
-    )
+    for note in result.notes:
+        report.text(note)
+    for metric, column, better in _DIFFERENCES:
+        report.table(
+            ["difference", "hole", "mode", column],
+            [
+                [m.system, m.kind.replace("_", " "), m.mode.upper() if m.mode else "", _estimate(m)]
+                for m in result.gains
+                if m.metric == metric
+            ],
+            f"Adapted minus rival, paired on the same holes: better is {better} zero.",
+        )
 
 
 def _find_cells(rows: Sequence[Measurement], system: str, mode: InfillMode | None) -> list[Estimate | None]:

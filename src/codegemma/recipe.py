@@ -52,7 +52,7 @@ def _replace_at(choices: Any, keys: list[str], value: str, full_key: str) -> Any
     known = {f.name for f in dataclasses.fields(choices)}
     if keys[0] not in known:
         close = difflib.get_close_matches(keys[0], known, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+        hint = f"; did you mean {close[0]!r}?" if close else "."
         raise ChoiceError(f"unknown choice {full_key!r}{hint} Known here: {', '.join(sorted(known))}")
     current = getattr(choices, keys[0])
     if len(keys) > 1:

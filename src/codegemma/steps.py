@@ -74,7 +74,7 @@ def is_whole(path: Path) -> bool:
 
 
 def sweep(folder: Path, keep: Iterable[Path]) -> None:
-    """Remove every file of a folder that is not to be kept: results of other choices, and what a kill left.
+    """Remove every file and folder in a folder that is not to be kept: results of other choices, what a kill left.
 
     Raises:
         OutputError: no permission.
@@ -82,8 +82,8 @@ def sweep(folder: Path, keep: Iterable[Path]) -> None:
     kept = set(keep)
     try:
         for path in folder.iterdir() if folder.is_dir() else ():
-            if path not in kept and path.is_file():
-                path.unlink()
+            if path not in kept:
+                remove_output(path)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be cleared ({error.strerror}); choose another --out") from error
 

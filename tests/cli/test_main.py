@@ -47,10 +47,10 @@ def test_help_of_each_verb_does_not_load_jax(verb):
     assert result.returncode == 0, result.stderr
 
 
-def test_an_unknown_verb_is_wrong_usage():
+def test_an_unknown_verb_is_wrong_usage_and_the_known_ones_are_listed():
     result = run("adpat")
     assert result.returncode == 2
-    assert "No such command" in result.stderr
+    assert "No such command 'adpat'; known: adapt, build" in result.stderr
     assert "Traceback" not in result.stderr
 
 

@@ -2,6 +2,8 @@
 
 import os
 import subprocess
+import tarfile
+import zipfile
 from pathlib import Path
 
 GIT_ENVIRONMENT = {
@@ -31,3 +33,25 @@ def commit(root: Path, time_s: int = 1_600_000_000) -> None:
     git(root, "init", "-q")
     git(root, "add", "-A")
     git(root, "commit", "-q", "--allow-empty", "-m", "x", time_s=time_s)
+
+
+def make_form(folder: Path, form: str, files: dict[str, str | bytes]) -> Path:
+    root = write(folder / "plain", files)
+    if form == "folder":
+        return root
+    if form in ("tree", "bare.git"):
+        commit(root)
+        if form == "bare.git":
+            git(folder, "clone", "-q", "--bare", str(root), form)
+        return root if form == "tree" else folder / form
+    paths = [path for path in sorted(root.rglob("*")) if path.is_file()]
+    if form.endswith(".zip"):
+        method = zipfile.ZIP_STORED if form.startswith("stored") else zipfile.ZIP_DEFLATED
+        with zipfile.ZipFile(folder / form, "w", method) as archive:
+            for path in paths:
+                archive.write(path, path.relative_to(root))
+    else:
+        with tarfile.open(folder / form, "w:gz" if form.endswith(".gz") else "w") as tar:
+            for path in paths:
+                tar.add(path, path.relative_to(root))
+    return folder / form

@@ -3,14 +3,13 @@
 import io
 import multiprocessing
 import pickle
-import tarfile
 import tracemalloc
 import zipfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import pytest
-from tests.corpus.repositories import commit, git, write
+from tests.corpus.repositories import make_form
 
 from codegemma.corpus.contents import FilePart, Spool
 from codegemma.corpus.entries import Entry, Listing
@@ -26,35 +25,13 @@ FILES: dict[str, str | bytes] = {
 FORMS = ("folder", "tree", "bare.git", "repo.zip", "stored.zip", "repo.tar", "repo.tar.gz")
 
 
-def make_form(folder: Path, form: str, files: dict[str, str | bytes] | None = None) -> Path:
-    root = write(folder / "plain", FILES if files is None else files)
-    if form == "folder":
-        return root
-    if form in ("tree", "bare.git"):
-        commit(root)
-        if form == "bare.git":
-            git(folder, "clone", "-q", "--bare", str(root), form)
-        return root if form == "tree" else folder / form
-    paths = [path for path in sorted(root.rglob("*")) if path.is_file()]
-    if form.endswith(".zip"):
-        method = zipfile.ZIP_STORED if form.startswith("stored") else zipfile.ZIP_DEFLATED
-        with zipfile.ZipFile(folder / form, "w", method) as archive:
-            for path in paths:
-                archive.write(path, path.relative_to(root))
-    else:
-        with tarfile.open(folder / form, "w:gz" if form.endswith(".gz") else "w") as tar:
-            for path in paths:
-                tar.add(path, path.relative_to(root))
-    return folder / form
-
-
 def read_entry(entry: Entry) -> tuple[str, bytes, bytes]:
     return entry.path, entry.read_bytes(2**20), entry.read_bytes(5)
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_every_kind_of_entry_is_read_in_another_process(tmp_path: Path, form: str) -> None:
-    listing = list_repository(make_form(tmp_path, form), scratch=tmp_path / "scratch")
+    listing = list_repository(make_form(tmp_path, form, FILES), scratch=tmp_path / "scratch")
     contents = {path: content.encode() if isinstance(content, str) else content for path, content in FILES.items()}
     contents["vendor/"] = b""
     del contents["vendor/x.py"]
@@ -68,7 +45,7 @@ def test_every_kind_of_entry_is_read_in_another_process(tmp_path: Path, form: st
 
 @pytest.mark.parametrize("form", FORMS)
 def test_content_that_is_gone_is_an_os_error(tmp_path: Path, form: str) -> None:
-    root = make_form(tmp_path, form)
+    root = make_form(tmp_path, form, FILES)
     scratch = tmp_path / "scratch"
     entry = next(e for e in list_repository(root, scratch=scratch).entries if e.path == "src/big.py")
     if form == "bare.git":
@@ -114,7 +91,7 @@ def test_spool_has_a_new_name_each_time_and_takes_nothing_over(tmp_path: Path) -
 
 
 def test_scratch_of_its_own_goes_with_the_process(tmp_path: Path) -> None:
-    root = make_form(tmp_path, "repo.tar")
+    root = make_form(tmp_path, "repo.tar", FILES)
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         listing = pool.submit(list_repository, root).result()
     parts = [entry.content for entry in listing.entries if isinstance(entry.content, FilePart)]
@@ -123,7 +100,7 @@ def test_scratch_of_its_own_goes_with_the_process(tmp_path: Path) -> None:
 
 
 def test_zip_with_bytes_before_it_is_read(tmp_path: Path) -> None:
-    root = make_form(tmp_path, "repo.zip")
+    root = make_form(tmp_path, "repo.zip", FILES)
     root.write_bytes(b"#!/bin/sh\nexit\n" + root.read_bytes())
     assert {e.path: e.read_bytes(4) for e in list_repository(root).entries}["src/big.py"] == b"0123"
 

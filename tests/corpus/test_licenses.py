@@ -12,6 +12,7 @@ from tests.corpus.repositories import write
 
 from codegemma.corpus.choices import CorpusChoices
 from codegemma.corpus.licenses import (
+    MAX_STATEMENT_BYTES,
     FolderLicenses,
     expand_accepted,
     identify_text,
@@ -124,6 +125,25 @@ def test_no_text_crashes_the_readers(text: str) -> None:
     identify_text(text)
     for name in ("pyproject.toml", "package.json", "Cargo.toml", "pom.xml", "setup.cfg", "METADATA", "x.csproj"):
         read_manifest(name, text)
+
+
+@pytest.mark.parametrize(
+    ("path", "start", "filling", "license"),
+    [
+        ("LICENSE", MIT, "copyright ", "MIT"),
+        ("pom.xml", "", "<licenses>", None),
+        ("pom.xml", "<licenses><name>", " ", None),
+        ("a.csproj", "<PackageLicenseExpression>", " ", None),
+        ("setup.cfg", "", "\n", None),
+    ],
+)
+def test_a_statement_made_to_hold_up_its_reader_is_read_to_its_end(
+    path: str, start: str, filling: str, license: str | None
+) -> None:
+    """Where reading takes the square or the cube of the length, one such file holds up the whole build."""
+    folders = FolderLicenses()
+    folders.add(path, (start + filling * MAX_STATEMENT_BYTES)[:MAX_STATEMENT_BYTES])
+    assert folders.find("a.py") == license
 
 
 def test_accepted_licences() -> None:

@@ -69,7 +69,7 @@ def test_every_listed_file_is_kept_on_one_side_or_dropped_with_a_reason(repo: Pa
         "d0/m0.py": ("dedup", "exact_duplicate"),
         "d0/m1.py": ("dedup", "whitespace_duplicate"),
     }
-    assert [stage.files_dropped for stage in report.stages] == [2, 1, 0, 1, 2, 0]
+    assert [stage.files_dropped for stage in report.stages] == [2, 1, 0, 1, 2, 0, 0]
     assert all(stage.files_in == stage.files_kept + stage.files_dropped for stage in report.stages)
     assert (report.files_train, report.files_heldout) == (len(train), len(heldout))
     assert report.stages[0].files_in == len(sample_files())
@@ -256,7 +256,8 @@ def test_changed_threshold_makes_only_the_steps_anew_that_hang_on_it(repo: Path,
 
 
 def test_every_choice_belongs_to_a_step_or_is_asked_for_each_build() -> None:
-    asked = {"licenses", "keep_unlicensed", "opt_out", "heldout_by", "heldout_share", "seed"}
+    asked = {"licenses", "keep_unlicensed", "opt_out", "heldout_by", "heldout_share", "seed", "parquet_columns"}
+    asked |= {"near_duplicates", "min_near_duplicate_jaccard", "forks", "decontaminate", "decontamination_allow_list"}
     named = [*INTAKE_CHOICES, *QUALITY_CHOICES, *LEAK_CHOICES, *asked]
     assert sorted(named) == sorted(field.name for field in dataclasses.fields(CorpusChoices))
 

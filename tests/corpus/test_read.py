@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.corpus.repositories import commit, git, write
+from tests.corpus.repositories import commit, git, make_form, write
 
 from codegemma.corpus.choices import CorpusChoices
 from codegemma.corpus.entries import escape_path
@@ -125,19 +125,17 @@ BAD_FILES: list[tuple[str, bytes, str]] = [
     ("node_modules/a.py", b"x = 1\n", "vendored"),
     ("sub/site-packages/a.py", b"x = 1\n", "vendored"),
     (".venv/a.py", b"x = 1\n", "environment"),
+    ("a.ipynb", b"{", "notebook"),
+    ("lfs.ipynb", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "lfs_pointer"),
 ]
 
 
-@pytest.mark.parametrize("is_bare", [False, True])
+@pytest.mark.parametrize("form", ["folder", "bare.git", "repo.zip", "repo.tar"])
 @pytest.mark.parametrize(("path", "content", "reason"), BAD_FILES)
 def test_unusable_file_is_dropped_with_its_reason(
-    tmp_path: Path, path: str, content: bytes, reason: str, is_bare: bool
+    tmp_path: Path, path: str, content: bytes, reason: str, form: str
 ) -> None:
-    root = write(tmp_path / "tree", {path: content, "good.py": "x = 1\n"})
-    if is_bare:
-        commit(root)
-        root = root / ".git"
-    kept, dropped = read(root)
+    kept, dropped = read(make_form(tmp_path, form, {path: content, "good.py": "x = 1\n"}))
     assert list(kept) == ["good.py"]
     [drop] = dropped.values()
     assert (drop.stage, drop.reason) == ("read", reason)

@@ -86,7 +86,7 @@ def command(  # noqa: PLR0913, PLR0917
         minutes = DEFAULT_MINUTES
     for repo in repos:
         if not repo.exists():
-            raise InputError(f"no such repository: {repo}; name a folder that holds source files")
+            raise InputError(f"no such repository: {repo}; name a folder or an archive of source files")
     job = AdaptJob(
         repos=repos,
         out=out,

@@ -45,7 +45,8 @@ def command(
         click.echo(json.dumps(to_plain(build)))
         return
     train, heldout = build.packs.splits[Split.TRAIN], build.packs.splits[Split.HELDOUT]
-    click.echo(f"{train.files_packed:,} files to train on in {train.packs:,} packs, {heldout.files_packed:,} held out")
+    packs = f"{train.packs:,} pack{'s' * (train.packs != 1)}"
+    click.echo(f"{train.files_packed:,} files to train on in {packs}, {heldout.files_packed:,} held out")
     for reason, files in list(count_drops(build).items())[:8]:
         click.echo(f"  dropped {files:6,}  {reason}")
     for order, share in share_colocated(build).items():

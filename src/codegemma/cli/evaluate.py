@@ -42,7 +42,7 @@ Examples:
   codegemma evaluate my-model/model --suite heldout --data my-model/data --out figures
   codegemma evaluate my-model/model --suite infilling-single --data benchmarks --out figures --limit 100"""
 )
-@click.argument("model", metavar="MODEL|URL")
+@click.argument("model")
 @click.option("--suite", "suites", multiple=True, required=True, help="heldout or infilling-single; may be repeated.")
 @click.option(
     "--data", multiple=True, type=click.Path(path_type=Path), metavar="DIR",
@@ -107,10 +107,9 @@ def print_suite(found: "SuiteResults", console: Console) -> None:
         for metric in metrics:
             table.add_column(COLUMNS[metric][0], justify="right", min_width=MIN_WIDTH)
         for system, mode in dict.fromkeys((m.system, m.mode) for m in measured):
-            row = {
-                m.metric: _format(m) for m in measured if (m.system, m.mode) == (system, mode) and m.metric in metrics
-            }
-            table.add_row(system, mode.upper() if mode else "", *(row.get(metric, "–") for metric in metrics))
+            row = {m.metric: m for m in measured if (m.system, m.mode) == (system, mode)}
+            cells = [_format(row[metric]) if metric in row else "–" for metric in metrics]
+            table.add_row(system, mode.upper() if mode else "", *cells)
         console.print(table)
     console.print(
         f"Scored by {found.scored_by}. Below each figure: 95 % interval, by bootstrap over files "

@@ -43,6 +43,14 @@ class VerbGroup(click.Group):
         command: click.Command = importlib.import_module(f"codegemma.cli.{cmd_name}").command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the verb; of an unknown one say which are known, unless a shell asks to complete it."""
+        if args[0] not in VERBS and not ctx.resilient_parsing:
+            ctx.fail(f"No such command {args[0]!r}; known: {', '.join(VERBS)}")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """Print the verbs from the table, without importing any of them."""
         with formatter.section("Commands"):

@@ -12,14 +12,13 @@ import io
 import stat
 import tarfile
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pyarrow as pa
 
-from codegemma.corpus.contents import BROKEN_ARCHIVE, Content, NoContent, Spool, ZipMember
-from codegemma.corpus.entries import ENVIRONMENT_MARK, FOREIGN_FOLDERS, Entry, Listing, escape_path, make_entry, refuse
+from codegemma.corpus.contents import BROKEN_ARCHIVE, NoContent, Spool, ZipMember
+from codegemma.corpus.entries import Listing, escape_path, refuse
+from codegemma.corpus.members import Member, find_common_folder, list_members
 from codegemma.errors import InputError
 
 _ZIP_SUFFIXES = (".zip", ".whl")
@@ -58,7 +57,7 @@ def list_archive(path: Path, repo: str | None = None, scratch: Path | None = Non
         raise InputError(f"{path}: the archive cannot be read ({error}); download or pack it again") from error
     if not members:
         raise InputError(f"{path}: no file in the archive can be read; download or pack it again")
-    entries = list(_list_members(members))
+    entries = list(list_members(members, find_common_folder(member.name for member in members)))
     if trouble is not None:
         entries.append(refuse("(the rest of the archive)", "truncated", trouble))
     entries.sort(key=lambda entry: entry.path)
@@ -69,89 +68,6 @@ def list_archive(path: Path, repo: str | None = None, scratch: Path | None = Non
 def _strip_suffix(name: str) -> str:
     suffix = max((s for s in (*_ZIP_SUFFIXES, *_TAR_SUFFIXES) if name.lower().endswith(s)), key=len)
     return name[: -len(suffix)]
-
-
-class _Member(NamedTuple):
-    """A member as the archive names it, before it is known what all names have in common."""
-
-    name: str
-    size_bytes: int
-    stamp: str
-    refusal: tuple[str, str] | None
-    content: Content
-
-
-def _list_members(members: list[_Member]) -> Iterator[Entry]:
-    """List members as a walk over unpacked files would: what is packed twice, the last time; no folder of others."""
-    common = _find_common_folder(member.name for member in members)
-    last = {_clean_name(member.name): number for number, member in enumerate(members)}
-    marked = _find_marked_folders(last, common)
-    refused: set[str] = set()
-    for number, member in enumerate(members):
-        cleaned = _clean_name(member.name)
-        path = cleaned.removeprefix(common)
-        if _is_unsafe(member.name):
-            yield refuse(cleaned or ".", "unsafe_path", "leads out of the archive")
-        elif (foreign := _find_foreign_folder(path, marked)) is not None:
-            folder, reason, detail = foreign
-            if reason and folder not in refused:
-                refused.add(folder)
-                yield refuse(f"{folder}/", reason, detail)
-        elif last[cleaned] != number:
-            yield refuse(path, "packed_twice", "a later member of the same name takes its place")
-        else:
-            yield make_entry(path, member.size_bytes, member.stamp, member.content, member.refusal)
-
-
-def _find_marked_folders(names: dict[str, int], common: str) -> dict[str, tuple[str, str]]:
-    """Find folders that something in them shows to be environments or other repositories."""
-    marked = {}
-    for name in names:
-        parts = name.removeprefix(common).split("/")
-        if parts[-1] == ENVIRONMENT_MARK and len(parts) > 1:
-            marked["/".join(parts[:-1])] = ("environment", f"a folder with {ENVIRONMENT_MARK}, not entered")
-        if ".git" in parts[1:]:
-            folder = "/".join(parts[: parts.index(".git", 1)])
-            marked[folder] = ("submodule", "a repository of its own, not entered")
-    return marked
-
-
-def _find_foreign_folder(path: str, marked: dict[str, tuple[str, str]]) -> tuple[str, str, str] | None:
-    """Find the outermost folder of a path that is not entered, why, and in more words; git's own has no reason."""
-    *parts, name = path.split("/")
-    if ".git" in (parts or [name])[:1]:
-        return ".git", "", ""
-    folder = ""
-    for part in parts:
-        folder = f"{folder}/{part}" if folder else part
-        if part in FOREIGN_FOLDERS:
-            return folder, FOREIGN_FOLDERS[part], "a folder, not entered"
-        if folder in marked:
-            return folder, *marked[folder]
-    return None
-
-
-def _find_common_folder(names: Iterator[str]) -> str:
-    top = None
-    for name in names:
-        first, slash, _ = _clean_name(name).partition("/")
-        if not slash or (top is not None and first != top):
-            return ""
-        top = first
-    return "" if top is None else f"{top}/"
-
-
-def _clean_name(name: str) -> str:
-    return "/".join(part for part in name.split("/") if part not in ("", "."))
-
-
-def _is_unsafe(name: str) -> bool:
-    r"""Say whether a name leads out of the archive, or is none.
-
-    >>> [_is_unsafe(n) for n in ("a/b.py", "../b.py", "/etc/b.py", "C:\\b.py", "./")]
-    [False, True, True, True, True]
-    """
-    return name.startswith("/") or ".." in name.split("/") or "\\" in name or not _clean_name(name)
 
 
 def _stamp(path: Path) -> str:
@@ -175,8 +91,8 @@ class _Allowance:
 # --- zip --------------------------------------------------------------------------------------------------------------
 
 
-def _walk_zip(path: Path) -> tuple[list[_Member], str | None]:
-    members: list[_Member] = []
+def _walk_zip(path: Path) -> tuple[list[Member], str | None]:
+    members: list[Member] = []
     stamp, allowance = _stamp(path), _Allowance(path)
     with zipfile.ZipFile(path) as archive:
         directory = archive.filelist
@@ -192,16 +108,16 @@ def _walk_zip(path: Path) -> tuple[list[_Member], str | None]:
     return members, None
 
 
-def _describe_zip_member(archive: str, info: zipfile.ZipInfo, stamp: str) -> _Member:
+def _describe_zip_member(archive: str, info: zipfile.ZipInfo, stamp: str) -> Member:
     mode = info.external_attr >> 16
     if stat.S_ISLNK(mode):
         return _refuse_member(info.filename, "symlink", "links are not followed")
     content = ZipMember(archive, info.header_offset, info.compress_size, info.file_size, info.compress_type, info.CRC)
-    return _Member(info.filename, info.file_size, f"{stamp}:{info.CRC}", None, content)
+    return Member(info.filename, info.file_size, f"{stamp}:{info.CRC}", None, content)
 
 
-def _refuse_member(name: str, reason: str, detail: str) -> _Member:
-    return _Member(name, 0, reason, (reason, detail), NoContent())
+def _refuse_member(name: str, reason: str, detail: str) -> Member:
+    return Member(name, 0, reason, (reason, detail), NoContent())
 
 
 # --- tar --------------------------------------------------------------------------------------------------------------
@@ -218,8 +134,8 @@ class _BoundedTarInfo(tarfile.TarInfo):
         return info
 
 
-def _walk_tar(path: Path, scratch: Path | None) -> tuple[list[_Member], str | None]:
-    members: list[_Member] = []
+def _walk_tar(path: Path, scratch: Path | None) -> tuple[list[Member], str | None]:
+    members: list[Member] = []
     trouble, stamp, allowance = None, _stamp(path), _Allowance(path)
     with _open_tar(path) as archive, Spool(scratch) as spool:
         try:
@@ -233,7 +149,7 @@ def _walk_tar(path: Path, scratch: Path | None) -> tuple[list[_Member], str | No
     return members, trouble
 
 
-def _describe_tar_member(archive: tarfile.TarFile, info: tarfile.TarInfo, stamp: str, spool: Spool) -> _Member:
+def _describe_tar_member(archive: tarfile.TarFile, info: tarfile.TarInfo, stamp: str, spool: Spool) -> Member:
     if info.issym() or info.islnk():
         return _refuse_member(info.name, "symlink", "links are not followed")
     if not info.isreg():
@@ -242,7 +158,7 @@ def _describe_tar_member(archive: tarfile.TarFile, info: tarfile.TarInfo, stamp:
         detail = f"{info.size} bytes, at most {MAX_MEMBER_BYTES} in an archive"
         return _refuse_member(info.name, "too_big", detail)
     content = archive.extractfile(info) or io.BytesIO()
-    return _Member(info.name, info.size, f"{stamp}:{info.mtime}:{info.chksum}", None, spool.keep(content.read()))
+    return Member(info.name, info.size, f"{stamp}:{info.mtime}:{info.chksum}", None, spool.keep(content.read()))
 
 
 def _open_tar(path: Path) -> tarfile.TarFile:

@@ -9,8 +9,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
+from codegemma.corpus.columns import parse_columns
 from codegemma.corpus.licenses import expand_accepted
 from codegemma.text.languages import LANGUAGES
+
+# The bands of `sketches.py` find 87 % of the pairs with this Jaccard index, and fewer below.
+MIN_FINDABLE_JACCARD = 0.6
 
 
 class HeldoutBy(StrEnum):
@@ -20,11 +24,37 @@ class HeldoutBy(StrEnum):
     TIME = "time"
 
 
+class NearDuplicatePolicy(StrEnum):
+    """Which near-duplicates go. `across_repos` leaves those inside one repository, so that repositories stay whole."""
+
+    NONE = "none"
+    ACROSS_REPOS = "across_repos"
+    EVERYWHERE = "everywhere"
+
+
+class ForkPolicy(StrEnum):
+    """What becomes of a repository that is almost another one: nothing, a note in the report, or it goes whole."""
+
+    KEEP = "keep"
+    REPORT = "report"
+    DROP = "drop"
+
+
+class Notebooks(StrEnum):
+    """What becomes of Jupyter notebooks: their cells are a file of source (`notebooks.py`), or they are dropped."""
+
+    CELLS = "cells"
+    DROP = "drop"
+
+
 @dataclass(frozen=True, slots=True)
 class CorpusChoices:
     """Every threshold of the corpus. "StarCoder2" is Lozhkov et al. (2024), section 3.1 and appendix A."""
 
     languages: tuple[str, ...] = ("python",)
+
+    # Which columns of Parquet inputs hold what, as `content=code,path=file`, where `columns.py` does not know them.
+    parquet_columns: tuple[str, ...] = ()
 
     # Which licences are accepted: SPDX identifiers, or `permissive`; none named accepts every licence.
     licenses: tuple[str, ...] = ()
@@ -41,6 +71,9 @@ class CorpusChoices:
 
     # Ours: of source that people wrote, almost nothing is larger; StarCoder2 allows 10 MB before its line filters.
     max_file_bytes: int = 1_048_576
+    # A notebook is mostly outputs, which are left out before its text is measured against the limit above.
+    notebooks: Notebooks = Notebooks.CELLS
+    max_notebook_bytes: int = 16_777_216
     # StarCoder2: longest line above 1,000 or mean line above 100 characters.
     max_line_chars: int = 1_000
     max_mean_line_chars: float = 100.0
@@ -54,6 +87,19 @@ class CorpusChoices:
     # Ours: minified code hardly has white space; hand-written code has 0.15 to 0.4. Short files are left alone.
     min_space_share: float = 0.05
 
+    # StarCoder2 drops near-duplicates wherever they are; ours leaves a repository as its people keep it: packs are made
+    # of whole repositories, and a missing file breaks their import graph.
+    near_duplicates: NearDuplicatePolicy = NearDuplicatePolicy.ACROSS_REPOS
+    # StarCoder2: Jaccard of 5-gram shingles. Exact to 0.03 (`sketches.py`).
+    min_near_duplicate_jaccard: float = 0.7
+    # DeepSeek-Coder compares whole repositories and drops; a name does not tell which of two is the fork, so we report.
+    forks: ForkPolicy = ForkPolicy.REPORT
+
+    # Files or folders of benchmarks that must not be trained on (`benchmarks.py`), and a TOML file of the items and
+    # texts that are none the less allowed (`decontaminate.py`).
+    decontaminate: tuple[str, ...] = ()
+    decontamination_allow_list: str | None = None
+
     heldout_by: HeldoutBy = HeldoutBy.DIRECTORY
     heldout_share: float = 0.1
     # StarCoder2's near-duplicate border: Jaccard of 5-gram shingles.
@@ -66,7 +112,15 @@ class CorpusChoices:
         """Refuse unknown languages and shares outside their range."""
         if not 0.0 <= self.heldout_share < 1.0:
             raise ValueError(f"heldout_share={self.heldout_share}: wanted at least 0 and below 1")
+        if not MIN_FINDABLE_JACCARD <= self.min_near_duplicate_jaccard <= 1.0:
+            raise ValueError(
+                f"min_near_duplicate_jaccard={self.min_near_duplicate_jaccard}: wanted {MIN_FINDABLE_JACCARD} to 1; "
+                "files less alike are not found reliably"
+            )
+        if self.decontamination_allow_list is not None and not self.decontaminate:
+            raise ValueError("decontamination_allow_list without decontaminate: name the benchmarks that it is for")
         expand_accepted(self.licenses)
+        parse_columns(self.parquet_columns)
         unknown = [language for language in self.languages if language not in LANGUAGES]
         if unknown or not self.languages:
             came = f"unknown: {', '.join(unknown)}" if unknown else "none given"

@@ -2,10 +2,9 @@
 
 **In**: texts.
 **Out**: a digest that ignores white space, the duplicates it shows, and code-aware shingles.
-**Not**: near-duplicates inside the training side; what stands on both sides of the held-out border is `leaks.py`'s.
+**Not**: near-duplicates, which are `near_duplicates.py`'s; across the held-out border they are `leaks.py`'s.
 """
 
-import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -13,14 +12,12 @@ import numpy as np
 import xxhash
 from jaxtyping import UInt64
 
+from codegemma.corpus.tokens import Tokens, encode_text, hash_runs, hash_tokens
+
 STAGE = "dedup"
 
-# Words and single signs; white space, and nothing else, is passed over: `a[i] += 1` is not `a i`.
-TOKEN = re.compile(r"\w+|[^\w\s]")
 # StarCoder2 and most others: five tokens.
 SHINGLE_TOKENS = 5
-# The step of a polynomial hash modulo 2**64: odd, and from the golden ratio so that its bits are well mixed.
-HASH_STEP = 0x9E3779B97F4A7C15
 
 Shingles = UInt64[np.ndarray, " shingles"]
 
@@ -47,7 +44,7 @@ def digest_text(text: str) -> str:
     >>> digest_text("if a:\n    b()\n") == digest_text("if a:\r\n\tb()")
     True
     """
-    return xxhash.xxh3_128_hexdigest(" ".join(text.split()).encode())
+    return xxhash.xxh3_128_hexdigest(encode_text(" ".join(text.split())))
 
 
 def find_duplicates(sightings: Iterable[Sighting]) -> dict[tuple[str, str], Duplicate]:
@@ -74,11 +71,13 @@ def hash_shingles(text: str) -> Shingles:
     >>> len(a), bool((a == b).all())
     (4, True)
     """
-    tokens = TOKEN.findall(text)
-    known = {token: xxhash.xxh3_64_intdigest(token.encode()) for token in set(tokens)}
-    hashes = np.fromiter(map(known.__getitem__, tokens), np.uint64, len(tokens))
-    count = max(1, len(hashes) - SHINGLE_TOKENS + 1)
-    rolled = np.zeros(count, np.uint64)
-    for place in range(min(SHINGLE_TOKENS, len(hashes))):
-        rolled = rolled * np.uint64(HASH_STEP) + hashes[place : place + count]
-    return np.unique(rolled)
+    return shingle_tokens(hash_tokens(encode_text(text)))
+
+
+def shingle_tokens(tokens: Tokens) -> Shingles:
+    """Hash each run of five tokens, for whoever has the tokens already; sorted, each once."""
+    runs = np.sort(hash_runs(tokens.hashes, SHINGLE_TOKENS))
+    # Ten times as fast as `np.unique`, which does not sort first.
+    is_first = np.ones(len(runs), np.bool_)
+    np.not_equal(runs[1:], runs[:-1], out=is_first[1:])
+    return runs[is_first]

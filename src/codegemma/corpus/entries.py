@@ -29,7 +29,8 @@ _NO_CONTENT = NoContent()
 class Entry:
     """One file, or one folder that is not entered. `stamp` changes whenever the content may have changed.
 
-    `refusal` is the reason and detail for which the entry is dropped unread.
+    `refusal` is the reason and detail for which the entry is dropped unread. `stated_license` and `language_hint` are
+    what a table of files says beside the file: an SPDX expression, and a name of `languages.toml`.
     """
 
     path: str
@@ -37,6 +38,8 @@ class Entry:
     stamp: str
     refusal: tuple[str, str] | None
     content: Content = field(repr=False)
+    stated_license: str | None = None
+    language_hint: str | None = None
 
     def read_bytes(self, max_bytes: int) -> bytes:
         """Read at most `max_bytes` from the start. Raises `OSError` where the content is gone or damaged."""
@@ -55,11 +58,12 @@ class ListedFile:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What lies in a repository, before anything is read."""
+    """What lies in a repository, before anything is read. `root` is its folder, where it has one of its own."""
 
     repo: str
     commit: str | None
     entries: tuple[Entry, ...]
+    root: str | None = None
 
 
 def escape_path(path: str) -> str:

@@ -25,7 +25,9 @@ from codegemma.records import DroppedFile, SourceFile
 from codegemma.shards import write_records
 
 # The choices that a text in a shard hangs on.
-CHOICES = ("languages", "max_file_bytes", "replace_personal", "pseudonym_key_file")
+CHOICES = (
+    "languages", "max_file_bytes", "notebooks", "max_notebook_bytes", "replace_personal", "pseudonym_key_file",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,20 +78,14 @@ def make_intake_task(
     narrowed = narrow(choices, CHOICES)
     # The key file counts by what is in it, not by its name.
     settings = dataclasses.replace(narrowed, pseudonym_key_file=None), describe_key(choices.pseudonym_key_file)
-    listed = [
-        (
-            file.repo,
-            file.commit,
-            file.license,
-            file.entry.path,
-            file.entry.size_bytes,
-            file.entry.stamp,
-            file.entry.refusal,
-        )
-        for file in files
-    ]
-    key = fingerprint(settings, tables, listed)
+    key = fingerprint(settings, tables, [_describe_file(file) for file in files])
     return IntakeTask(files, narrowed, folder / f"texts-{key}.parquet")
+
+
+def _describe_file(file: ListedFile) -> tuple[object, ...]:
+    entry = file.entry
+    listed = (entry.path, entry.size_bytes, entry.stamp, entry.refusal, entry.stated_license, entry.language_hint)
+    return (file.repo, file.commit, file.license, *listed)
 
 
 def take_in(task: IntakeTask) -> dict[str, float]:
@@ -141,5 +137,9 @@ def redact(file: SourceFile, redactions: Sequence[Redaction]) -> SourceFile:
     """Put pseudonyms in place and note the lines."""
     if not redactions:
         return file
-    notes = tuple(f"{r.kind}:{file.text.count(chr(10), 0, r.start) + 1}" for r in redactions)
-    return dataclasses.replace(file, text=apply_redactions(file.text, redactions), redactions=notes)
+    notes, line, position = [], 1, 0
+    for redaction in redactions:
+        line += file.text.count("\n", position, redaction.start)
+        position = redaction.start
+        notes.append(f"{redaction.kind}:{line}")
+    return dataclasses.replace(file, text=apply_redactions(file.text, redactions), redactions=tuple(notes))

@@ -30,7 +30,9 @@ _TAG = re.compile(r"SPDX-License-Identifier:[ \t]*([^\r\n*#<>\"']+)")
 _TEXT_FILE = re.compile(r"(?:un)?licen[sc]e|copying|notice", re.IGNORECASE)
 _TEXT_SUFFIXES = ("", ".txt", ".md", ".rst", ".html")
 _WORD = re.compile(r"[a-z0-9]+")
-_COPYRIGHT = re.compile(r"^[^\n]*\bcopyright\b[^\n]*(?:\d{4}|\(c\)|©|\[year\]|<year>|yyyy)[^\n]*$", re.MULTILINE)
+# Two patterns for one line, because one for both takes the square of a long line's length.
+_COPYRIGHT = re.compile(r"\bcopyright\b")
+_COPYRIGHT_YEAR = re.compile(r"\d{4}|\(c\)|©|\[year\]|<year>|yyyy")
 _RUN_WORDS = 4
 # Of a template's runs of words, those that a text must hold.
 _MIN_SHARED = 0.85
@@ -77,7 +79,7 @@ def read_header(text: str) -> str | None:
     tags = [parse_expression(found.removesuffix("-->").strip(" \t/")) for found in _TAG.findall(head)]
     stated = [tag for tag in tags if tag is not None]
     if stated:
-        return _join(stated)
+        return join_licenses(stated)
     words = f" {' '.join(_WORD.findall(head.lower()))} "
     return next((license for notice, license in _load_names().notices if notice in words), None)
 
@@ -108,7 +110,7 @@ def parse_expression(text: str) -> str | None:
     return spelled
 
 
-def _join(expressions: Iterable[str]) -> str | None:
+def join_licenses(expressions: Iterable[str]) -> str | None:
     """Join what holds together: a file under two licences at once must satisfy both."""
     distinct = sorted(set(expressions))
     if len(distinct) < 2:
@@ -172,8 +174,13 @@ def _load_templates() -> tuple[tuple[str, frozenset[int]], ...]:
 
 
 def _count_runs(text: str) -> frozenset[int]:
-    words = _WORD.findall(_COPYRIGHT.sub("", text.lower()))
+    words = _WORD.findall("\n".join(line for line in text.lower().split("\n") if not _names_holder(line)))
     return frozenset(hash(tuple(words[i : i + _RUN_WORDS])) for i in range(len(words) - _RUN_WORDS + 1))
+
+
+def _names_holder(line: str) -> bool:
+    found = _COPYRIGHT.search(line)
+    return found is not None and _COPYRIGHT_YEAR.search(line, found.end()) is not None
 
 
 # --- manifests --------------------------------------------------------------------------------------------------------
@@ -202,12 +209,12 @@ def _read_package_json(content: str) -> list[str]:
 
 
 def _read_pom(content: str) -> list[str]:
-    block = re.search(r"<licenses>(.*?)</licenses>", content, re.DOTALL)
-    return re.findall(r"<name>\s*([^<]+?)\s*</name>", block.group(1)) if block else []
+    block, end, _ = content.partition("<licenses>")[2].partition("</licenses>")
+    return re.findall(r"<name>([^<]+)</name>", block) if end else []
 
 
 def _read_msbuild(content: str) -> list[str]:
-    return re.findall(r"<PackageLicenseExpression>\s*([^<]+?)\s*<", content)
+    return re.findall(r"<PackageLicenseExpression>([^<]+)<", content)
 
 
 def _read_metadata(content: str) -> list[str]:
@@ -217,7 +224,7 @@ def _read_metadata(content: str) -> list[str]:
 
 def _read_setup_cfg(content: str) -> list[str]:
     stated = re.search(r"^license(?:_expression)?\s*=\s*(.+)$", content, re.MULTILINE)
-    return _read_stated(stated and stated.group(1), re.findall(r"^\s*(License :: .+)$", content, re.MULTILINE))
+    return _read_stated(stated and stated.group(1), re.findall(r"^[ \t]*(License :: .+)$", content, re.MULTILINE))
 
 
 def _read_stated(stated: Any, classifiers: Iterable[str]) -> list[str]:
@@ -263,7 +270,7 @@ def read_manifest(path: str, content: str) -> str | None:
         stated = [parse_expression(name) for name in reader(content)]
     except (ValueError, AttributeError, TypeError, RecursionError):
         return None
-    return _join(name for name in stated if name is not None)
+    return join_licenses(name for name in stated if name is not None)
 
 
 # --- folders ----------------------------------------------------------------------------------------------------------
@@ -283,7 +290,7 @@ class FolderLicenses:
         if not is_license_text(path):
             found, kind = read_manifest(path, content), self._manifests
         else:
-            found, kind = _join(identify_text(content)) or read_header(content), self._texts
+            found, kind = join_licenses(identify_text(content)) or read_header(content), self._texts
             # REUSE keeps the texts one folder down from what they speak for.
             folder = folder.parent if folder.name == "LICENSES" else folder
         if found is not None:
@@ -295,7 +302,7 @@ class FolderLicenses:
             # A manifest says how several texts go together: by choice, or all at once.
             for kind in (self._manifests, self._texts):
                 if folder in kind:
-                    return _join(kind[folder])
+                    return join_licenses(kind[folder])
         return None
 
 

@@ -57,7 +57,7 @@ def _list_folder(root: Path, folder: Path, repo: str | None, exclude: Path | Non
         entries = tuple(_walk_folder(folder, _choose_rules(folder, repository), exclude and exclude.resolve()))
     if not entries:
         raise InputError(f"{root}: an empty repository, or .gitignore leaves out all of it; wanted source files in it")
-    return Listing(name, commit, entries)
+    return Listing(name, commit, entries, str(folder))
 
 
 def _open_git(folder: Path) -> pygit2.Repository | None:

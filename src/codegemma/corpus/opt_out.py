@@ -16,6 +16,7 @@ all that is below it.
 """
 
 import fnmatch
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
@@ -43,12 +44,9 @@ class OptOutList:
     lines: tuple[_Line, ...]
     digest: str | None
 
-    def find_line(self, repo: str, path: str) -> int | None:
-        """Find the first line that opts a file out; lines count from 1."""
-        for line in self.lines:
-            if fnmatch.fnmatchcase(repo, line.repo) and (line.paths is None or line.paths.match_file(path)):
-                return line.number
-        return None
+    def select_lines(self, repo: str) -> list[_Line]:
+        """Select the lines that speak of a repository."""
+        return [line for line in self.lines if fnmatch.fnmatchcase(repo, line.repo)]
 
     def describe(self) -> str:
         """Say in the report which list was given.
@@ -61,9 +59,6 @@ class OptOutList:
         return f"opt-out list: {len(self.lines)} lines, digest {self.digest}"
 
 
-NO_LIST = OptOutList((), None)
-
-
 def read_opt_out(path: str | None) -> OptOutList:
     """Read a list.
 
@@ -71,14 +66,16 @@ def read_opt_out(path: str | None) -> OptOutList:
         InputError: it cannot be read, or a line is no pattern. Without its list a build must not go on.
     """
     if path is None:
-        return NO_LIST
+        return OptOutList((), None)
     try:
         content = Path(path).read_bytes()
         text = content.decode("utf-8")
     except OSError as error:
-        raise InputError(f"{path}: the opt-out list cannot be read ({error.strerror})") from error
+        raise InputError(
+            f"{path}: the opt-out list cannot be read ({error.strerror}); name another in corpus.opt_out"
+        ) from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: the opt-out list is not UTF-8 at byte {error.start}") from error
+        raise InputError(f"{path}: the opt-out list is not UTF-8 at byte {error.start}; save it as UTF-8") from error
     lines = []
     for number, line in enumerate(text.splitlines(), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
@@ -89,23 +86,28 @@ def read_opt_out(path: str | None) -> OptOutList:
         try:
             spec = GitIgnoreSpec.from_lines([pattern]) if pattern else None
         except ValueError as error:
-            raise InputError(f"{path}:{number}: {pattern!r} is no pattern ({error})") from error
+            raise InputError(
+                f"{path}:{number}: {pattern!r} is no pattern ({error}); wanted one of .gitignore"
+            ) from error
         lines.append(_Line(number, repo, spec))
     return OptOutList(tuple(lines), xxhash.xxh3_128_hexdigest(content))
 
 
 def refuse_opted_out(listing: Listing, opt_out: OptOutList) -> Listing:
     """Refuse the entries that the list or a marker opts out; what was refused already keeps its reason."""
-    marked = {PurePosixPath(e.path).parent for e in listing.entries if PurePosixPath(e.path).name == MARKER}
+    lines = opt_out.select_lines(listing.repo)
+    marked = {path.parent for entry in listing.entries if (path := PurePosixPath(entry.path)).name == MARKER}
     entries = []
     for entry in listing.entries:
-        detail = None
-        if (line := opt_out.find_line(listing.repo, entry.path)) is not None:
-            detail = f"line {line} of the opt-out list"
-        elif (
-            marked and (folder := next((p for p in PurePosixPath(entry.path).parents if p in marked), None)) is not None
-        ):
-            detail = f"{MARKER} in {folder}"
-        is_new = detail is not None and entry.refusal is None
-        entries.append(replace(entry, refusal=(REASON, detail or "")) if is_new else entry)
+        detail = _find_reason(entry.path, lines, marked) if entry.refusal is None else None
+        entries.append(entry if detail is None else replace(entry, refusal=(REASON, detail)))
     return replace(listing, entries=tuple(entries))
+
+
+def _find_reason(path: str, lines: Sequence[_Line], marked: Set[PurePosixPath]) -> str | None:
+    """Find the first line, else the nearest marked folder, that opts a file out."""
+    for line in lines:
+        if line.paths is None or line.paths.match_file(path):
+            return f"line {line.number} of the opt-out list"
+    folders = PurePosixPath(path).parents if marked else ()
+    return next((f"{MARKER} in {folder}" for folder in folders if folder in marked), None)

@@ -97,7 +97,10 @@ def read_key(path: str | None) -> str:
     try:
         key = Path(path).read_bytes().strip().hex()
     except OSError as error:
-        raise InputError(f"{path}: the key of the pseudonyms cannot be read ({error.strerror})") from error
+        raise InputError(
+            f"{path}: the key of the pseudonyms cannot be read ({error.strerror}); "
+            "name another file in corpus.pseudonym_key_file"
+        ) from error
     if not key:
         raise InputError(f"{path}: the key of the pseudonyms is empty; write some random text into it")
     return key
@@ -148,11 +151,8 @@ def _find_bytes(content: bytes) -> Iterator[tuple[int, int, str]]:
 
 def _stands_alone(content: bytes, start: int, end: int, joins: bytes) -> bool:
     """Say that what touches it is no letter, digit or one of `joins`: it is not a part of something longer."""
-    before, after, follows = (
-        content[start - 1 : start] if start else b"",
-        content[end : end + 1],
-        content[end + 1 : end + 2],
-    )
+    before = content[max(start - 1, 0) : start]
+    after, follows = content[end : end + 1], content[end + 1 : end + 2]
     begins = not (before.isalnum() or before == b"_" or (before and before in joins))
     # A point or hyphen after it may end the sentence.
     return begins and not (after.isalnum() or after == b"_" or (after and after in joins and follows.isalnum()))

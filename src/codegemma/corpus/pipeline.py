@@ -18,12 +18,15 @@ from typing import TypeVar
 
 import xxhash
 
-from codegemma.corpus import dedup, licenses, quality, read, safety, split
-from codegemma.corpus.choices import CorpusChoices, HeldoutBy, narrow
+from codegemma.corpus import decontaminate, dedup, licenses, quality, read, safety, split
+from codegemma.corpus.benchmarks import read_benchmarks
+from codegemma.corpus.choices import CorpusChoices, ForkPolicy, HeldoutBy, NearDuplicatePolicy, narrow
+from codegemma.corpus.decontaminate import read_allow_list
 from codegemma.corpus.dedup import find_duplicates
 from codegemma.corpus.entries import Listing
 from codegemma.corpus.forgotten import describe_forgotten, read_forgotten, refuse_forgotten
 from codegemma.corpus.history import find_birth_times_s
+from codegemma.corpus.inputs import list_repositories
 from codegemma.corpus.intake import IntakeTask, Sighting, make_intake_task, take_in
 from codegemma.corpus.judge import (
     LEAK_CHOICES,
@@ -44,7 +47,7 @@ from codegemma.corpus.judge import (
 )
 from codegemma.corpus.leaks import LeakIndex, choose_sampling
 from codegemma.corpus.ledger import LEDGER_FILE, read_ledger, write_ledger
-from codegemma.corpus.listing import list_repository
+from codegemma.corpus.near_duplicates import find_near_duplicate_repositories, find_near_duplicates
 from codegemma.corpus.opt_out import read_opt_out, refuse_opted_out
 from codegemma.corpus.partition import cut_shards
 from codegemma.corpus.personal import describe_key
@@ -59,6 +62,8 @@ from codegemma.corpus.report import (
     read_manifest,
     write_manifest,
 )
+from codegemma.corpus.resemblance import Contaminated, Guarded, ResemblanceTask, find_resemblance
+from codegemma.corpus.sketch_shards import read_repository_sketches, read_shard
 from codegemma.corpus.split import Heldout
 from codegemma.errors import InputError, OutputError
 from codegemma.folders import refuse_half_removed
@@ -73,9 +78,17 @@ TRAIN_FILE = "files-train.parquet"
 HELDOUT_FILE = "files-heldout.parquet"
 DROPPED_FILE = "dropped.parquet"
 STEPS = f"{STEPS_FOLDER}/corpus"
-STAGES = (read.STAGE, safety.STAGE, licenses.STAGE, quality.STAGE, dedup.STAGE, split.STAGE)
+STAGES = (
+    read.STAGE,
+    safety.STAGE,
+    licenses.STAGE,
+    quality.STAGE,
+    dedup.STAGE,
+    decontaminate.STAGE,
+    split.STAGE,
+)
 # Part of the fingerprint: raise it when the same choices and files come to give another corpus.
-PIPELINE_VERSION = 4
+PIPELINE_VERSION = 5
 
 FileKey = tuple[str, str]  # repository and path
 T = TypeVar("T", bound=Task)
@@ -104,9 +117,13 @@ def build_corpus(
         raise OutputError(f"{exclude}: is the repository itself; choose a folder of its own, inside it or elsewhere")
     refuse_half_removed(out)
     opt_out, forgotten = read_opt_out(choices.opt_out), read_forgotten(out)
-    opted_in = (refuse_opted_out(listing, opt_out) for listing in list_repositories(repos, exclude))
-    listings = [refuse_forgotten(listing, forgotten) for listing in opted_in]
-    key = _fingerprint_inputs(listings, choices)
+    benchmarks = read_benchmarks(choices.decontaminate)
+    allowed = read_allow_list(choices.decontamination_allow_list)
+    listings = [
+        refuse_forgotten(refuse_opted_out(listing, opt_out), forgotten)
+        for listing in list_repositories(repos, exclude, None, choices.parquet_columns)
+    ]
+    key = _fingerprint_inputs(listings, choices, [benchmarks.digest, allowed.digest])
     earlier = read_manifest(out)
     if earlier is not None and earlier.fingerprint == key:
         return earlier
@@ -116,41 +133,24 @@ def build_corpus(
     build.judge_licenses()
     build.judge_quality()
     build.drop_duplicates()
-    build.hold_out(repos)
+    build.drop_resembling(benchmarks.digest, allowed.digest)
+    build.hold_out()
     build.drop_leaks()
     build.check_not_empty()
     written = build.write()
-    lists = (opt_out.describe(), *describe_forgotten(forgotten), describe_key(choices.pseudonym_key_file))
+    lists = [
+        opt_out.describe(),
+        *describe_forgotten(forgotten),
+        describe_key(choices.pseudonym_key_file),
+        *benchmarks.describe(),
+        allowed.describe(),
+    ]
     report = build.report(key, written, lists)
     write_manifest(out, report)
     return report
 
 
-def list_repositories(repos: Sequence[Path], exclude: Path | None = None) -> list[Listing]:
-    """List the repositories, with `exclude` left out of them; those of one name are told apart by a number.
-
-    Raises:
-        InputError: none given, one given twice, or one that cannot be used.
-    """
-    if not repos:
-        raise InputError("no repository given; wanted at least one folder")
-    folders: set[Path] = set()
-    listings: list[Listing] = []
-    names: Counter[str] = Counter()
-    for repo in repos:
-        folder = Path(repo).resolve()
-        if folder in folders:
-            raise InputError(f"{repo}: given twice; give each repository once")
-        folders.add(folder)
-        listing = list_repository(repo, exclude=exclude)
-        names[listing.repo] += 1
-        if names[listing.repo] > 1:
-            listing = Listing(f"{listing.repo}#{names[listing.repo]}", listing.commit, listing.entries)
-        listings.append(listing)
-    return listings
-
-
-def _fingerprint_inputs(listings: Sequence[Listing], choices: CorpusChoices) -> str:
+def _fingerprint_inputs(listings: Sequence[Listing], choices: CorpusChoices, lists: Sequence[str | None]) -> str:
     contents = xxhash.xxh3_128()
     for listing in listings:
         for entry in listing.entries:
@@ -158,7 +158,7 @@ def _fingerprint_inputs(listings: Sequence[Listing], choices: CorpusChoices) -> 
     # The key's digest, so that a changed key is another build and no file holds the key.
     pseudonyms = describe_key(choices.pseudonym_key_file)
     named = [(listing.repo, listing.commit, len(listing.entries)) for listing in listings]
-    return fingerprint(choices, _read_tables(choices), pseudonyms, named, contents.hexdigest())
+    return fingerprint(choices, _read_tables(choices), pseudonyms, lists, named, contents.hexdigest())
 
 
 def _read_tables(choices: CorpusChoices) -> list[object]:
@@ -284,7 +284,62 @@ class _Build:
             where = kept.path if kept.repo == key[0] else f"{kept.repo}: {kept.path}"
             self._drop(key, dedup.STAGE, duplicate.reason, f"the same as {where}")
 
-    def hold_out(self, repos: Sequence[Path]) -> None:
+    def drop_resembling(self, benchmarks: str, allowed: str | None) -> None:
+        """Drop what is almost another file, or another repository's fork, and what holds items of benchmarks.
+
+        `benchmarks` and `allowed` name what the operator's lists hold.
+        """
+        choices = self.choices
+        # Within a repository near-duplicates are left alone, so with a single one there is nothing to compare.
+        has_others = len(self.listings) > 1 or choices.near_duplicates is NearDuplicatePolicy.EVERYWHERE
+        wants_files = has_others and choices.near_duplicates is not NearDuplicatePolicy.NONE
+        wants_forks = has_others and choices.forks is not ForkPolicy.KEEP
+        if not (wants_files or wants_forks or choices.decontaminate):
+            return
+        guarded = Guarded(choices.decontaminate, choices.decontamination_allow_list)
+        tasks = []
+        for shard, rows in self._rows_by_shard(self.kept.keys()).items():
+            texts = self.shards[shard].out
+            sketches = self._name("sketches", "", texts.name, rows) if wants_files or wants_forks else None
+            contaminated = None
+            if choices.decontaminate:
+                contaminated = self._name("benchmarks", ".parquet", texts.name, rows, benchmarks, allowed)
+            tasks.append(ResemblanceTask(texts, rows, sketches, contaminated, guarded))
+        key_at = {(self.shards[kept.shard].out, kept.row): key for key, kept in self.kept.items()}
+        self._run(find_resemblance, tasks, "resemblance")
+        if wants_forks:
+            self._drop_forks([task.repositories for task in tasks if task.repositories is not None])
+        if wants_files:
+            self._drop_near_duplicates([task.sketches for task in tasks if task.sketches is not None])
+        for task in tasks:
+            for found in read_records(task.contaminated, Contaminated) if task.contaminated is not None else ():
+                if (key := key_at[task.texts, found.row]) in self.kept:
+                    detail = f"{found.benchmark} {found.item} by {found.rule} in line {found.line}"
+                    self._drop(key, decontaminate.STAGE, "benchmark", detail)
+
+    def _drop_forks(self, files: Sequence[Path]) -> None:
+        found = find_near_duplicate_repositories(
+            read_repository_sketches(files), self.choices.min_near_duplicate_jaccard
+        )
+        for (repo, _), (kept, _), jaccard in found:
+            note = f"{repo}: almost the same as {kept}, Jaccard index {jaccard:.2f}"
+            if self.choices.forks is ForkPolicy.REPORT:
+                self.notes.append(f"{note}; corpus.forks=drop leaves it out")
+                continue
+            for key in [key for key in self.kept if key[0] == repo]:
+                self._drop(key, dedup.STAGE, "fork", note)
+
+    def _drop_near_duplicates(self, folders: Sequence[Path]) -> None:
+        shards = [read_shard(folder) for folder in folders]
+        choices = self.choices
+        for key, (repo, path), jaccard in find_near_duplicates(
+            shards, choices.near_duplicates, choices.min_near_duplicate_jaccard
+        ):
+            if key in self.kept and (repo, path) in self.kept:
+                where = path if repo == key[0] else f"{repo}: {path}"
+                self._drop(key, dedup.STAGE, "near_duplicate", f"Jaccard index {jaccard:.2f} with {where}")
+
+    def hold_out(self) -> None:
         """Divide each repository on its own, so that one more repository changes nothing in the others.
 
         What an earlier build into this folder has held out or trained on stays where it is.
@@ -293,9 +348,9 @@ class _Build:
         sizes_by_repo: dict[str, dict[str, int]] = {listing.repo: {} for listing in self.listings}
         for (repo, path), kept in self.kept.items():
             sizes_by_repo[repo][path] = kept.sighting.size_bytes
-        for root, listing in zip(repos, self.listings, strict=True):
+        for listing in self.listings:
             sizes = sizes_by_repo[listing.repo]
-            held = self._choose_heldout(root, listing.repo, sizes, ledger.sides.get(listing.repo, {}))
+            held = self._choose_heldout(listing.root, listing.repo, sizes, ledger.sides.get(listing.repo, {}))
             ledger.note(listing.repo, sizes, held.paths)
             self.how[listing.repo] = held.how
             self.heldout |= {(listing.repo, path) for path in held.paths}
@@ -304,7 +359,7 @@ class _Build:
         write_ledger(self.out / LEDGER_FILE, ledger)
 
     def _choose_heldout(
-        self, root: Path, repo: str, sizes: Mapping[str, int], was_heldout: Mapping[str, bool]
+        self, root: str | None, repo: str, sizes: Mapping[str, int], was_heldout: Mapping[str, bool]
     ) -> Heldout:
         share = self.choices.heldout_share
         if not sizes or share == 0:
@@ -312,6 +367,8 @@ class _Build:
         if was_heldout:
             return split.keep_sides(sizes, was_heldout, share, repo, self.choices.seed)
         if self.choices.heldout_by is HeldoutBy.TIME:
+            if root is None:
+                raise InputError(f"{repo}: not a git repository; heldout_by=time needs its history, use directory")
             return split.hold_out_newest(sizes, find_birth_times_s(Path(root)), share, repo)
         return split.hold_out_directories(sizes, share, repo, self.choices.seed)
 
@@ -379,7 +436,7 @@ class _Build:
         sweep(self.out / STEPS, [*shard_files, *self.found])
         return measure_parts(self.out, (TRAIN_FILE, HELDOUT_FILE, DROPPED_FILE))
 
-    def report(self, key: str, written: dict[str, int], lists: tuple[str, ...]) -> CorpusReport:
+    def report(self, key: str, written: dict[str, int], lists: Sequence[str]) -> CorpusReport:
         """Count everything, and check that every listed file was either kept or dropped."""
         files_listed = sum(len(listing.entries) for listing in self.listings)
         stages = count_stages(STAGES, files_listed, self.dropped)
@@ -399,7 +456,7 @@ class _Build:
             bytes_train=sum(seen.size_bytes for key, seen in sightings.items() if key not in self.heldout),
             bytes_heldout=sum(sightings[key].size_bytes for key in self.heldout),
             notes=tuple(self.notes),
-            lists=lists,
+            lists=tuple(lists),
             redactions=count_redactions(seen.redactions for seen in sightings.values()),
             seconds=dict(sorted(self.seconds.items())),
             parquet_bytes=written,

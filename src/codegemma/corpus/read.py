@@ -10,12 +10,14 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
-from codegemma.corpus.choices import CorpusChoices
+from codegemma.corpus.choices import CorpusChoices, Notebooks
 from codegemma.corpus.entries import Entry, ListedFile, Listing
 from codegemma.corpus.licenses import MAX_STATEMENT_BYTES, FolderLicenses, read_header, speaks_of_license
 from codegemma.corpus.listing import list_repository
+from codegemma.corpus.notebooks import SUFFIX as NOTEBOOK_SUFFIX
+from codegemma.corpus.notebooks import convert_notebook
 from codegemma.records import DroppedFile, SourceFile
-from codegemma.text.languages import Language, detect_language, has_grammar
+from codegemma.text.languages import LANGUAGES, Language, detect_language, has_grammar
 
 STAGE = "read"
 # Enough for any `#!` line.
@@ -66,40 +68,69 @@ def read_file(listed: ListedFile, choices: CorpusChoices) -> SourceFile | Droppe
     """Read one file, in any process, or say why not."""
     entry = listed.entry
     try:
-        language, content = _read_checked(entry, choices)
-        text = decode_source(content)
+        language, content, text = _read_checked(entry, choices)
     except _RefusedError as refused:
         reason, detail = refused.args
         return DroppedFile(listed.repo, entry.path, STAGE, reason, detail, entry.size_bytes)
-    license = read_header(text) or listed.license
+    license = read_header(text) or listed.license or entry.stated_license
     return SourceFile(listed.repo, entry.path, language.name, text, hash_blob(content), license, listed.commit)
 
 
-def _read_checked(entry: Entry, choices: CorpusChoices) -> tuple[Language, bytes]:
+def _read_checked(entry: Entry, choices: CorpusChoices) -> tuple[Language, bytes, str]:
     if entry.refusal is not None:
         raise _RefusedError(*entry.refusal)
+    if entry.path.lower().endswith(NOTEBOOK_SUFFIX):
+        return _read_notebook(entry, choices)
     language = _check_language(entry, choices)
-    if entry.size_bytes > choices.max_file_bytes:
-        raise _RefusedError("too_big", f"{entry.size_bytes} bytes, at most {choices.max_file_bytes}")
-    content = _read_bytes(entry, choices.max_file_bytes + 1)
-    if len(content) > choices.max_file_bytes:
-        raise _RefusedError("too_big", f"grew beyond {choices.max_file_bytes} bytes while it was read")
-    return language, content
+    content = _read_whole(entry, choices.max_file_bytes)
+    return language, content, decode_source(content)
+
+
+def _read_notebook(entry: Entry, choices: CorpusChoices) -> tuple[Language, bytes, str]:
+    if choices.notebooks is Notebooks.DROP:
+        raise _RefusedError("notebook", "notebooks are not wanted, see corpus.notebooks")
+    content = _read_whole(entry, choices.max_notebook_bytes)
+    if content.startswith(LFS_POINTER):
+        raise _RefusedError("lfs_pointer", "the content is in Git LFS, not here")
+    try:
+        language, text = convert_notebook(content)
+    except ValueError as error:
+        raise _RefusedError("notebook", str(error)) from error
+    _check_wanted(language, choices)
+    source = text.encode()
+    if len(source) > choices.max_file_bytes:
+        raise _RefusedError("too_big", f"{len(source)} bytes of cells, at most {choices.max_file_bytes}")
+    return language, content, decode_source(source)
+
+
+def _read_whole(entry: Entry, max_bytes: int) -> bytes:
+    if entry.size_bytes > max_bytes:
+        raise _RefusedError("too_big", f"{entry.size_bytes} bytes, at most {max_bytes}")
+    content = _read_bytes(entry, max_bytes + 1)
+    if len(content) > max_bytes:
+        raise _RefusedError("too_big", f"grew beyond {max_bytes} bytes while it was read")
+    return content
 
 
 def _check_language(entry: Entry, choices: CorpusChoices) -> Language:
     suffix = PurePosixPath(entry.path).suffix
     head = b"" if suffix else _read_bytes(entry, FIRST_LINE_BYTES)
     language = detect_language(entry.path, head.decode("utf-8", "replace").partition("\n")[0])
+    if language is None and entry.language_hint is not None:
+        language = LANGUAGES.get(entry.language_hint)
     if language is None:
         raise _RefusedError("language", f"unknown: {suffix or 'no extension'}")
+    _check_wanted(language, choices)
+    return language
+
+
+def _check_wanted(language: Language, choices: CorpusChoices) -> None:
     if language.name not in choices.languages:
         raise _RefusedError("language", f"{language.name} is not among the wanted languages")
     if not has_grammar(language.name):
         raise _RefusedError(
             "no_grammar", f"{language.name} needs {language.grammar_module.replace('_', '-')} installed"
         )
-    return language
 
 
 def _read_bytes(entry: Entry, max_bytes: int) -> bytes:

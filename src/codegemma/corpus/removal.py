@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from codegemma.corpus import dedup
 from codegemma.corpus.forgotten import REASON, Removal, describe_forgotten, make_matcher
 from codegemma.corpus.intake import Sighting
 from codegemma.corpus.ledger import LEDGER_FILE, Side
@@ -32,6 +33,8 @@ from codegemma.shards import read_records
 _FILES = {Split.TRAIN: TRAIN_FILE, Split.HELDOUT: HELDOUT_FILE}
 # What stands in place of a name, in what is said of other files.
 UNNAMED = "a file that was removed on request"
+# How a dropped duplicate, exact or near, tells of the one that was kept.
+_OTHER_OF_TWO = re.compile(r"(?:the same as|Jaccard index [\d.]+ with) (.+)")
 _LIST_LINE = describe_forgotten([Removal("")])[0].partition(":")[0]
 
 
@@ -145,7 +148,8 @@ def _correct(
     stages = count_stages([stage.stage for stage in report.stages], report.stages[0].files_in - listed, rest)
     redactions = Counter(report.redactions)
     redactions.subtract(count_redactions(file.redactions for file in gone))
-    notes = tuple(note for note in report.notes if removal.patterns or not note.startswith(f"{removal.repo}: "))
+    named = _find_name(removal.repo)
+    notes = tuple(note for note in report.notes if removal.patterns or not named.search(note))
     return replace(
         report,
         repos=_correct_repos(report.repos, removal, listed),
@@ -188,14 +192,13 @@ def _replace_line(lists: Sequence[str], lines: Sequence[str]) -> tuple[str, ...]
 
 def _count_copies(dropped: Sequence[DroppedFile], removal: Removal) -> int:
     """Count the duplicates that were dropped on one side for a file on the other."""
-    matches, mark = make_matcher(removal), ": "
+    matches = make_matcher(removal)
     copies = 0
     for drop in dropped:
-        if not drop.detail.startswith("the same as "):
-            continue
-        repo, colon, path = drop.detail.removeprefix("the same as ").partition(mark)
-        kept = (repo, path) if colon else (drop.repo, repo)
-        copies += matches(drop.repo, drop.path) != matches(*kept)
+        if drop.stage == dedup.STAGE and (found := _OTHER_OF_TWO.match(drop.detail)):
+            repo, colon, path = found.group(1).partition(": ")
+            kept = (repo, path) if colon else (drop.repo, repo)
+            copies += matches(drop.repo, drop.path) != matches(*kept)
     return copies
 
 
@@ -235,9 +238,13 @@ def _remove_sides(ledger: Path, matches: Callable[[str, str], bool]) -> None:
         ledger.unlink(missing_ok=True)
 
 
+def _find_name(repo: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<![\w./-]){re.escape(repo)}(?![\w/-]|\.\w)")
+
+
 def _make_unnamer(removal: Removal, paths: Collection[str]) -> Callable[[DroppedFile], DroppedFile]:
     """Give a function that takes the names of what goes out of what is said of other files."""
-    names_repo = re.compile(rf"(?<![\w./-]){re.escape(removal.repo)}(?![\w/-]|\.\w)")
+    named = _find_name(removal.repo)
 
     def unname(drop: DroppedFile) -> DroppedFile:
         for match in re.finditer(" ", drop.detail):
@@ -245,7 +252,7 @@ def _make_unnamer(removal: Removal, paths: Collection[str]) -> Callable[[Dropped
                 repo = re.search(rf"{re.escape(removal.repo)}: \Z", drop.detail[: match.end()])
                 start = match.end() if repo is None else repo.start()
                 return replace(drop, detail=drop.detail[:start] + UNNAMED)
-        if not removal.patterns and (found := names_repo.search(drop.detail)):
+        if not removal.patterns and (found := named.search(drop.detail)):
             return replace(drop, detail=drop.detail[: found.start()] + UNNAMED)
         return drop
 

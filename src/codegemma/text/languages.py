@@ -43,6 +43,7 @@ def _read_table() -> Mapping[str, Language]:
     return MappingProxyType(languages)
 
 
+NAMES_ELSEWHERE = {"c++": "cpp", "c#": "csharp", "js": "javascript", "ts": "typescript", "golang": "go", "py": "python"}
 LANGUAGES: Mapping[str, Language] = _read_table()
 BY_EXTENSION = {extension: language for language in LANGUAGES.values() for extension in language.extensions}
 BY_FILE_NAME = {name: language for language in LANGUAGES.values() for name in language.file_names}
@@ -66,6 +67,16 @@ def detect_language(path: str, first_line: str) -> Language | None:
         return BY_EXTENSION.get(pure.suffix.lower())
     match = INTERPRETER.match(first_line)
     return BY_INTERPRETER.get(match.group(1)) if match else None
+
+
+def find_language(name: str) -> Language | None:
+    """Find a language by the name that a data set gives it.
+
+    >>> find_language("C++").name, find_language("TypeScript").name, find_language("Klingon")
+    ('cpp', 'typescript', None)
+    """
+    plain = re.sub(r"[\s_-]", "", name.lower())
+    return LANGUAGES.get(NAMES_ELSEWHERE.get(plain, plain))
 
 
 def find_tested_stem(path: str, language: str) -> str | None:
