@@ -52,10 +52,19 @@ def build_data(
         corpus = build_corpus(repos, out, recipe.corpus, runner, on_progress, exclude=exclude or out)
         packs = build_packs(out, out, recipe.pack, runner, on_progress)
         build = BuildReport(corpus, packs)
-        report = Report("What became of the files", ", ".join(repo.repo for repo in corpus.repos))
-        add_build_sections(report, build)
-        report.write(out / REPORT_FILE)
+        write_report(out, build)
     return build
+
+
+def write_report(out: Path, build: BuildReport) -> None:
+    """Write `report.html`.
+
+    Raises:
+        OutputError: no permission or no space.
+    """
+    report = Report("What became of the files", ", ".join(repo.repo for repo in build.corpus.repos))
+    add_build_sections(report, build)
+    report.write(out / REPORT_FILE)
 
 
 def count_drops(build: BuildReport) -> dict[str, int]:

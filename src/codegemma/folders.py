@@ -9,13 +9,17 @@ goes with its process: two jobs there at once write each file whole, and the lat
 import contextlib
 import fcntl
 import os
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from codegemma.errors import OutputError
+from codegemma.errors import InputError, OutputError
 from codegemma.places import is_remote, list_names, put_bytes
 
 LOCK_FILE = ".lock"
+# Inside a data folder, while a repository is being removed from it: what is asked for, and what is to stand at the end.
+REMOVAL_FOLDER = "forgetting"
+REMOVAL_FILE = f"{REMOVAL_FOLDER}/request.json"
 # A folder with one of these was made by a job: the lock, or what a job writes last.
 _MARKS = (LOCK_FILE, "packs.json", "run.json", "key.json")
 _MAX_NAMED = 3
@@ -58,6 +62,19 @@ def claim_folder(out: Path) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(f"{out}: cannot be written ({reason}); choose another --out or make room") from error
+
+
+def refuse_half_removed(folder: Path) -> None:
+    """Refuse a data folder in which a removal was begun and is not done: part of what had to go may still be there.
+
+    Raises:
+        InputError: the message says how to finish it.
+    """
+    if (folder / REMOVAL_FILE).exists():
+        raise InputError(
+            f"{folder}: a repository is being removed from it, or that work was cut off; "
+            f"finish it with: codegemma forget {shlex.quote(str(folder))}"
+        )
 
 
 def _is_ours(folder: Path) -> bool:

@@ -23,9 +23,11 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import xxhash
 
 from codegemma.errors import InputError, OutputError
 from codegemma.files import write_whole
+from codegemma.folders import refuse_half_removed
 from codegemma.places import get_bytes, is_remote, open_local, put_file, size_bytes
 from codegemma.recipe import to_plain
 
@@ -98,14 +100,37 @@ def list_parts(path: Path) -> list[Path]:
 
 
 def find_output(place: Path, name: str) -> Path:
-    """Find an output of a build: in its folder, or `place` is that file or folder of parts itself."""
-    return place / name if place.is_dir() and place.name != name else place
+    """Find an output of a build: in its folder, or `place` is that file or folder of parts itself.
+
+    Raises:
+        InputError: a repository is being removed from it.
+    """
+    found = place / name if place.is_dir() and place.name != name else place
+    refuse_half_removed(found.parent)
+    return found
 
 
 def measure_parts(folder: Path, names: Iterable[str]) -> dict[str, int]:
     """Give the size in bytes of every file that some outputs of a folder are made of, by its path in there."""
     parts = [part for name in names for part in list_parts(folder / name)]
     return {part.relative_to(folder).as_posix(): part.stat().st_size for part in parts}
+
+
+def hash_files(paths: Iterable[Path]) -> str:
+    """Hash the contents of some files, by their sorted paths; of training packs, this is what a run remembers of them.
+
+    Raises:
+        InputError: one cannot be read.
+    """
+    digest = xxhash.xxh3_64()
+    for path in sorted(paths):
+        try:
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        except OSError as error:
+            raise InputError(f"{path} cannot be read ({error.strerror}); name the folder that holds it") from error
+    return digest.hexdigest()
 
 
 def read_records(path: Path, kind: type[T]) -> Iterator[T]:

@@ -24,6 +24,7 @@ from codegemma.corpus.choices import CorpusChoices, ForkPolicy, HeldoutBy, NearD
 from codegemma.corpus.decontaminate import read_allow_list
 from codegemma.corpus.dedup import find_duplicates
 from codegemma.corpus.entries import Listing
+from codegemma.corpus.forgotten import describe_forgotten, read_forgotten, refuse_forgotten
 from codegemma.corpus.history import find_birth_times_s
 from codegemma.corpus.inputs import list_repositories
 from codegemma.corpus.intake import IntakeTask, Sighting, describe_lists, make_intake_task, take_in
@@ -64,6 +65,7 @@ from codegemma.corpus.resemblance import Contaminated, Guarded, ResemblanceTask,
 from codegemma.corpus.sketch_shards import read_repository_sketches, read_shard
 from codegemma.corpus.split import Heldout
 from codegemma.errors import InputError, OutputError
+from codegemma.folders import refuse_half_removed
 from codegemma.recipe import fingerprint
 from codegemma.records import DroppedFile
 from codegemma.runner import LocalRunner, Progress, Runner, ignore_progress
@@ -113,11 +115,12 @@ def build_corpus(
     exclude = out if exclude is None else exclude
     if Path(exclude).resolve() in {Path(repo).resolve() for repo in repos}:
         raise OutputError(f"{exclude}: is the repository itself; choose a folder of its own, inside it or elsewhere")
-    opt_out = read_opt_out(choices.opt_out)
+    refuse_half_removed(out)
+    opt_out, forgotten = read_opt_out(choices.opt_out), read_forgotten(out)
     benchmarks = read_benchmarks(choices.decontaminate)
     allowed = read_allow_list(choices.decontamination_allow_list)
     listings = [
-        refuse_opted_out(listing, opt_out)
+        refuse_forgotten(refuse_opted_out(listing, opt_out), forgotten)
         for listing in list_repositories(repos, exclude, None, choices.parquet_columns, choices.document_language)
     ]
     key = _fingerprint_inputs(listings, choices, [benchmarks.digest, allowed.digest])
@@ -137,6 +140,7 @@ def build_corpus(
     written = build.write()
     lists = [
         opt_out.describe(),
+        *describe_forgotten(forgotten),
         *describe_lists(choices),
         load_quality_rules(choices.quality_rules).describe(),
         *benchmarks.describe(),

@@ -140,7 +140,7 @@ def _plan_packs(
     for group in groups:
         files = [members[path] for path in group]
         yield PackPlan(
-            pack_id=fingerprint(repo, split, [(file.facts.path, file.facts.blob) for file in files]),
+            pack_id=name_pack(repo, split, [(file.facts.path, file.facts.blob) for file in files]),
             repo=repo,
             commit=files[0].facts.commit,
             split=split,
@@ -148,3 +148,8 @@ def _plan_packs(
             rows=tuple(file.row for file in files),
             chars=sum(file.facts.chars for file in files),
         )
+
+
+def name_pack(repo: str, split: Split, files: Sequence[tuple[str, str]]) -> str:
+    """Name a pack by the path and blob of each of its files, in their order."""
+    return fingerprint(repo, split, files)

@@ -156,5 +156,14 @@ def _state_facts(source: SourceFile, syntax: Syntax) -> FileFacts:
         error_share=syntax.error_share,
         natural_cuts=len(syntax.natural_cuts),
         block_starts=len(syntax.block_starts),
-        chars_in_reach=int(np.minimum(np.diff(syntax.natural_cuts, prepend=0), REACH_CHARS).sum()),
+        chars_in_reach=count_chars_in_reach(syntax.natural_cuts),
     )
+
+
+def count_chars_in_reach(natural_cuts: Int32[np.ndarray, " cuts"]) -> int:
+    """Count the places that have a natural cut at most `REACH_CHARS` further on.
+
+    >>> count_chars_in_reach(np.array([100, 1100], dtype=np.int32))
+    356
+    """
+    return int(np.minimum(np.diff(natural_cuts, prepend=0), REACH_CHARS).sum())

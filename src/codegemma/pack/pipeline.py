@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from codegemma.errors import InputError, OutputError
+from codegemma.folders import refuse_half_removed
 from codegemma.pack.choices import PackChoices
 from codegemma.pack.link import LinkTask, PackPlan, RepoLinks, link_repositories, make_link_task
 from codegemma.pack.parse import FileFacts, ParseTask, make_parse_task, parse_part
@@ -55,6 +56,7 @@ def build_packs(
         OutputError: `out` cannot be written.
         WorkerError: a worker process died.
     """
+    refuse_half_removed(corpus)
     parsed = {split: _list_parse_tasks(corpus, split, choices, out) for split in Split}
     key = fingerprint(PIPELINE_VERSION, choices, [[task.out.name for task in parsed[split]] for split in Split])
     earlier = read_manifest(out)
@@ -77,7 +79,7 @@ def build_packs(
         budget_tokens=choices.budget_tokens,
         splits={split.value: build.counts[split] for split in Split},
         seconds=dict(sorted(build.seconds.items())),
-        parquet_bytes=measure_parts(out, _OUTPUTS),
+        parquet_bytes=measure_parts(out, OUTPUTS),
     )
     write_manifest(out, report)
     return report
@@ -88,11 +90,12 @@ def _list_parse_tasks(corpus: Path, split: Split, choices: PackChoices, out: Pat
     return [make_parse_task(part, choices.import_top_lines, out / STEPS) for part in parts]
 
 
-def _name_packs(split: Split) -> str:
+def name_packs(split: Split) -> str:
+    """Name the folder that holds the packs of one split."""
     return f"packs-{split}.parquet"
 
 
-_OUTPUTS = (*map(_name_packs, Split), DROPPED_FILE)
+OUTPUTS = (*map(name_packs, Split), DROPPED_FILE)
 
 
 def _clear_results(out: Path) -> None:
@@ -102,7 +105,7 @@ def _clear_results(out: Path) -> None:
     """
     try:
         (out / STEPS).mkdir(parents=True, exist_ok=True)
-        for name in (MANIFEST, *_OUTPUTS):
+        for name in (MANIFEST, *OUTPUTS):
             remove_output(out / name)
     except OSError as error:
         raise OutputError(f"{out}: cannot be written ({error.strerror}); choose another --out") from error
@@ -160,7 +163,7 @@ class _Build:
         writes = [make_write_task(plans, by_name, self.out / STEPS) for plans in self._read_plans(split, links)]
         self._run(write_packs, writes, f"pack {split}")
         self.found += [task.out for task in writes]
-        publish([task.out for task in writes], self.out / _name_packs(split))
+        publish([task.out for task in writes], self.out / name_packs(split))
 
     def _list_link_tasks(self, split: Split, parsed: Sequence[ParseTask]) -> Iterator[LinkTask]:
         repos: dict[str, dict[int, int]] = {}

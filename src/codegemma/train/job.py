@@ -24,7 +24,7 @@ from codegemma.model.config import GemmaConfig
 from codegemma.model.gemma import Params, init_params
 from codegemma.model.weights import CONFIG_NAME, describe_model, load_model
 from codegemma.records import InfillMode, Pack, Request
-from codegemma.shards import find_output, list_parts, read_records
+from codegemma.shards import find_output, hash_files, list_parts, read_records
 from codegemma.text.tokenizer import TOKENIZER_FILE, Tokenizer, train_tokenizer
 from codegemma.train.choices import TrainChoices
 from codegemma.train.manifest import RUN_FILE, RunManifest, count_threads, describe_identity
@@ -154,20 +154,3 @@ def locate_packs(data: Path) -> Path:
 def hash_tokenizer(tokenizer: Tokenizer) -> str:
     """Hash what a tokenizer does to text."""
     return xxhash.xxh3_64_hexdigest(tokenizer.to_json().encode())
-
-
-def hash_files(paths: list[Path]) -> str:
-    """Hash the content of some files, in the order of their names.
-
-    Raises:
-        InputError: one of them cannot be read.
-    """
-    digest = xxhash.xxh3_64()
-    for path in sorted(paths):
-        try:
-            with path.open("rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
-        except OSError as error:
-            raise InputError(f"{path} cannot be read ({error.strerror}); name the folder that holds it") from error
-    return digest.hexdigest()

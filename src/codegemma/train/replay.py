@@ -19,9 +19,9 @@ from codegemma.feed.loader import KnownBatch, Loader, RowShape, hash_batch, open
 from codegemma.recipe import to_plain
 from codegemma.records import Batch
 from codegemma.runner import Progress, ignore_progress
-from codegemma.shards import list_parts
+from codegemma.shards import hash_files, list_parts
 from codegemma.text.tokenizer import TOKENIZER_FILE, Tokenizer
-from codegemma.train.job import hash_files, hash_tokenizer, locate_packs
+from codegemma.train.job import hash_tokenizer, locate_packs
 from codegemma.train.manifest import RunManifest, read_manifest
 from codegemma.train.meters import read_metrics
 
