@@ -26,7 +26,7 @@ from codegemma.model.weights import describe_model
 from codegemma.recipe import fingerprint, to_plain
 from codegemma.recipes import Recipe
 from codegemma.records import SourceFile, Split
-from codegemma.runner import Progress, ignore_progress
+from codegemma.runner import LocalRunner, Progress, ignore_progress
 from codegemma.shards import list_parts
 from codegemma.text.tokenizer import Tokenizer
 from codegemma.train.job import TrainJob, choose_sample, choose_tokenizer
@@ -126,7 +126,9 @@ def adapt(job: AdaptJob, on_progress: Progress = ignore_progress, on_line: OnLin
     if not job.recipe.corpus.heldout_share:
         raise InputError("corpus.heldout_share is 0: without held-out files there is no proof; set it above 0")
     data = job.out / "data"
-    build = build_data(job.repos, data, job.recipe, job.workers, _name_stages(on_progress, ""), exclude=job.out)
+    build = build_data(
+        job.repos, data, job.recipe, LocalRunner(job.workers), _name_stages(on_progress, ""), exclude=job.out
+    )
     if not build.packs.splits[Split.HELDOUT].files_packed:
         raise InputError(
             f"no file is held out of {', '.join(map(str, job.repos))}: without one there is no proof; "
@@ -206,7 +208,9 @@ def _build_other(job: AdaptJob, on_progress: Progress) -> Path | None:
         return None
     recipe = replace(job.recipe, corpus=replace(job.recipe.corpus, heldout_by=HeldoutBy.DIRECTORY))
     data = job.other_out / "data"
-    build_data([job.other], data, recipe, job.workers, _name_stages(on_progress, "other: "), exclude=job.out)
+    build_data(
+        [job.other], data, recipe, LocalRunner(job.workers), _name_stages(on_progress, "other: "), exclude=job.out
+    )
     return data
 
 

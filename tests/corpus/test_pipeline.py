@@ -21,6 +21,7 @@ from codegemma.corpus.report import MANIFEST, CorpusReport
 from codegemma.errors import InputError, OutputError
 from codegemma.recipe import ChoiceError, override
 from codegemma.records import DroppedFile, SourceFile
+from codegemma.runner import LocalRunner
 from codegemma.shards import list_parts, read_records
 from codegemma.steps import STEPS_FOLDER
 
@@ -49,7 +50,7 @@ def repo(tmp_path: Path) -> Path:
 
 
 def build(repos: Iterable[Path], out: Path, choices: CorpusChoices = CHOICES, workers: int = 1) -> CorpusReport:
-    return build_corpus(list(repos), out, choices, workers)
+    return build_corpus(list(repos), out, choices, LocalRunner(workers))
 
 
 def paths(out: Path, name: str) -> set[str]:
@@ -234,7 +235,7 @@ def test_manifest_is_plain_json_with_counts_and_times(repo: Path, tmp_path: Path
 
 def test_progress_ends_at_the_number_of_files(repo: Path, tmp_path: Path) -> None:
     seen: list[tuple[str, int, int | None]] = []
-    build_corpus([repo], tmp_path / "out", CHOICES, 1, lambda stage, done, total: seen.append((stage, done, total)))
+    build_corpus([repo], tmp_path / "out", CHOICES, on_progress=lambda *step: seen.append(step))
     total = len(sample_files())
     assert ("read", total, total) in seen
     assert all(done <= (total or done) for _, done, total in seen)
@@ -256,7 +257,8 @@ def test_changed_threshold_makes_only_the_steps_anew_that_hang_on_it(repo: Path,
 
 
 def test_every_choice_belongs_to_a_step_or_is_asked_for_each_build() -> None:
-    asked = {"licenses", "keep_unlicensed", "opt_out", "heldout_by", "heldout_share", "seed", "parquet_columns"}
+    asked = {"licenses", "keep_unlicensed", "opt_out", "heldout_by", "heldout_share", "seed"}
+    asked |= {"parquet_columns", "document_language"}
     asked |= {"near_duplicates", "min_near_duplicate_jaccard", "forks", "decontaminate", "decontamination_allow_list"}
     named = [*INTAKE_CHOICES, *QUALITY_CHOICES, *LEAK_CHOICES, *asked]
     assert sorted(named) == sorted(field.name for field in dataclasses.fields(CorpusChoices))

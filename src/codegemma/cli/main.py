@@ -23,6 +23,8 @@ VERBS = {
     "forget": "Remove a repository, or files of it, from a data folder, and keep it out.",
     "train": "Train on packs; killed and started again, it goes on where it was.",
     "complete": "Complete the code at a cursor.",
+    "trace": "From a trained token back to its repository, file and line.",
+    "freeze": "Write the rows that a training reads as token shards.",
     "evaluate": "Measure a model: held-out holes of a repository, infilling benchmarks.",
 }
 # Those that train, and gain from huge pages.

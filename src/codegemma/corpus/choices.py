@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from codegemma.corpus.columns import parse_columns
 from codegemma.corpus.licenses import expand_accepted
-from codegemma.text.languages import LANGUAGES
+from codegemma.text.languages import DOCUMENT_LANGUAGES, LANGUAGES
 
 # The bands of `sketches.py` find 87 % of the pairs with this Jaccard index, and fewer below.
 MIN_FINDABLE_JACCARD = 0.6
@@ -55,6 +55,9 @@ class CorpusChoices:
 
     # Which columns of Parquet inputs hold what, as `content=code,path=file`, where `columns.py` does not know them.
     parquet_columns: tuple[str, ...] = ()
+
+    # What documents of plain text and JSON are that do not show it themselves: text, markdown or math (`documents.py`).
+    document_language: str = "text"
 
     # Which licences are accepted: SPDX identifiers, or `permissive`; none named accepts every licence.
     licenses: tuple[str, ...] = ()
@@ -121,6 +124,9 @@ class CorpusChoices:
             raise ValueError("decontamination_allow_list without decontaminate: name the benchmarks that it is for")
         expand_accepted(self.licenses)
         parse_columns(self.parquet_columns)
+        if self.document_language not in DOCUMENT_LANGUAGES:
+            known = ", ".join(DOCUMENT_LANGUAGES)
+            raise ValueError(f"document_language={self.document_language!r}: wanted one of {known}")
         unknown = [language for language in self.languages if language not in LANGUAGES]
         if unknown or not self.languages:
             came = f"unknown: {', '.join(unknown)}" if unknown else "none given"

@@ -69,7 +69,7 @@ from codegemma.errors import InputError, OutputError
 from codegemma.folders import refuse_half_removed
 from codegemma.recipe import fingerprint
 from codegemma.records import DroppedFile
-from codegemma.runner import Progress, ignore_progress
+from codegemma.runner import LocalRunner, Progress, Runner, ignore_progress
 from codegemma.shards import count_records, measure_parts, read_records, write_records
 from codegemma.steps import STEPS_FOLDER, Task, is_whole, publish, remove_output, run_missing, sweep
 from codegemma.text.languages import has_grammar
@@ -98,7 +98,7 @@ def build_corpus(
     repos: Sequence[Path],
     out: Path,
     choices: CorpusChoices,
-    workers: int = 1,
+    runner: Runner = LocalRunner(),  # noqa: B008 (frozen)
     on_progress: Progress = ignore_progress,
     exclude: Path | None = None,
 ) -> CorpusReport:
@@ -121,14 +121,14 @@ def build_corpus(
     allowed = read_allow_list(choices.decontamination_allow_list)
     listings = [
         refuse_forgotten(refuse_opted_out(listing, opt_out), forgotten)
-        for listing in list_repositories(repos, exclude, None, choices.parquet_columns)
+        for listing in list_repositories(repos, exclude, None, choices.parquet_columns, choices.document_language)
     ]
     key = _fingerprint_inputs(listings, choices, [benchmarks.digest, allowed.digest])
     earlier = read_manifest(out)
     if earlier is not None and earlier.fingerprint == key:
         return earlier
     _clear_results(out)
-    build = _Build(listings, choices, workers, on_progress, out)
+    build = _Build(listings, choices, runner, on_progress, out)
     build.take_in()
     build.judge_licenses()
     build.judge_quality()
@@ -203,9 +203,9 @@ class _Build:
     """One build under way. Its methods are the stages, in the order in which `build_corpus` calls them."""
 
     def __init__(
-        self, listings: list[Listing], choices: CorpusChoices, workers: int, on_progress: Progress, out: Path
+        self, listings: list[Listing], choices: CorpusChoices, runner: Runner, on_progress: Progress, out: Path
     ) -> None:
-        self.listings, self.choices, self.workers = listings, choices, workers
+        self.listings, self.choices, self.runner = listings, choices, runner
         self.on_progress, self.out = on_progress, out
         self.shards: list[IntakeTask] = []
         self.dropped: list[DroppedFile] = []
@@ -216,9 +216,9 @@ class _Build:
         self.found: list[Path] = []
         self.seconds: defaultdict[str, float] = defaultdict(float)
 
-    def _run(self, function: Callable[[T], Mapping[str, float]], tasks: Sequence[T], stage: str) -> None:
+    def _run(self, function: Callable[[T], dict[str, float]], tasks: Sequence[T], stage: str) -> None:
         started_s = time.perf_counter()
-        for step, seconds in run_missing(function, tasks, self.workers, self.on_progress, stage).items():
+        for step, seconds in run_missing(function, tasks, self.runner, self.on_progress, stage).items():
             self.seconds[step] += seconds
         self.seconds[f"{stage.replace(' ', '_')}_wall_s"] += time.perf_counter() - started_s
 
@@ -296,7 +296,7 @@ class _Build:
         wants_forks = has_others and choices.forks is not ForkPolicy.KEEP
         if not (wants_files or wants_forks or choices.decontaminate):
             return
-        guarded = Guarded(choices.decontaminate, choices.decontamination_allow_list)
+        guarded = Guarded(choices.decontaminate, choices.decontamination_allow_list, (benchmarks, allowed))
         tasks = []
         for shard, rows in self._rows_by_shard(self.kept.keys()).items():
             texts = self.shards[shard].out
