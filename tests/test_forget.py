@@ -449,3 +449,41 @@ def test_a_file_that_cannot_be_removed_is_named(built: Path, monkeypatch: pytest
         patched.setattr(Path, "unlink", refuse)
         with pytest.raises(OutputError, match=r"cannot be removed \(Permission denied\)"):
             removal_module.remove_steps(built / "steps/corpus", lambda *_: True, "birch")
+
+
+@pytest.mark.parametrize("policy", ["drop", "report"])
+def test_what_is_said_of_a_fork_names_the_forgotten_one_no_more(tmp_path: Path, policy: str) -> None:
+    repos = make_repos(tmp_path / "code", ("alder", "birch"))
+    fork = write(tmp_path / "code/zebra", {path: b"# forked\n" + text.encode() if isinstance(text, str) else text
+                                           for path, text in sources("birch").items()})  # fmt: skip
+    recipe = override(RECIPE, [f"corpus.forks={policy}", "corpus.near_duplicates=none"])
+    build = build_data([*repos, fork], tmp_path / "data", recipe)
+    said = [d.detail for d in read_records(tmp_path / "data" / DROPPED_FILE, DroppedFile) if d.reason == "fork"]
+    assert "zebra: almost the same as birch" in "".join((*said, *build.corpus.notes))
+    done = forget(tmp_path / "data", Removal("birch"))
+    assert sum(done.files.values()) > 0
+    details = [drop.detail for drop in read_records(tmp_path / "data" / DROPPED_FILE, DroppedFile)]
+    report = read_manifest(tmp_path / "data")
+    assert report is not None
+    assert not any("birch" in text for text in (*details, *report.notes))
+
+
+def test_what_was_written_down_and_is_damaged_is_an_error_that_says_what_to_do(
+    built: Path, kill_at: Callable[[int], None]
+) -> None:
+    kill_at(12)
+    with pytest.raises(Killed):
+        forget(built, Removal("birch"))
+    kill_at(-1)
+    request = built / REMOVAL_FOLDER / "request.json"
+    content = request.read_bytes()
+    for damaged in (b"{", b"[]", b"{}", b"\xff"):
+        request.write_bytes(damaged)
+        with pytest.raises(InputError, match="give the whole `codegemma forget` command again"):
+            forget(built, Removal("birch"))
+    request.write_bytes(content)
+    (built / REMOVAL_FOLDER / "packs.json").write_text("{")
+    with pytest.raises(InputError, match="the removal is done, now build"):
+        forget(built, Removal("birch"))
+    assert list_traces(built, "birch") == []
+    assert not (built / "corpus.json").exists()
