@@ -21,6 +21,7 @@ from codegemma.corpus.inputs import list_repositories
 from codegemma.corpus.read import read_listing
 from codegemma.errors import InputError
 from codegemma.records import DroppedFile, SourceFile
+from codegemma.text.languages import DOCUMENT_LANGUAGES
 
 CHOICES = CorpusChoices()
 RECORDS = [{"text": "One é.\n", "license": "mit"}, {"content": "Two.\n"}, {"text": "Three.\n", "id": 3}]
@@ -164,7 +165,7 @@ def test_any_line_is_a_document_or_refused(line: bytes) -> None:
     except ValueError as error:
         assert str(error)
     else:
-        assert document.language in documents.DOCUMENT_LANGUAGES
+        assert document.language in DOCUMENT_LANGUAGES
 
 
 def test_unusable_inputs_say_what_to_do(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
-import ahocorasick
+import ahocorasick_rs
 import numpy as np
 import xxhash
 from jaxtyping import Bool, Int64, UInt64
@@ -38,7 +38,7 @@ GRAM_WORDS = 10
 MIN_DISTINCT_WORDS = 6
 # A gram of so many items of one benchmark is its boilerplate, `Write a function to find ...`; `leaks.py` has the same.
 MAX_OWNERS = 50
-# A text with fewer signs is no evidence: `return x + y`. The longest that stood in a package by chance had 23.
+# A text of fewer bytes is no evidence: `return x + y`. The longest that stood in a package by chance had 23.
 MIN_SIGNS = 24
 # Imports are everybody's; the lines around them are guarded all the same.
 _IMPORTS = re.compile(r"(?m)^\s*(?:import\s+[\w.]+.*|from\s+[\w.]+\s+import\b.*|#\s*include\b.*|using\s+[\w.:]+;)$")
@@ -123,7 +123,7 @@ class ContaminationIndex:
         self._is_possible[self._grams >> _FILTER_SHIFT] = True
         self._wholes, self._starts = _collect_wholes(self._texts, allowed)
         guarded = {self._name(owner) for owner in self._owners}
-        guarded |= {self._name(owner) for wholes in self._wholes.values() for _, owner in wholes}
+        guarded |= {self._name(owner) for wholes in self._wholes for _, owner in wholes}
         # Items none of whose texts is evidence, as `benchmark/item`.
         self.unguarded = sorted("/".join(x) for x in {self._name(n) for n in range(len(self._texts))} - guarded)
 
@@ -175,9 +175,8 @@ class ContaminationIndex:
             return {}
         squeezed = _squeeze(text)
         starts: dict[int, int] = {}
-        for end, first_signs in self._starts.iter(squeezed):
-            start = end + 1 - MIN_SIGNS
-            for whole, owner in self._wholes[first_signs]:
+        for number, start, _ in self._starts.find_matches_as_indexes(squeezed, overlapping=True):
+            for whole, owner in self._wholes[number]:
                 if owner not in starts and squeezed.startswith(whole, start):
                     starts[owner] = start
         if not starts:
@@ -258,20 +257,17 @@ def _hash_telling_grams(text: str) -> UInt64[np.ndarray, " grams"]:
 
 def _collect_wholes(
     texts: Sequence[BenchmarkText], allowed: AllowList
-) -> tuple[dict[str, list[tuple[str, int]]], ahocorasick.Automaton]:
+) -> tuple[list[list[tuple[bytes, int]]], ahocorasick_rs.BytesAhoCorasick]:
     """Group the texts by their first signs, which alone are in the automaton: it stays small with long texts."""
     permitted = [_squeeze(text) for text in allowed.texts]
-    wholes: dict[str, list[tuple[str, int]]] = defaultdict(list)
-    starts = ahocorasick.Automaton()
+    wholes: dict[bytes, list[tuple[bytes, int]]] = defaultdict(list)
     for owner, text in enumerate(texts):
         whole = _squeeze(text.text)
         if len(whole) < MIN_SIGNS or any(whole in other for other in permitted):
             continue
         wholes[whole[:MIN_SIGNS]].append((whole, owner))
-        starts.add_word(whole[:MIN_SIGNS], whole[:MIN_SIGNS])
-    starts.make_automaton()
-    return dict(wholes), starts
+    return list(wholes.values()), ahocorasick_rs.BytesAhoCorasick(list(wholes))
 
 
-def _squeeze(text: str) -> str:
-    return "".join(text.split())
+def _squeeze(text: str) -> bytes:
+    return encode_text("".join(text.split()))

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import xxhash
 
-from codegemma.corpus import decontaminate, dedup, licenses, quality, read, safety, split
+from codegemma.corpus import block_list, decontaminate, dedup, licenses, quality, read, safety, split
 from codegemma.corpus.benchmarks import read_benchmarks
 from codegemma.corpus.choices import CorpusChoices, ForkPolicy, HeldoutBy, NearDuplicatePolicy, narrow
 from codegemma.corpus.decontaminate import read_allow_list
@@ -27,10 +27,9 @@ from codegemma.corpus.entries import Listing
 from codegemma.corpus.forgotten import describe_forgotten, read_forgotten, refuse_forgotten
 from codegemma.corpus.history import find_birth_times_s
 from codegemma.corpus.inputs import list_repositories
-from codegemma.corpus.intake import IntakeTask, Sighting, make_intake_task, take_in
+from codegemma.corpus.intake import IntakeTask, Sighting, describe_lists, make_intake_task, take_in
 from codegemma.corpus.judge import (
     LEAK_CHOICES,
-    QUALITY_CHOICES,
     Leak,
     LeakTask,
     QualityTask,
@@ -50,7 +49,7 @@ from codegemma.corpus.ledger import LEDGER_FILE, read_ledger, write_ledger
 from codegemma.corpus.near_duplicates import find_near_duplicate_repositories, find_near_duplicates
 from codegemma.corpus.opt_out import read_opt_out, refuse_opted_out
 from codegemma.corpus.partition import cut_shards
-from codegemma.corpus.personal import describe_key
+from codegemma.corpus.quality_rules import load_quality_rules
 from codegemma.corpus.report import (
     MANIFEST,
     CorpusReport,
@@ -80,6 +79,7 @@ DROPPED_FILE = "dropped.parquet"
 STEPS = f"{STEPS_FOLDER}/corpus"
 STAGES = (
     read.STAGE,
+    block_list.STAGE,
     safety.STAGE,
     licenses.STAGE,
     quality.STAGE,
@@ -88,7 +88,7 @@ STAGES = (
     split.STAGE,
 )
 # Part of the fingerprint: raise it when the same choices and files come to give another corpus.
-PIPELINE_VERSION = 5
+PIPELINE_VERSION = 6
 
 FileKey = tuple[str, str]  # repository and path
 T = TypeVar("T", bound=Task)
@@ -141,7 +141,8 @@ def build_corpus(
     lists = [
         opt_out.describe(),
         *describe_forgotten(forgotten),
-        describe_key(choices.pseudonym_key_file),
+        *describe_lists(choices),
+        load_quality_rules(choices.quality_rules).describe(),
         *benchmarks.describe(),
         allowed.describe(),
     ]
@@ -155,17 +156,16 @@ def _fingerprint_inputs(listings: Sequence[Listing], choices: CorpusChoices, lis
     for listing in listings:
         for entry in listing.entries:
             contents.update(f"{entry.path}\0{entry.size_bytes}\0{entry.stamp}\0{entry.refusal}\n".encode())
-    # The key's digest, so that a changed key is another build and no file holds the key.
-    pseudonyms = describe_key(choices.pseudonym_key_file)
+    # Digests, so that a changed key or list is another build, and no file holds the key.
+    lists = [*lists, *describe_lists(choices), load_quality_rules(choices.quality_rules).describe()]
     named = [(listing.repo, listing.commit, len(listing.entries)) for listing in listings]
-    return fingerprint(choices, _read_tables(choices), pseudonyms, lists, named, contents.hexdigest())
+    return fingerprint(choices, _read_tables(choices), lists, named, contents.hexdigest())
 
 
 def _read_tables(choices: CorpusChoices) -> list[object]:
     """Gather what texts hang on beside the choices: the version of the code, tables of rules, installed grammars."""
     return [
         PIPELINE_VERSION,
-        resources.files("codegemma.corpus").joinpath(safety.RULES_FILE).read_text(encoding="utf-8"),
         resources.files("codegemma.corpus").joinpath(licenses.NAMES_FILE).read_text(encoding="utf-8"),
         resources.files("codegemma.text").joinpath("languages.toml").read_text(encoding="utf-8"),
         [has_grammar(language) for language in choices.languages],
@@ -263,9 +263,10 @@ class _Build:
 
     def judge_quality(self) -> None:
         """Drop what people did not write, and data."""
-        choices = narrow(self.choices, QUALITY_CHOICES)
+        rules = self.choices.quality_rules
+        described = load_quality_rules(rules).describe()
         tasks = [
-            QualityTask(shard.out, shard.size, choices, self._name("quality", ".parquet", choices, shard.out.name))
+            QualityTask(shard.out, shard.size, rules, self._name("quality", ".parquet", described, shard.out.name))
             for shard in self.shards
         ]
         self._run(judge_quality, tasks, "quality")
