@@ -70,7 +70,8 @@ def refuse_half_removed(folder: Path) -> None:
     Raises:
         InputError: the message says how to finish it.
     """
-    if (folder / REMOVAL_FILE).exists():
+    # Nothing is removed in a store.
+    if not is_remote(folder) and (folder / REMOVAL_FILE).exists():
         raise InputError(
             f"{folder}: a repository is being removed from it, or that work was cut off; "
             f"finish it with: codegemma forget {shlex.quote(str(folder))}"

@@ -16,6 +16,7 @@ from pathspec import GitIgnoreSpec
 from codegemma.corpus.entries import Listing, refuse
 from codegemma.errors import InputError
 from codegemma.files import write_whole
+from codegemma.places import get_bytes
 from codegemma.recipe import to_plain
 
 FORGOTTEN_FILE = "forgotten.json"
@@ -108,7 +109,7 @@ def read_forgotten(folder: Path) -> tuple[Removal, ...]:
     """
     file = folder / FORGOTTEN_FILE
     try:
-        plain = json.loads(file.read_text(encoding="utf-8"))
+        plain = json.loads(get_bytes(file).decode())
         rows = [(row["repo"], row["patterns"]) for row in plain["forgotten"]]
         is_text = all(isinstance(text, str) for repo, patterns in rows for text in (repo, *patterns))
         if not is_text or any(isinstance(patterns, str) for _, patterns in rows):
