@@ -110,7 +110,7 @@ def command(  # noqa: PLR0913, PLR0917
 
 
 def _print_plan(job: "AdaptJob", as_json: bool) -> None:
-    from codegemma.adapt import plan
+    from codegemma.adapt_plan import plan
 
     planned = plan(job)
     if as_json:

@@ -113,9 +113,9 @@ def describe_job(job: TrainJob, config: GemmaConfig) -> dict[str, Any]:
         job.minutes,
         feed=job.feed,
         model=config,
-        data=_hash_files(list_parts(find_output(job.data, "packs-train.parquet"))),
+        data=hash_files(list_parts(find_output(job.data, "packs-train.parquet"))),
         tokenizer=xxhash.xxh3_64_hexdigest(job.tokenizer.to_json().encode()),
-        base=None if job.base is None else _hash_files([job.base / CONFIG_NAME, *job.base.glob("*.safetensors")]),
+        base=None if job.base is None else hash_model(job.base),
     )
 
 
@@ -146,7 +146,21 @@ def load_start(job: TrainJob, config: GemmaConfig) -> Params:
     return init_params(config, jax.random.key(job.train.seed))
 
 
-def _hash_files(paths: list[Path]) -> str:
+def hash_model(folder: Path) -> str:
+    """Hash a model folder's shape and weights.
+
+    Raises:
+        InputError: one of its files cannot be read.
+    """
+    return hash_files([folder / CONFIG_NAME, *folder.glob("*.safetensors")])
+
+
+def hash_files(paths: list[Path]) -> str:
+    """Hash what stands in some files, in the order of their names.
+
+    Raises:
+        InputError: one cannot be read.
+    """
     digest = xxhash.xxh3_64()
     for path in sorted(paths):
         try:

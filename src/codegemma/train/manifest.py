@@ -95,6 +95,20 @@ def read_manifest(folder: Path) -> RunManifest | None:
         raise InputError(f"{path} is no run of this version ({error!r}); choose another --out or remove it") from error
 
 
+def check_same_choices(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to go on with a folder by other choices than its own.
+
+    Raises:
+        OutputError: something differs; the message lists it.
+    """
+    changes = _list_changes(before, now)
+    if changes:
+        raise OutputError(
+            f"{folder} holds a run with other choices: {'; '.join(changes)}. "
+            "Go on with its own, or choose another --out"
+        )
+
+
 def check_same_run(folder: Path, manifest: RunManifest, identity: Mapping[str, Any], train: TrainChoices) -> None:
     """Refuse to go on with a run as if it were another.
 
@@ -102,12 +116,7 @@ def check_same_run(folder: Path, manifest: RunManifest, identity: Mapping[str, A
         OutputError: choices, data, tokenizer or base differ; the message lists them.
         ThreadChangeError: another number of threads, or other XLA flags, unless the choices allow it.
     """
-    changes = _list_changes(manifest.identity, identity)
-    if changes:
-        raise OutputError(
-            f"{folder} holds a run with other choices: {'; '.join(changes)}. "
-            "Go on with its own, or choose another --out"
-        )
+    check_same_choices(folder, manifest.identity, identity)
     here = (count_threads(), os.environ.get("XLA_FLAGS", ""))
     if here != (manifest.threads, manifest.xla_flags) and not train.allow_thread_change:
         raise ThreadChangeError(
