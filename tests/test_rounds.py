@@ -1,6 +1,7 @@
 """The main job on a repository that changes: further rounds, from the last model, on what changed and a rehearsal."""
 
 import dataclasses
+import io
 import json
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -10,11 +11,14 @@ import jax
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 from tests.corpus.repositories import commit, write
 
 from codegemma import rounds
 from codegemma.adapt import BEFORE, AdaptJob, AdaptResult, adapt, summarize
 from codegemma.adapt_plan import plan
+from codegemma.adapt_report import choose_showcases, write_report
+from codegemma.cli.adapt import print_ending
 from codegemma.corpus.pipeline import DROPPED_FILE
 from codegemma.errors import OutputError
 from codegemma.evals.choices import EvalChoices
@@ -25,9 +29,9 @@ from codegemma.model.weights import load_model, save_model
 from codegemma.recipe import override
 from codegemma.recipes import Recipe, load_recipe
 from codegemma.records import DroppedFile, Pack
-from codegemma.rounds import PackSize, choose_rehearsal, find_round, read_round
+from codegemma.rounds import PackSize, choose_rehearsal, find_round, plan_round, read_round
 from codegemma.runner import ignore_progress
-from codegemma.shards import read_records
+from codegemma.shards import read_records, write_records
 from codegemma.text.tokenizer import train_tokenizer
 from codegemma.train.job import hash_model
 
@@ -195,6 +199,25 @@ def test_the_newest_model_lies_at_model_and_earlier_rounds_stay(story: Story, fi
     assert hash_model(one / "model") == hash_model(find_round(first.out, 1) / "model")
     assert {"run.json", "round.json", "metrics.jsonl", "trained.parquet"} <= {path.name for path in one.iterdir()}
     assert load_model(story.job.model)
+    assert [(folder / "checkpoints").is_dir() for folder in (one, two)] == [False, True]
+
+
+def test_the_ending_tells_of_the_round_on_the_page_and_on_the_terminal(story: Story) -> None:
+    showcases = choose_showcases(story.result)
+    page = write_report(story.result, showcases)
+    printed = io.StringIO()
+    print_ending(story.result, showcases, page, Console(file=printed, width=200))
+    for text in (page.read_text(), printed.getvalue()):
+        assert story.result.round.describe() in text
+        assert f"adapted - {BEFORE}" in text
+
+
+def test_an_empty_file_is_nothing_to_train_on(story: Story, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    packs = list(read_records(story.job.out / "data/packs-train.parquet", Pack))
+    empty = dataclasses.replace(packs[0].files[0], path="empty.py", text="", blob="0")
+    write_records(data / "packs-train.parquet", [*packs, dataclasses.replace(packs[0], files=(empty,))])
+    assert plan_round(data, story.job.out, {}, 0.25, 0) is None
 
 
 def test_a_plan_foresees_the_round(story: Story) -> None:

@@ -177,9 +177,10 @@ def plan_round(
     changed: list[PackSize] = []
     others: list[PackSize] = []
     for pack in read_records(data / PACKS_FILE, Pack):
-        blobs = [known.get((pack.repo, file.path)) for file in pack.files]
-        new = blobs.count(None)
-        stale = sum(blob not in (None, file.blob) for blob, file in zip(blobs, pack.files, strict=True))
+        # An empty file teaches nothing: a round on it alone could not even begin.
+        blobs = [(known.get((pack.repo, file.path)), file.blob) for file in pack.files if file.text]
+        new = sum(learned is None for learned, _ in blobs)
+        stale = sum(learned not in (None, blob) for learned, blob in blobs)
         files, files_new, files_changed = files + len(pack.files), files_new + new, files_changed + stale
         size = PackSize(pack.pack_id, sum(len(file.text) for file in pack.files))
         (changed if new or stale else others).append(size)
