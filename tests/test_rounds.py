@@ -124,17 +124,16 @@ def story(first: AdaptJob, tmp_path_factory: pytest.TempPathFactory) -> Story:
     job = copy_job(first, tmp_path_factory.mktemp("story"))
     repo = job.repos[0]
     train, heldout = list_folders(job, "train"), list_folders(job, "heldout")
-    told = Story(
-        job, {}, None, f"{train[0]}/m0.py", f"{heldout[0]}/moved.py", f"{train[3]}/moved.py", f"{heldout[1]}/edited.py"
-    )  # type: ignore[arg-type]
-    edit(repo, told.edited)
+    edited, edited_and_moved = f"{train[0]}/m0.py", f"{heldout[1]}/edited.py"
+    moved_to_heldout, moved_to_train = f"{heldout[0]}/moved.py", f"{train[3]}/moved.py"
+    edit(repo, edited)
     write(repo, {f"{train[0]}/fresh.py": module("fresh")})
-    (repo / train[1] / "m0.py").rename(repo / told.moved_to_heldout)
-    (repo / train[2] / "m0.py").rename(repo / told.edited_and_moved)
-    edit(repo, told.edited_and_moved)
-    (repo / heldout[0] / "m0.py").rename(repo / told.moved_to_train)
+    (repo / train[1] / "m0.py").rename(repo / moved_to_heldout)
+    (repo / train[2] / "m0.py").rename(repo / edited_and_moved)
+    edit(repo, edited_and_moved)
+    (repo / heldout[0] / "m0.py").rename(repo / moved_to_train)
     commit(repo, 1_600_000_100)
-    return dataclasses.replace(told, planned=plan(job), result=adapt(job))
+    return Story(job, plan(job), adapt(job), edited, moved_to_heldout, moved_to_train, edited_and_moved)
 
 
 def test_a_further_round_trains_on_what_changed_and_a_rehearsal(story: Story, first: AdaptJob) -> None:
