@@ -27,6 +27,7 @@ from codegemma.corpus.choices import CorpusChoices
 from codegemma.corpus.inputs import list_repositories
 from codegemma.pack.choices import PackChoices
 from codegemma.records import SourceFile
+from codegemma.runner import LocalRunner, keep_workers
 from codegemma.shards import read_records
 from codegemma.text.languages import LANGUAGES, has_grammar
 
@@ -45,8 +46,10 @@ def build_once(repos: list[Path], out: Path, workers: int) -> dict[str, Any]:
     from codegemma.pack.pipeline import build_packs
 
     started_s = time.perf_counter()
-    corpus = build_corpus(repos, out, replace(CorpusChoices(), languages=choose_languages()), workers)
-    packs = build_packs(out, out, PackChoices(), workers)
+    runner = LocalRunner(workers)
+    with keep_workers():
+        corpus = build_corpus(repos, out, replace(CorpusChoices(), languages=choose_languages()), runner)
+        packs = build_packs(out, out, PackChoices(), runner)
     wall_s = time.perf_counter() - started_s
     own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
     unread = {"language", "too_big", "vendored", "environment", "cache", "version_control", "submodule", "symlink"}

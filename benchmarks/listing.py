@@ -19,9 +19,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 FILES_IN_FOLDER = 1_000
-FORMS = ("tree", "flat", "bare.git", "repo.zip", "repo.tar.zst")
+FORMS = ("tree", "flat", "bare.git", "repo.zip", "repo.tar.zst", "table.parquet")
 
 
 def name_files(files: int) -> Iterator[str]:
@@ -69,8 +70,15 @@ def make_tar(path: Path, files: int) -> None:
             archive.addfile(info, io.BytesIO(content))
 
 
+def make_table(path: Path, files: int) -> None:
+    names = list(name_files(files))
+    contents = [f"x = '{name}'\n" for name in names]
+    columns = {"repo": ["owner/name"] * files, "path": names, "content": contents, "size": list(map(len, contents))}
+    pq.write_table(pa.table(columns), path, row_group_size=10_000)
+
+
 MAKERS: dict[str, Callable[[Path, int], None]] = dict(
-    zip(FORMS, (make_tree, make_flat, make_bare, make_zip, make_tar), strict=True)
+    zip(FORMS, (make_tree, make_flat, make_bare, make_zip, make_tar, make_table), strict=True)
 )
 
 
@@ -80,10 +88,10 @@ def read_peak_mb() -> float:
 
 
 def measure(path: Path, folder: Path) -> str:
-    from codegemma.corpus.listing import list_repository
+    from codegemma.corpus.inputs import list_repositories
 
     before_mb, started_s = read_peak_mb(), time.process_time()
-    listing = list_repository(path, scratch=folder / "scratch")
+    [listing] = list_repositories([path], scratch=folder / "scratch")
     cpu_s, peak_mb = time.process_time() - started_s, read_peak_mb()
     files = len(listing.entries)
     pickled = len(pickle.dumps(listing.entries[files // 2]))

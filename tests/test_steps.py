@@ -10,6 +10,7 @@ import pytest
 
 from codegemma.files import write_whole
 from codegemma.records import DroppedFile
+from codegemma.runner import LocalRunner
 from codegemma.shards import list_parts, write_records
 from codegemma.steps import is_whole, publish, run_missing, sweep
 
@@ -34,7 +35,7 @@ def tasks(folder: Path, count: int = 4) -> list[Doubling]:
 def test_only_what_is_missing_is_run_and_progress_counts_all(tmp_path: Path, workers: int) -> None:
     seen: list[tuple[str, int, int | None]] = []
     (tmp_path / "double-1").write_text("kept as it is")
-    spent = run_missing(double, tasks(tmp_path), workers, lambda *step: seen.append(step), "double")
+    spent = run_missing(double, tasks(tmp_path), LocalRunner(workers), lambda *step: seen.append(step), "double")
     assert spent == {"cpu_s": 3.0}
     assert [(tmp_path / f"double-{n}").read_text() for n in range(4)] == ["0", "kept as it is", "4", "6"]
     assert seen == [("double", done, 4) for done in (1, 2, 3, 4)]
@@ -80,7 +81,7 @@ KILLED = """
     from codegemma.corpus.choices import CorpusChoices
     repo, out = map(Path, sys.argv[1:])
     print("ready", flush=True)
-    pipeline.build_corpus([repo], out, CorpusChoices(), 1, lambda *step: print(step, flush=True))
+    pipeline.build_corpus([repo], out, CorpusChoices(), on_progress=lambda *step: print(step, flush=True))
 """
 
 

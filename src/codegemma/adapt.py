@@ -37,7 +37,7 @@ from codegemma.rounds import (
     plan_round,
     read_round,
 )
-from codegemma.runner import Progress, ignore_progress, prefix_stages
+from codegemma.runner import LocalRunner, Progress, ignore_progress, prefix_stages
 from codegemma.text.tokenizer import Tokenizer
 from codegemma.train.job import TrainJob, choose_sample, choose_tokenizer, hash_model
 from codegemma.train.loop import MODEL_FOLDER, OnLine, TrainResult, ignore_line, read_result, train
@@ -144,8 +144,8 @@ def _adapt(job: AdaptJob, on_progress: Progress, on_line: OnLine) -> AdaptResult
     choices = describe_choices(job)
     check_rounds(job.out, choices)
     data = job.out / "data"
-    trained = list_trained_packs(job.out)
-    build = build_data(job.repos, data, job.recipe, job.workers, on_progress, exclude=job.out, trained=trained)
+    trained, runner = list_trained_packs(job.out), LocalRunner(job.workers)
+    build = build_data(job.repos, data, job.recipe, runner, on_progress, exclude=job.out, trained=trained)
     if not build.packs.splits[Split.HELDOUT].files_packed:
         raise InputError(
             f"no file is held out of {', '.join(map(str, job.repos))}: without one there is no proof; "
@@ -251,7 +251,8 @@ def _build_other(job: AdaptJob, on_progress: Progress) -> Path | None:
         return None
     recipe = replace(job.recipe, corpus=replace(job.recipe.corpus, heldout_by=HeldoutBy.DIRECTORY))
     data = job.other_out / "data"
-    build_data([job.other], data, recipe, job.workers, prefix_stages(on_progress, "other: "), exclude=job.out)
+    label, runner = prefix_stages(on_progress, "other: "), LocalRunner(job.workers)
+    build_data([job.other], data, recipe, runner, label, exclude=job.out)
     return data
 
 

@@ -17,7 +17,7 @@ from codegemma.pack.report import PackReport, SplitCount
 from codegemma.recipes import Recipe
 from codegemma.records import Split
 from codegemma.report import Column, Report
-from codegemma.runner import Progress, ignore_progress
+from codegemma.runner import LocalRunner, Progress, Runner, ignore_progress, keep_workers
 
 REPORT_FILE = "report.html"
 
@@ -36,7 +36,7 @@ def build_data(
     repos: Sequence[Path],
     out: Path,
     recipe: Recipe,
-    workers: int = 1,
+    runner: Runner = LocalRunner(),  # noqa: B008 (frozen)
     on_progress: Progress = ignore_progress,
     *,
     exclude: Path | None = None,
@@ -51,9 +51,9 @@ def build_data(
         InputError: a repository that cannot be used, or nothing kept.
         OutputError: `out` cannot be written, holds something else, or is in use.
     """
-    with hold_folder(out):
-        corpus = build_corpus(repos, out, recipe.corpus, workers, on_progress, exclude=exclude or out, trained=trained)
-        packs = build_packs(out, out, recipe.pack, workers, on_progress)
+    with hold_folder(out), keep_workers():
+        corpus = build_corpus(repos, out, recipe.corpus, runner, on_progress, exclude=exclude or out, trained=trained)
+        packs = build_packs(out, out, recipe.pack, runner, on_progress)
         build = BuildReport(corpus, packs)
         report = Report("What became of the files", ", ".join(repo.repo for repo in corpus.repos))
         add_build_sections(report, build)

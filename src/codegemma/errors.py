@@ -22,3 +22,9 @@ class OutputError(UserError):
     """The output cannot be written: no permission, no space, or a folder that holds something else."""
 
     exit_code = 4
+
+
+class MissingExtraError(UserError):
+    """What was asked for needs packages that are not installed; the message says which extra brings them."""
+
+    exit_code = 2

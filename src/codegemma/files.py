@@ -1,6 +1,6 @@
 """Writes a file whole or not at all, so that no later run trusts half of one.
 
-**In**: a path and its bytes.
+**In**: a path, or an address in an object store, and the bytes.
 **Out**: the file, synced, under its name; or nothing there and an error that says why.
 **Not**: streams: Parquet is `shards.py`, checkpoints are `train/checkpoint.py`.
 """
@@ -9,14 +9,18 @@ import os
 from pathlib import Path
 
 from codegemma.errors import OutputError
+from codegemma.places import is_remote, put_bytes
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write under a temporary name beside `path`, sync, rename; missing folders are made.
+    """Write under a temporary name beside `path`, sync, rename; missing folders are made. A store takes it at once.
 
     Raises:
-        OutputError: no permission, no space, or a folder in the way.
+        OutputError: no permission, no space, a folder in the way, or a store that does not answer.
     """
+    if is_remote(path):
+        put_bytes(path, data)
+        return
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,15 +2,18 @@
 
 **In**: the path that a user gave as `--out`.
 **Out**: the folder, made and locked; or an error that says what is in the way.
-**Not**: files in it; each job writes its own, whole or not at all.
+**Not**: files in it; each job writes its own, whole or not at all. Nor a lock under an address in a store, where none
+goes with its process: two jobs there at once write each file whole, and the later one's stays.
 """
 
 import contextlib
 import fcntl
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from codegemma.errors import OutputError
+from codegemma.places import is_remote, list_names, put_bytes
 
 LOCK_FILE = ".lock"
 # A folder with one of these was made by a job: the lock, or what a job writes last.
@@ -26,6 +29,9 @@ def hold_folder(out: Path) -> Iterator[None]:
         OutputError: what `claim_folder` refuses, or another process holds it.
     """
     claim_folder(out)
+    if is_remote(out):
+        yield
+        return
     with (out / LOCK_FILE).open("r+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -41,9 +47,12 @@ def claim_folder(out: Path) -> None:
         OutputError: it holds something else, or cannot be written.
     """
     try:
-        if foreign := [] if _is_ours(out) else sorted(entry.name for entry in out.iterdir()):
+        if foreign := [] if _is_ours(out) else list_names(out):
             named = ", ".join(foreign[:_MAX_NAMED]) + (", ..." if len(foreign) > _MAX_NAMED else "")
             raise OutputError(f"{out} holds something else ({named}); choose a new or empty folder for --out")
+        if is_remote(out):
+            put_bytes(out / LOCK_FILE, b"")
+            return
         out.mkdir(parents=True, exist_ok=True)
         (out / LOCK_FILE).open("a").close()
     except OSError as error:
@@ -53,6 +62,18 @@ def claim_folder(out: Path) -> None:
 
 def _is_ours(folder: Path) -> bool:
     """Tell whether jobs alone made what is there: it has their mark, or holds nothing but folders of theirs."""
+    if is_remote(folder):
+        return not (names := list_names(folder)) or not set(names).isdisjoint(_MARKS)
     if not folder.is_dir() or any((folder / mark).exists() for mark in _MARKS):
         return True
     return all(entry.is_dir() and not entry.is_symlink() and _is_ours(entry) for entry in folder.iterdir())
+
+
+def walk_visible(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Walk the files of a data set, sorted: path below the folder, and whole; nothing hidden, no linked folder."""
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if not name.startswith("."):
+                path = Path(parent) / name
+                yield path.relative_to(folder).as_posix(), path

@@ -13,6 +13,7 @@ import json
 import types
 import typing
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 from codegemma.errors import UserError
@@ -101,7 +102,7 @@ def _name_type(annotation: Any) -> str:
 
 
 def to_plain(choices: Any) -> Any:
-    """Turn nested choices into what JSON can hold: dataclasses to dicts, enums to their values, tuples to lists."""
+    """Turn nested choices into what JSON can hold: dataclasses to dicts, enums to values, tuples to lists."""
     if dataclasses.is_dataclass(choices) and not isinstance(choices, type):
         return {f.name: to_plain(getattr(choices, f.name)) for f in dataclasses.fields(choices)}
     if isinstance(choices, enum.Enum):
@@ -110,7 +111,77 @@ def to_plain(choices: Any) -> Any:
         return {str(k): to_plain(v) for k, v in choices.items()}
     if isinstance(choices, (list, tuple)):
         return [to_plain(v) for v in choices]
-    return choices
+    return str(choices) if isinstance(choices, Path) else choices
+
+
+def from_plain(kind: Any, plain: Any) -> Any:
+    """Turn what `to_plain` made back into `kind`, a dataclass or any annotation that a choice can have.
+
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Count:
+    ...     files: int
+    ...     by_reason: dict[str, int]
+    >>> from_plain(tuple[Count, ...], [{"files": 3, "by_reason": {"empty": 1}}])
+    (Count(files=3, by_reason={'empty': 1}),)
+
+    Raises:
+        ValueError: the plain data is not what `kind` holds.
+        TypeError: an annotation that plain data cannot hold.
+    """
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        options = [option for option in arguments if option is not type(None)]
+        if plain is None and len(options) < len(arguments):
+            return None
+        # Of several dataclasses, the one with these fields.
+        fitting = options if len(options) == 1 else [option for option in options if _has_fields(option, plain)]
+        if len(fitting) == 1:
+            return from_plain(fitting[0], plain)
+    elif origin is typing.Literal:
+        return _check(plain, plain in arguments, kind)
+    elif origin is tuple or (origin is dict and arguments[0] is str):
+        return _from_plain_many(kind, plain)
+    elif dataclasses.is_dataclass(kind):
+        return _from_plain_fields(kind, plain)
+    elif isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return kind(plain)
+    elif kind in (str, int, float, bool, type(None), Path):
+        found = _check(plain, type(plain) is (str if kind is Path else kind), kind)
+        return Path(found) if kind is Path else found
+    raise TypeError(f"{_name_type(kind)} cannot be kept as plain data")
+
+
+def _has_fields(kind: Any, plain: Any) -> bool:
+    return (
+        dataclasses.is_dataclass(kind)
+        and isinstance(plain, dict)
+        and plain.keys() == {field.name for field in dataclasses.fields(kind)}
+    )
+
+
+def _from_plain_many(kind: Any, plain: Any) -> Any:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is dict:
+        _check(plain, isinstance(plain, dict), kind)
+        return {key: from_plain(arguments[1], value) for key, value in plain.items()}
+    _check(plain, isinstance(plain, list), kind)
+    if len(arguments) == 2 and arguments[1] is Ellipsis:
+        return tuple(from_plain(arguments[0], value) for value in plain)
+    _check(plain, len(plain) == len(arguments), kind)
+    return tuple(map(from_plain, arguments, plain))
+
+
+def _from_plain_fields(kind: Any, plain: Any) -> Any:
+    hints = typing.get_type_hints(kind)
+    names = [field.name for field in dataclasses.fields(kind)]
+    _check(plain, isinstance(plain, dict) and plain.keys() == set(names), kind)
+    return kind(**{name: from_plain(hints[name], plain[name]) for name in names})
+
+
+def _check(plain: Any, is_right: bool, kind: Any) -> Any:
+    if not is_right:
+        raise ValueError(f"wanted {_name_type(kind)}, got {plain!r:.80}")
+    return plain
 
 
 def fingerprint(*parts: Any) -> str:

@@ -69,7 +69,8 @@ class PackedFile:
     """A file in its place in a pack, with where it may be cut.
 
     `natural_cuts` are sorted character offsets at which a suffix starts naturally (`text/syntax.py`); `block_starts`
-    are sorted character offsets of top-level blocks, where a file longer than the window may be divided.
+    are sorted character offsets of top-level blocks, where a file longer than the window may be divided. `redactions`
+    are the source file's.
     """
 
     path: str
@@ -79,6 +80,7 @@ class PackedFile:
     license: str | None
     natural_cuts: Int32[np.ndarray, " cuts"] = field(repr=False)
     block_starts: Int32[np.ndarray, " blocks"] = field(repr=False)
+    redactions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

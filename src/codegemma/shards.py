@@ -2,7 +2,7 @@
 
 **In**: records of `records.py` (nested records, tuples, enums and int32 arrays included).
 **Out**: Parquet files, written under a temporary name, synced, renamed when whole; equal records give equal bytes.
-Beside them lies a build's manifest, which stands for their being whole.
+Beside them lies a build's manifest, which stands for their being whole. An object store gets and gives whole files.
 **Not**: any knowledge of what a record means.
 """
 
@@ -12,6 +12,7 @@ import enum
 import functools
 import json
 import os
+import tempfile
 import types
 import typing
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
@@ -25,6 +26,7 @@ import pyarrow.parquet as pq
 
 from codegemma.errors import InputError, OutputError
 from codegemma.files import write_whole
+from codegemma.places import get_bytes, is_remote, open_local, put_file, size_bytes
 from codegemma.recipe import to_plain
 
 T = TypeVar("T")
@@ -49,9 +51,13 @@ def write_records(path: Path, records: Iterable[T], kind: type[T] | None = None)
     `kind` names the record class where there may be no record to tell it; without it, an empty file has no columns.
 
     Raises:
-        OutputError: no permission, no space, or a folder in the way.
+        OutputError: no permission, no space, a folder in the way, or a store that does not answer.
     """
-    path = Path(path)
+    if is_remote(path := _as_place(path)):
+        with tempfile.TemporaryDirectory(prefix="codegemma-") as folder:
+            count = write_records(whole := Path(folder) / path.name, records, kind)
+            put_file(path, whole)
+        return count
     iterator = iter(records)
     first = list(islice(iterator, 1))
     kind = kind if kind is not None or not first else type(first[0])
@@ -108,7 +114,7 @@ def read_records(path: Path, kind: type[T]) -> Iterator[T]:
     Raises:
         InputError: no such file, not whole, damaged, or written for another kind of record; the message names the file.
     """
-    for part in list_parts(Path(path)):
+    for part in list_parts(_as_place(path)):
         yield from _read_part(part, kind, None)
 
 
@@ -120,14 +126,14 @@ def read_rows(path: Path, kind: type[T], rows: Collection[int]) -> Iterator[T]:
     Raises:
         InputError: as `read_records`.
     """
-    yield from _read_part(Path(path), kind, frozenset(rows))
+    yield from _read_part(_as_place(path), kind, frozenset(rows))
 
 
 def _read_part(path: Path, kind: type[T], rows: frozenset[int] | None) -> Iterator[T]:
-    if not path.is_file():
+    if not is_remote(path) and not path.is_file():
         raise InputError(f"{path}: no such file; wanted {kind.__name__} records in Parquet")
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as parquet:
+        with open_local(path) as file, pq.ParquetFile(file, page_checksum_verification=True) as parquet:
             columns = _columns(typing.cast(Hashable, kind))
             _check_schema(path, parquet, kind)
             wanted = None if rows is None else {row // ROW_GROUP_RECORDS for row in rows}
@@ -136,6 +142,8 @@ def _read_part(path: Path, kind: type[T], rows: frozenset[int] | None) -> Iterat
                 for number, row in enumerate(read, start=group * ROW_GROUP_RECORDS):
                     if rows is None or number in rows:
                         yield _from_row(row, kind, columns)
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; wanted {kind.__name__} records in Parquet") from error
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(f"{path}: truncated, damaged or not Parquet ({reason}); build it again") from error
@@ -148,11 +156,18 @@ def count_records(path: Path) -> int:
         InputError: no such file, or not Parquet.
     """
     try:
-        count: int = sum(pq.read_metadata(part).num_rows for part in list_parts(Path(path)))
+        count = 0
+        for part in list_parts(_as_place(path)):
+            with open_local(part) as file:
+                count += pq.read_metadata(file).num_rows
     except (pa.ArrowException, OSError, ValueError) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(f"{path}: truncated, damaged or not Parquet ({reason}); build it again") from error
     return count
+
+
+def _as_place(path: Path | str) -> Path:
+    return Path(path) if isinstance(path, str) else path
 
 
 def _check_schema(path: Path, parquet: Any, kind: Any) -> None:
@@ -263,10 +278,14 @@ def write_build_manifest(file: Path, report: BuildReport) -> None:
 
 
 def read_build_manifest(file: Path, from_plain: Callable[[dict[str, Any]], R]) -> R | None:
-    """Read the report of an earlier build, or `None` where there is none or a Parquet file is not the one it tells."""
+    """Read the report of an earlier build, or `None` where there is none or a Parquet file is not the one it tells.
+
+    Raises:
+        InputError: a store that does not answer: nobody knows what is there.
+    """
     try:
-        report = from_plain(json.loads(file.read_text(encoding="utf-8")))
-        is_whole = all((file.parent / name).stat().st_size == size for name, size in report.parquet_bytes.items())
+        report = from_plain(json.loads(get_bytes(file).decode()))
+        is_whole = all(size_bytes(file.parent / name) == size for name, size in report.parquet_bytes.items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return report if is_whole else None

@@ -7,7 +7,8 @@
 
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -15,7 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from codegemma.errors import OutputError
-from codegemma.runner import Progress, map_ordered
+from codegemma.runner import LocalRunner, Progress, Runner
+from codegemma.tasks import run_tasks
 
 # The folder, inside a build's own, in which steps keep what they found out.
 STEPS_FOLDER = "steps"
@@ -39,23 +41,25 @@ T = TypeVar("T", bound=Task)
 
 
 def run_missing(
-    function: Callable[[T], Mapping[str, float]], tasks: Sequence[T], workers: int, on_progress: Progress, stage: str
+    function: Callable[[T], dict[str, float]], tasks: Sequence[T], runner: Runner, on_progress: Progress, stage: str
 ) -> dict[str, float]:
     """Run the tasks whose file is not there, and add up what they return: seconds of CPU time by name.
 
     Raises:
         WorkerError: a worker process died.
     """
-    total = sum(task.size for task in tasks)
     missing = [task for task in tasks if not is_whole(task.out)]
-    done = total - sum(task.size for task in missing)
+    total = sum(task.size for task in tasks)
+    done = list(accumulate((task.size for task in missing), initial=total - sum(task.size for task in missing)))
+    if isinstance(runner, LocalRunner):  # a process that has nothing to do need not be started
+        runner = LocalRunner(max(1, min(runner.workers, len(missing))))
+    results = run_tasks(
+        function, missing, runner, lambda _, tasks_done, __: on_progress(stage, done[tasks_done], total), stage
+    )
     seconds: defaultdict[str, float] = defaultdict(float)
-    on_progress(stage, done, total)
-    for task, spent in zip(missing, map_ordered(function, missing, workers, stage=stage, chunk_items=1), strict=True):
+    for spent in results:
         for step, spent_s in spent.items():
             seconds[step] += spent_s
-        done += task.size
-        on_progress(stage, done, total)
     return seconds
 
 

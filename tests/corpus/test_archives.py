@@ -220,3 +220,12 @@ def test_folders_with_a_mark_and_git_itself_are_not_entered(tmp_path: Path, name
     pack: Callable[..., Path] = _pack_zip if name.endswith(".zip") else _pack_tar
     found = {e.path: e.refusal and e.refusal[0] for e in list_archive(pack(folder, tmp_path / name, "top/")).entries}
     assert found == {"a.py": None, "env3/": "environment", "sub/": "submodule", "venv/e.py": None}
+
+
+def test_name_in_a_tar_that_is_not_utf8_is_dropped_escaped(tmp_path: Path) -> None:
+    name = os.fsdecode(b"b\xff.py")
+    folder = write(tmp_path / "repo", {"a.py": "x = 1\n", name: "x = 2\n"})
+    entries = {
+        e.path: e.refusal and e.refusal[0] for e in list_archive(_pack_tar(folder, tmp_path / "repo.tar")).entries
+    }
+    assert entries == {"a.py": None, r"b\udcff.py": "path"}

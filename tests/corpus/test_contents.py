@@ -3,8 +3,10 @@
 import io
 import multiprocessing
 import pickle
+import resource
 import tracemalloc
 import zipfile
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -13,7 +15,9 @@ from tests.corpus.repositories import make_form
 
 from codegemma.corpus.contents import FilePart, Spool
 from codegemma.corpus.entries import Entry, Listing
+from codegemma.corpus.inputs import list_repositories
 from codegemma.corpus.listing import list_repository
+from codegemma.errors import OutputError
 
 FILES: dict[str, str | bytes] = {
     "a.py": b"x = 1\r\n\0\xff",
@@ -64,7 +68,7 @@ def test_content_that_is_gone_is_an_os_error(tmp_path: Path, form: str) -> None:
 
 @pytest.mark.parametrize("form", ["folder", "tree", "bare.git", "repo.zip", "repo.tar"])
 def test_entry_takes_little_memory(tmp_path: Path, form: str) -> None:
-    files = 4_000
+    files = 2_000
     tiny: dict[str, str | bytes] = {f"d{n // 100}/module_{n:05}.py": f"x = {n}\n" for n in range(files)}
     root = make_form(tmp_path, form, tiny)
     list_repository(root, scratch=tmp_path)  # what is loaded once is not counted
@@ -119,3 +123,27 @@ def test_locked_zip_member_is_an_os_error(tmp_path: Path) -> None:
     [entry] = _list(bytes(content), tmp_path / "a.zip").entries
     with pytest.raises(OSError, match="a password is needed"):
         entry.read_bytes(9)
+
+
+@pytest.fixture
+def no_room() -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("name", ["repo.tar", "web.jsonl"])
+def test_full_disk_ends_the_listing_and_is_not_taken_for_a_truncated_input(
+    tmp_path: Path, request: pytest.FixtureRequest, name: str
+) -> None:
+    if name == "repo.tar":
+        root = make_form(tmp_path, name, FILES)
+    else:
+        root = tmp_path / name
+        root.write_text("".join(f'{{"text": "{"x" * 1000}"}}\n' for _ in range(300)))
+    request.getfixturevalue("no_room")
+    with pytest.raises(OutputError, match="scratch cannot be written"):
+        list_repositories([root], scratch=tmp_path / "scratch")

@@ -1,5 +1,6 @@
 """What stands in a benchmark is found wherever it is planted; everyday code is left alone."""
 
+import json
 import os
 import re
 from pathlib import Path
@@ -17,6 +18,8 @@ from codegemma.corpus.decontaminate import (
     Contamination,
     ContaminationIndex,
     Rule,
+    describe_contaminations,
+    load_index,
     read_allow_list,
 )
 from codegemma.corpus.tokens import encode_text, hash_tokens
@@ -124,6 +127,15 @@ def test_boilerplate_of_a_benchmark_is_no_evidence() -> None:
     # As many translations of one problem are one problem.
     same = [BenchmarkText("B", "q1", Part.PROBLEM, f"{sign} {phrase}") for sign in "#" * (MAX_OWNERS + 1)]
     assert ContaminationIndex(same).find(f"# {phrase} something else")
+
+
+def test_worker_loads_what_the_recipe_names(tmp_path: Path) -> None:
+    (tmp_path / "Bench.jsonl").write_text(json.dumps({"problem": PROBLEM, "solution": SOLUTION}))
+    (tmp_path / "allow.toml").write_text(f'texts = ["{PROBLEM}"]')
+    index = load_index((str(tmp_path / "Bench.jsonl"),), str(tmp_path / "allow.toml"), ("one", "two"))
+    assert describe_contaminations(index.find(f"# {PROBLEM}\n{SOLUTION}")) == (
+        "Bench/1 by ten_words in line 2; Bench/1 by whole_text in line 2"
+    )
 
 
 def test_what_the_operator_allows_is_not_reported(tmp_path: Path) -> None:

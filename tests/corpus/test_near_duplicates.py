@@ -27,8 +27,15 @@ from codegemma.corpus.sketch_shards import (
     write_repository_sketches,
     write_shard,
 )
-from codegemma.corpus.sketches import merge_sketches, sketch_shingles
-from codegemma.errors import InputError
+from codegemma.corpus.sketches import (
+    Sketch,
+    estimate_jaccard,
+    hash_bands,
+    merge_sketches,
+    shorten_sketches,
+    sketch_shingles,
+)
+from codegemma.errors import InputError, OutputError
 
 EVERYWHERE, ACROSS = NearDuplicatePolicy.EVERYWHERE, NearDuplicatePolicy.ACROSS_REPOS
 MIN = CorpusChoices().min_near_duplicate_jaccard
@@ -86,6 +93,42 @@ def test_neither_shards_nor_order_are_seen_in_the_answer(data: st.DataObject, po
     assert list(find_near_duplicates(shards, policy, MIN)) == list(find_near_duplicates([sketch(files)], policy, MIN))
 
 
+@given(
+    texts=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 60)), min_size=1, max_size=12),
+    policy=st.sampled_from([EVERYWHERE, ACROSS]),
+)
+@settings(max_examples=50)
+def test_answer_is_that_of_comparing_every_file_with_every_file(
+    texts: list[tuple[int, int]], policy: NearDuplicatePolicy
+) -> None:
+    files = {
+        (f"r{n % 3}", f"{n:02}.py"): write_words(*range(1000 * start, 1000 * start + 100), *range(shift, 60))
+        for n, (start, shift) in enumerate(texts)
+    }
+    sketches = {key: sketch_shingles(hash_shingles(text)) for key, text in files.items()}
+    kept: list[FileKey] = []
+    wanted = {}
+    for key in sorted(files):
+        alike = {other: compare(sketches[key], sketches[other]) for other in kept if is_comparable(key, other, policy)}
+        alike = {other: jaccard for other, jaccard in alike.items() if jaccard >= MIN}
+        if alike:
+            wanted[key] = max(alike, key=lambda other: (alike[other], [-ord(c) for c in "".join(other)]))
+        else:
+            kept.append(key)
+    found = find_near_duplicates([make_shard(sketches)], policy, MIN)
+    assert {near.key: near.kept for near in found} == wanted
+
+
+def is_comparable(key: FileKey, other: FileKey, policy: NearDuplicatePolicy) -> bool:
+    return policy is EVERYWHERE or key[0] != other[0]
+
+
+def compare(one: Sketch, other: Sketch) -> float:
+    """Estimate the likeness of two files if a band brings them together."""
+    has_band = (hash_bands(one[None]) == hash_bands(other[None])).any()
+    return float(estimate_jaccard(shorten_sketches(one[None]), shorten_sketches(other[None]))[0]) if has_band else 0.0
+
+
 def test_ranges_of_band_hashes_are_not_seen_in_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     shard = sketch({("r", f"{n}.py"): text for n, text in enumerate(CHAIN)})
     whole = list(find_near_duplicates([shard], EVERYWHERE, MIN))
@@ -109,11 +152,11 @@ def test_policy_decides_what_goes() -> None:
     assert [near.key for near in find_near_duplicates([shard], EVERYWHERE, MIN)] == [("a", "y.py"), ("b", "z.py")]
 
 
-def test_original_stays_and_its_vendored_copy_goes() -> None:
-    shard = sketch({("a", "third_party/six.py"): CHAIN[0], ("six", "six.py"): CHAIN[1]})
-    assert [near[:2] for near in find_near_duplicates([shard], ACROSS, MIN)] == [
-        (("a", "third_party/six.py"), ("six", "six.py"))
-    ]
+@pytest.mark.parametrize("folder", ["third_party", "src/_vendor", "node_modules/x"])
+def test_original_stays_and_its_vendored_copy_goes(folder: str) -> None:
+    shard = sketch({("a", f"{folder}/six.py"): CHAIN[0], ("six", "src/vendor.py"): CHAIN[1]})
+    [near] = find_near_duplicates([shard], ACROSS, MIN)
+    assert near[:2] == (("a", f"{folder}/six.py"), ("six", "src/vendor.py"))
 
 
 def test_thousand_copies_leave_one() -> None:
@@ -146,6 +189,18 @@ def test_damaged_shard_is_named(tmp_path: Path, name: str, damage: str) -> None:
     shutil.rmtree(tmp_path / "other")
     with pytest.raises(InputError, match=r"00000.*build it again"):
         read_shard(tmp_path / "00000")
+
+
+def test_file_in_the_way_of_a_shard_is_named(tmp_path: Path) -> None:
+    (tmp_path / "00000").write_text("")
+    with pytest.raises(OutputError, match="00000: cannot be written"):
+        write_shard(tmp_path / "00000", sketch({}))
+
+
+def test_shard_that_is_written_again_is_the_later_one(tmp_path: Path) -> None:
+    write_shard(tmp_path / "00000", sketch({("r", f"{n}.py"): text for n, text in enumerate(CHAIN)}))
+    write_shard(tmp_path / "00000", sketch({("r", "0.py"): CHAIN[0]}))
+    assert not list(find_near_duplicates([read_shard(tmp_path / "00000")], EVERYWHERE, MIN))
 
 
 def test_fork_is_found_from_the_parts_that_shards_know(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ import pytest
 from tests.corpus.repositories import write
 
 from codegemma.corpus.choices import CorpusChoices
-from codegemma.corpus.opt_out import read_opt_out
+from codegemma.corpus.listing import list_repository
+from codegemma.corpus.opt_out import read_opt_out, refuse_opted_out
 from codegemma.corpus.pipeline import build_corpus
 from codegemma.errors import InputError
 from codegemma.records import DroppedFile, SourceFile
@@ -69,3 +70,11 @@ def test_a_list_that_cannot_be_read_stops_the_build(tmp_path: Path, content: byt
         opt_out.write_bytes(content)
     with pytest.raises(InputError, match=message):
         read_opt_out(str(opt_out))
+
+
+def test_marker_at_the_top_opts_out_everything_and_the_deepest_is_named(tmp_path: Path) -> None:
+    repo = write(_make_repository(tmp_path / "repo"), {".noai": "", "private/.noai": ""})
+    listing = refuse_opted_out(list_repository(repo), read_opt_out(None))
+    details = {entry.path: (entry.refusal or ("", "none"))[1] for entry in listing.entries}
+    assert details["a.py"] == details["src/b.py"] == ".noai in ."
+    assert details["private/deep/e.py"] == ".noai in private"

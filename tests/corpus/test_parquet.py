@@ -154,7 +154,7 @@ def test_chosen_columns_are_always_among_those_found(found: list[str]) -> None:
         assert "no column for the" in str(error)
     else:
         assert set(chosen.values()) <= set(found)
-        assert {"content", "path"} <= chosen.keys()
+        assert "path" in chosen or chosen["content"] == "text"
 
 
 def test_folder_of_tables_is_one_data_set_and_a_repository_with_a_table_is_a_repository(tmp_path: Path) -> None:
@@ -352,3 +352,14 @@ def test_row_takes_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert sum(len(listing.entries) for listing in listings) == rows
     assert held_bytes / rows < 500
     assert peak_bytes / rows < 1_000
+
+
+def test_links_in_a_data_set_are_read_where_they_lead_to_a_file_and_named_where_they_loop(tmp_path: Path) -> None:
+    make_table(tmp_path / "blobs/1a2b", STARCODER)
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set/0.parquet").symlink_to("../blobs/1a2b")
+    (tmp_path / "set/loop.parquet").symlink_to("loop.parquet")
+    (tmp_path / "set/folder").symlink_to("../set")
+    results = read(list_repositories([tmp_path / "set"]))
+    assert [r.path for r in results if isinstance(r, SourceFile)] == ["a.py", "b.py"]
+    assert [(r.path, r.reason) for r in results if isinstance(r, DroppedFile)] == [("loop.parquet", "not_regular")]

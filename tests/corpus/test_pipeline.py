@@ -13,7 +13,7 @@ from codegemma.corpus.choices import CorpusChoices, HeldoutBy
 from codegemma.corpus.contents import NoContent
 from codegemma.corpus.entries import Listing, make_entry
 from codegemma.corpus.intake import CHOICES as INTAKE_CHOICES
-from codegemma.corpus.judge import LEAK_CHOICES, QUALITY_CHOICES
+from codegemma.corpus.judge import LEAK_CHOICES
 from codegemma.corpus.ledger import LEDGER_FILE
 from codegemma.corpus.partition import MAX_SHARD_BYTES, cut_shards
 from codegemma.corpus.pipeline import DROPPED_FILE, HELDOUT_FILE, STEPS, TRAIN_FILE, build_corpus
@@ -23,6 +23,7 @@ from codegemma.pack.choices import PackChoices
 from codegemma.pack.pipeline import build_packs
 from codegemma.recipe import ChoiceError, override
 from codegemma.records import DroppedFile, Pack, SourceFile
+from codegemma.runner import LocalRunner
 from codegemma.shards import list_parts, read_records, write_records
 from codegemma.steps import STEPS_FOLDER
 
@@ -51,7 +52,7 @@ def repo(tmp_path: Path) -> Path:
 
 
 def build(repos: Iterable[Path], out: Path, choices: CorpusChoices = CHOICES, workers: int = 1) -> CorpusReport:
-    return build_corpus(list(repos), out, choices, workers)
+    return build_corpus(list(repos), out, choices, LocalRunner(workers))
 
 
 def paths(out: Path, name: str) -> set[str]:
@@ -71,7 +72,7 @@ def test_every_listed_file_is_kept_on_one_side_or_dropped_with_a_reason(repo: Pa
         "d0/m0.py": ("dedup", "exact_duplicate"),
         "d0/m1.py": ("dedup", "whitespace_duplicate"),
     }
-    assert [stage.files_dropped for stage in report.stages] == [2, 1, 0, 1, 2, 0, 0]
+    assert [stage.files_dropped for stage in report.stages] == [2, 0, 1, 0, 1, 2, 0, 0]
     assert all(stage.files_in == stage.files_kept + stage.files_dropped for stage in report.stages)
     assert (report.files_train, report.files_heldout) == (len(train), len(heldout))
     assert report.stages[0].files_in == len(sample_files())
@@ -236,7 +237,7 @@ def test_manifest_is_plain_json_with_counts_and_times(repo: Path, tmp_path: Path
 
 def test_progress_ends_at_the_number_of_files(repo: Path, tmp_path: Path) -> None:
     seen: list[tuple[str, int, int | None]] = []
-    build_corpus([repo], tmp_path / "out", CHOICES, 1, lambda stage, done, total: seen.append((stage, done, total)))
+    build_corpus([repo], tmp_path / "out", CHOICES, on_progress=lambda *step: seen.append(step))
     total = len(sample_files())
     assert ("read", total, total) in seen
     assert all(done <= (total or done) for _, done, total in seen)
@@ -250,7 +251,9 @@ def test_changed_threshold_makes_only_the_steps_anew_that_hang_on_it(repo: Path,
     out = tmp_path / "out"
     build([repo], out)
     texts, verdicts = step_files(out, "texts"), step_files(out, "quality")
-    build([repo], out, dataclasses.replace(CHOICES, max_line_chars=40))
+    rules = tmp_path / "rules.toml"
+    rules.write_text("[default]\nmax_line_chars = 40\n")
+    build([repo], out, dataclasses.replace(CHOICES, quality_rules=str(rules)))
     assert step_files(out, "texts") == texts
     assert not step_files(out, "quality").keys() & verdicts.keys()
     build([repo], out, dataclasses.replace(CHOICES, replace_personal=False))
@@ -258,9 +261,10 @@ def test_changed_threshold_makes_only_the_steps_anew_that_hang_on_it(repo: Path,
 
 
 def test_every_choice_belongs_to_a_step_or_is_asked_for_each_build() -> None:
-    asked = {"licenses", "keep_unlicensed", "opt_out", "heldout_by", "heldout_share", "seed", "parquet_columns"}
+    asked = {"licenses", "keep_unlicensed", "opt_out", "heldout_by", "heldout_share", "seed"}
+    asked |= {"parquet_columns", "document_language", "quality_rules"}
     asked |= {"near_duplicates", "min_near_duplicate_jaccard", "forks", "decontaminate", "decontamination_allow_list"}
-    named = [*INTAKE_CHOICES, *QUALITY_CHOICES, *LEAK_CHOICES, *asked]
+    named = [*INTAKE_CHOICES, *LEAK_CHOICES, *asked]
     assert sorted(named) == sorted(field.name for field in dataclasses.fields(CorpusChoices))
 
 

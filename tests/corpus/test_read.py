@@ -144,13 +144,27 @@ def test_unusable_file_is_dropped_with_its_reason(
         assert (drop.path, drop.size_bytes) == (path, len(content))
 
 
-def test_wanted_language_without_its_grammar_says_what_to_install(tmp_path: Path) -> None:
+def test_wanted_language_without_its_grammar_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("codegemma.corpus.read.has_grammar", lambda _language: False)
     root = write(tmp_path, {"a.kt": "val a = 1\n"})
     _, dropped = read(root, CorpusChoices(languages=("python", "kotlin")))
     assert (dropped["a.kt"].reason, dropped["a.kt"].detail) == (
         "no_grammar",
         "kotlin needs tree-sitter-kotlin installed",
     )
+
+
+def test_header_is_read_as_the_language_that_it_is_in(tmp_path: Path) -> None:
+    root = write(tmp_path, {"a.h": "int f(void);\n", "b.h": "namespace b {\nint f();\n}\n", "c.cc": "int c;\n"})
+    kept, _ = read(root, CorpusChoices(languages=("c", "cpp")))
+    assert {path: file.language for path, file in kept.items()} == {"a.h": "c", "b.h": "cpp", "c.cc": "cpp"}
+    kept, dropped = read(root, CorpusChoices(languages=("cpp",)))
+    assert list(kept) == ["b.h", "c.cc"]
+    assert (dropped["a.h"].reason, dropped["a.h"].detail) == ("language", "c is not among the wanted languages")
+    _, dropped = read(root, CHOICES)
+    assert dropped["b.h"].detail == "c and cpp are not among the wanted languages"
 
 
 def test_file_of_200_megabytes_is_never_read(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from tests.corpus.repositories import write
 from codegemma.corpus.choices import CorpusChoices, ForkPolicy, NearDuplicatePolicy
 from codegemma.corpus.pipeline import DROPPED_FILE, STEPS, TRAIN_FILE, build_corpus
 from codegemma.records import DroppedFile, SourceFile
+from codegemma.runner import LocalRunner
 from codegemma.shards import read_records
 
 CHOICES = CorpusChoices(heldout_share=0.0)
@@ -92,7 +93,7 @@ def test_any_number_of_workers_finds_the_same_near_duplicates(tmp_path: Path) ->
     ]
     found = []
     for workers in (1, 2, 3):
-        build_corpus(repos, tmp_path / f"out{workers}", CHOICES, workers)
+        build_corpus(repos, tmp_path / f"out{workers}", CHOICES, LocalRunner(workers))
         found.append(
             [path.read_bytes() for path in sorted((tmp_path / f"out{workers}").rglob("*.parquet")) if path.is_file()]
         )

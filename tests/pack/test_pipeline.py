@@ -10,6 +10,7 @@ from codegemma.pack.choices import PackChoices, PackOrder
 from codegemma.pack.pipeline import DROPPED_FILE, build_packs
 from codegemma.pack.report import MANIFEST
 from codegemma.records import DroppedFile, Pack, SourceFile
+from codegemma.runner import LocalRunner
 from codegemma.shards import read_records, write_records
 from codegemma.text.syntax import analyze_syntax
 
@@ -56,6 +57,15 @@ def test_every_file_is_packed_once_in_reading_order_with_its_cuts(tmp_path: Path
     assert report.splits["train"].colocated_edges["grouped"] == 5
 
 
+def test_the_lines_of_pseudonyms_go_along_into_the_pack(tmp_path: Path) -> None:
+    notes = ("email:1", "ip_address:2")
+    file = SourceFile("repo", "a.py", "python", "a = 'x@example.org'\nb = 2\n", blob="0" * 40, redactions=notes)
+    for name, files in (("train", [file]), ("heldout", [])):
+        write_records(tmp_path / f"files-{name}.parquet", files, SourceFile)
+    build_packs(tmp_path, tmp_path / "out", PackChoices())
+    assert [f.redactions for pack in read_packs(tmp_path / "out") for f in pack.files] == [notes]
+
+
 def test_heldout_files_never_share_a_pack_with_training_files(tmp_path: Path) -> None:
     build_packs(write_corpus(tmp_path / "corpus"), tmp_path / "out", PackChoices())
     (pack,) = read_packs(tmp_path / "out", "heldout")
@@ -77,7 +87,7 @@ def test_bytes_are_the_same_for_any_number_of_workers(tmp_path: Path, order: Pac
     choices = PackChoices(order=order, budget_tokens=30)
     corpus = write_corpus(tmp_path / "corpus")
     for workers in (1, 2):
-        build_packs(corpus, tmp_path / str(workers), choices, workers)
+        build_packs(corpus, tmp_path / str(workers), choices, LocalRunner(workers))
     one, two = (
         {str(p.relative_to(out)): p.read_bytes() for p in out.rglob("*.parquet") if p.is_file()}
         for out in (tmp_path / "1", tmp_path / "2")

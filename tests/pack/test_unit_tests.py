@@ -13,12 +13,45 @@ from codegemma.pack.unit_tests import pair_tests, place_tests
         ("tests/test_foo.py", "src/pkg/foo.py", "python"),
         ("src/test/java/a/FooTest.java", "src/main/java/a/Foo.java", "java"),
         ("foo_test.go", "foo.go", "go"),
+        ("src/test/java/a/TestFoo.java", "src/main/java/a/Foo.java", "java"),
+        ("src/test/java/a/FooIT.java", "src/main/java/a/Foo.java", "java"),
+        ("src/test/java/a/FooTestCase.java", "src/main/java/a/Foo.java", "java"),
+        ("src/commonTest/kotlin/a/FooTest.kt", "src/commonMain/kotlin/a/Foo.kt", "kotlin"),
+        ("App.Tests/FooTests.cs", "App/Foo.cs", "csharp"),
+        ("foo_unittest.cc", "foo.cc", "cpp"),
+        ("test/foo-test.cc", "src/foo.cc", "cpp"),
+        ("tests/foo.rs", "src/foo.rs", "rust"),
+        ("src/foo/tests.rs", "src/foo/mod.rs", "rust"),
+        ("test/unit/foo.c", "src/foo.c", "c"),
         ("ui/button.spec.ts", "ui/button.ts", "typescript"),
+        ("ui/button.test.tsx", "ui/button.tsx", "tsx"),
+        ("ui/__tests__/button.ts", "ui/button.ts", "typescript"),
+        ("ui/button/button.test.ts", "ui/button/index.ts", "typescript"),
+        ("test/button.js", "lib/button.js", "javascript"),
     ],
 )
 def test_tests_are_paired_with_what_they_test_in_every_language(test: str, implementation: str, language: str) -> None:
-    other = implementation.replace("oo", "ar").replace("button", "menu")
+    other = implementation.replace("foo", "bar").replace("Foo", "Bar").replace("button", "menu")
     assert pair_tests({test: language, implementation: language, other: language}) == {test: implementation}
+
+
+def test_languages_of_one_family_test_each_other() -> None:
+    assert pair_tests({"a.test.tsx": "tsx", "a.ts": "typescript"}) == {"a.test.tsx": "a.ts"}
+    assert pair_tests({"src/ATest.kt": "kotlin", "src/A.java": "java"}) == {"src/ATest.kt": "src/A.java"}
+    assert pair_tests({"a_test.cc": "cpp", "a.h": "c"}) == {"a_test.cc": "a.h"}
+
+
+def test_a_test_of_one_aspect_belongs_to_the_file_in_the_same_folder() -> None:
+    paths = dict.fromkeys(["context_file_test.go", "context.go", "context_file_other.go", "x/context_io_test.go"], "go")
+    assert pair_tests(paths) == {"context_file_test.go": "context.go"}
+    paths = dict.fromkeys(["main/a/JObject.java", "test/a/JObjectAsyncTest.java", "test/b/JObjectIoTest.java"], "java")
+    assert pair_tests(paths) == {"test/a/JObjectAsyncTest.java": "main/a/JObject.java"}
+
+
+def test_a_file_named_just_as_another_is_its_test_only_within_the_project() -> None:
+    paths = dict.fromkeys(["a/tests/net.rs", "a/tests/utils.rs", "b/src/net.rs", "a/src/utils.rs"], "rust")
+    assert pair_tests(paths) == {}
+    assert pair_tests({**paths, "a/src/io/net.rs": "rust"}) == {"a/tests/net.rs": "a/src/io/net.rs"}
 
 
 def test_the_namesake_with_the_most_folders_in_common_is_meant() -> None:

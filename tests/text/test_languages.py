@@ -13,6 +13,12 @@ from codegemma.text.languages import LANGUAGES, detect_language, find_tested_ste
         ("tool", "#! /usr/bin/env -S python3.11 -u", "python"),
         ("tool", "#!/opt/pypy/bin/pypy3\n", "python"),
         ("tool", "#!/usr/bin/env node", "javascript"),
+        ("include/vector", "// <vector> -*- C++ -*-", "cpp"),
+        ("tool", "# -*- mode: python; coding: utf-8 -*-", "python"),
+        ("tool", "# vi: set sw=4 ft=python :", "python"),
+        ("tool", "#!/usr/bin/env -S cargo +nightly -Zscript", "rust"),
+        ("tool", "#!/usr/bin/java --source 21", "java"),
+        ("A.H++", "", "cpp"),
         ("a.tsx", "", "tsx"),
         ("src/main.rs", "", "rust"),
         ("App.kt", "", "kotlin"),
@@ -31,6 +37,8 @@ def test_language_is_told_by_path_then_by_first_line(path: str, first_line: str,
         ("tool", "#!/bin/sh"),
         ("tool", "#!"),
         ("tool", "import os  # python"),
+        ("tool", "# -*- coding: utf-8 -*-"),
+        ("tool", "# vim: ft=sh"),
         ("Makefile", ""),
         ("py", ""),
         (".py", ""),
@@ -41,7 +49,7 @@ def test_unknown_language_is_none(path: str, first_line: str) -> None:
 
 
 def test_no_extension_file_name_or_interpreter_belongs_to_two_languages() -> None:
-    for field in ("extensions", "file_names", "interpreters"):
+    for field in ("extensions", "file_names", "interpreters", "modes"):
         values = [value for language in LANGUAGES.values() for value in getattr(language, field)]
         assert len(values) == len(set(values)), field
 

@@ -184,6 +184,7 @@ HOSTILE_TEXTS = {
     "indents": "\n".join(" " * i + "if x:" for i in range(500)),
     "table": "x = [" + "1, " * 50_000 + "]",
     "comment without line end": "# a\n# b",
+    "comments": "# a\n" * 100_000,
 }
 
 

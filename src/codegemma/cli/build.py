@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from codegemma.cli.options import choose_recipe, json_option, recipe_options, workers_option
+from codegemma.cli.options import choose_recipe, json_option, recipe_options, runner_option, workers_option
 from codegemma.cli.progress import show_progress
 from codegemma.recipe import to_plain
 
@@ -20,10 +20,18 @@ from codegemma.recipe import to_plain
 @click.argument("repos", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="REPO...")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for packs and report.")
 @workers_option
+@runner_option
 @recipe_options
 @json_option
 def command(
-    repos: tuple[Path, ...], out: Path, workers: int, recipe: str, settings: tuple[str, ...], as_json: bool
+    repos: tuple[Path, ...],
+    *,
+    out: Path,
+    workers: int,
+    runner_text: str,
+    recipe: str,
+    settings: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Turn repositories into packs that explain themselves, and say what became of every file.
 
@@ -37,10 +45,11 @@ def command(
     """
     from codegemma.build import REPORT_FILE, build_data, count_drops, share_colocated
     from codegemma.records import Split
+    from codegemma.runner import parse_runner
 
-    chosen = choose_recipe(recipe, settings)
+    chosen, runner = choose_recipe(recipe, settings), parse_runner(runner_text, workers)
     with show_progress() as on_progress:
-        build = build_data(repos, out, chosen, workers, on_progress)
+        build = build_data(repos, out, chosen, runner, on_progress)
     if as_json:
         click.echo(json.dumps(to_plain(build)))
         return

@@ -22,6 +22,8 @@ VERBS = {
     "build": "Repositories to packs, with every dropped file and its reason.",
     "train": "Train on packs; killed and started again, it goes on where it was.",
     "complete": "Complete the code at a cursor.",
+    "trace": "From a trained token back to its repository, file and line.",
+    "freeze": "Write the rows that a training reads as token shards.",
     "evaluate": "Measure a model: held-out holes of a repository, infilling benchmarks.",
 }
 # Those that train, and gain from huge pages.

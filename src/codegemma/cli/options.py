@@ -7,6 +7,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -24,6 +25,14 @@ workers_option = click.option(
     show_default="all cores",
     help="Processes for reading and parsing; the result does not depend on it.",
 )
+runner_option = click.option(
+    "--runner",
+    "runner_text",
+    default="local",
+    show_default=True,
+    metavar="NAME[:OPTION=VALUE,...]",
+    help="Who runs the steps: local, ray or slurm, such as slurm:partition=cpu,workers=64,folder=/shared/runs.",
+)
 
 
 def recipe_options(function: F) -> F:
@@ -38,6 +47,16 @@ def recipe_options(function: F) -> F:
     return click.option(
         "--recipe", default="tiny", show_default=True, help="A recipe's name, or the path of your own .py file."
     )(function)
+
+
+def replay_options(function: F) -> F:
+    """Add the argument `RUN`, `--data` and `--tokenizer`, which tell whose rows are recomputed."""
+    folder = click.Path(path_type=Path)
+    function = click.option("--tokenizer", type=folder, help="The run's tokenizer.json, where RUN does not hold it.")(
+        function
+    )
+    function = click.option("--data", type=folder, help="The run's data folder [default: RUN/data].")(function)
+    return click.argument("run", required=False, type=folder)(function)
 
 
 def choose_recipe(name: str, settings: Sequence[str]) -> "Recipe":

@@ -48,7 +48,7 @@ def list_archive(path: Path, repo: str | None = None, scratch: Path | None = Non
 
     Raises:
         InputError: it cannot be read at all, or holds no file.
-        OSError: the scratch folder cannot be written.
+        OutputError: the scratch folder cannot be written.
     """
     is_zip = Path(path).name.lower().endswith(_ZIP_SUFFIXES)
     try:

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from codegemma.corpus.columns import parse_columns
 from codegemma.corpus.licenses import expand_accepted
-from codegemma.text.languages import LANGUAGES
+from codegemma.text.languages import DOCUMENT_LANGUAGES, LANGUAGES
 
 # The bands of `sketches.py` find 87 % of the pairs with this Jaccard index, and fewer below.
 MIN_FINDABLE_JACCARD = 0.6
@@ -49,12 +49,15 @@ class Notebooks(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class CorpusChoices:
-    """Every threshold of the corpus. "StarCoder2" is Lozhkov et al. (2024), section 3.1 and appendix A."""
+    """What the corpus may be told. "StarCoder2" is Lozhkov et al. (2024), section 3.1 and appendix A."""
 
     languages: tuple[str, ...] = ("python",)
 
     # Which columns of Parquet inputs hold what, as `content=code,path=file`, where `columns.py` does not know them.
     parquet_columns: tuple[str, ...] = ()
+
+    # What documents of plain text and JSON are that do not show it themselves: text, markdown or math (`documents.py`).
+    document_language: str = "text"
 
     # Which licences are accepted: SPDX identifiers, or `permissive`; none named accepts every licence.
     licenses: tuple[str, ...] = ()
@@ -64,28 +67,27 @@ class CorpusChoices:
     # A file that names who does not want to be trained on (`opt_out.py`); `.noai` files are heeded with or without one.
     opt_out: str | None = None
 
+    # A gitleaks configuration that takes the place of our own rules for secrets (`secret_rules.py`).
+    secret_rules: str | None = None
+
+    # A hashed list of illegal content, which only the operator may have (`block_list.py`).
+    block_list: str | None = None
+
     # Whether e-mail and IP addresses and telephone numbers become pseudonyms (`personal.py`), and a file whose content
     # is their key. Without a key, whoever guesses an address can tell by its pseudonym that the guess is right.
     replace_personal: bool = True
     pseudonym_key_file: str | None = None
+    # What finds names of people, so that they become pseudonyms too: an installed plug-in, which is code that the
+    # operator trusts, by its entry point or as `module:function` (`names.py`).
+    names_plugin: str | None = None
 
     # Ours: of source that people wrote, almost nothing is larger; StarCoder2 allows 10 MB before its line filters.
     max_file_bytes: int = 1_048_576
     # A notebook is mostly outputs, which are left out before its text is measured against the limit above.
     notebooks: Notebooks = Notebooks.CELLS
     max_notebook_bytes: int = 16_777_216
-    # StarCoder2: longest line above 1,000 or mean line above 100 characters.
-    max_line_chars: int = 1_000
-    max_mean_line_chars: float = 100.0
-    # StarCoder2: less than 25 % alphabetic characters.
-    min_alphabetic_share: float = 0.25
-    # StarCoder2: one base64, hexadecimal or `\u` run above 1,024 characters, or such runs above half of the file.
-    max_encoded_run_chars: int = 1_024
-    max_encoded_share: float = 0.5
-    # Ours: of 5,363 files of four Python packages, 19 are above; nearly all of them are tables of numbers.
-    max_digit_share: float = 0.3
-    # Ours: minified code hardly has white space; hand-written code has 0.15 to 0.4. Short files are left alone.
-    min_space_share: float = 0.05
+    # Thresholds by language that take the place of our own (`quality_rules.toml`).
+    quality_rules: str | None = None
 
     # StarCoder2 drops near-duplicates wherever they are; ours leaves a repository as its people keep it: packs are made
     # of whole repositories, and a missing file breaks their import graph.
@@ -121,6 +123,9 @@ class CorpusChoices:
             raise ValueError("decontamination_allow_list without decontaminate: name the benchmarks that it is for")
         expand_accepted(self.licenses)
         parse_columns(self.parquet_columns)
+        if self.document_language not in DOCUMENT_LANGUAGES:
+            known = ", ".join(DOCUMENT_LANGUAGES)
+            raise ValueError(f"document_language={self.document_language!r}: wanted one of {known}")
         unknown = [language for language in self.languages if language not in LANGUAGES]
         if unknown or not self.languages:
             came = f"unknown: {', '.join(unknown)}" if unknown else "none given"
@@ -130,7 +135,7 @@ class CorpusChoices:
 def narrow(choices: CorpusChoices, names: Collection[str]) -> CorpusChoices:
     """Keep the named choices and put all others at their defaults: a step given these cannot hang on any other.
 
-    >>> narrow(CorpusChoices(seed=3, max_line_chars=80), ["seed"]) == CorpusChoices(seed=3)
+    >>> narrow(CorpusChoices(seed=3, max_file_bytes=80), ["seed"]) == CorpusChoices(seed=3)
     True
     """
     return CorpusChoices(**{name: getattr(choices, name) for name in names})

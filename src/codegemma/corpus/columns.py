@@ -5,7 +5,8 @@
 **Not**: reading the table (`parquet.py`).
 
 Known without a mapping: The Stack v1 and StarCoderData (`max_stars_repo_*`), The Stack v2 once its contents are there,
-GitHub Code (`code`, `repo_name`), and the files that this project writes.
+GitHub Code (`code`, `repo_name`), the files that this project writes, and documents (`text` without a path, as in
+OpenWebMath).
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +24,8 @@ KNOWN_COLUMNS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "size": ("size_bytes", "length_bytes", "size"),
     }
 )
-REQUIRED = ("content", "path")
+# A table with this column and no paths is one of documents.
+DOCUMENT_COLUMN = "text"
 OPTION = "corpus.parquet_columns"
 
 
@@ -52,6 +54,8 @@ def choose_columns(found: Sequence[str], mapping: Mapping[str, str]) -> dict[str
     >>> choose_columns(["code", "path", "stars"], {})
     {'content': 'code', 'path': 'path'}
 
+    Without a path, it is a table of documents, whose contents must be called `text`.
+
     Raises:
         ValueError: no column for a content or a path, or a named column that is not there; it lists what was found.
     """
@@ -61,7 +65,7 @@ def choose_columns(found: Sequence[str], mapping: Mapping[str, str]) -> dict[str
         column = next((name for name in wanted if name in found), None)
         if column is not None:
             chosen[role] = column
-        elif role in mapping or role in REQUIRED:
+        elif role in mapping or role == "content" or (role == "path" and chosen["content"] != DOCUMENT_COLUMN):
             raise ValueError(_explain(role, wanted, found))
     return chosen
 

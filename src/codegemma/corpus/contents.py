@@ -9,6 +9,7 @@ git repositories.
 """
 
 import atexit
+import contextlib
 import functools
 import os
 import shutil
@@ -17,12 +18,15 @@ import tarfile
 import tempfile
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Protocol
+from typing import BinaryIO
 
 import pygit2
+
+from codegemma.errors import OutputError
 
 # We read repositories that other users own and run nothing of theirs: git's ownership check guards hooks and filters.
 pygit2.settings.owner_validation = False
@@ -38,14 +42,6 @@ _MAX_OPEN_REPOSITORIES = 8
 _ZIP_HEADER = struct.Struct("<4s5H3L2H")
 _ZIP_SIGNATURE = b"PK\x03\x04"
 _ZIP_LOCKED = 0x1
-
-
-class Content(Protocol):
-    """A file's bytes, wherever they are."""
-
-    def read(self, max_bytes: int) -> bytes:
-        """Read at most `max_bytes` from the start. Raises `OSError`."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,10 +152,12 @@ class Spool:
     """
 
     def __init__(self, scratch: Path | None) -> None:
-        """Make the file."""
+        """Make the file. Raises `OutputError`."""
         folder = _make_scratch(os.getpid()) if scratch is None else Path(scratch)
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor, self._path = tempfile.mkstemp(prefix="spool-", dir=folder)
+        self._path = str(folder)
+        with self._as_output_error():
+            folder.mkdir(parents=True, exist_ok=True)
+            descriptor, self._path = tempfile.mkstemp(prefix="spool-", dir=folder)
         self._file = os.fdopen(descriptor, "wb")
 
     def __enter__(self) -> "Spool":
@@ -168,12 +166,24 @@ class Spool:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        with self._as_output_error():
+            self._file.close()
 
     def keep(self, content: bytes) -> FilePart:
-        """Take in one content."""
-        start = self._file.tell()
-        return FilePart(self._path, start, self._file.write(content))
+        """Take in one content. Raises `OutputError`: what an input's own damage excuses, a full disk does not."""
+        with self._as_output_error():
+            start = self._file.tell()
+            return FilePart(self._path, start, self._file.write(content))
+
+    @contextlib.contextmanager
+    def _as_output_error(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise OutputError(
+                f"{self._path}: scratch cannot be written ({reason}); make room or choose another"
+            ) from error
 
 
 @functools.lru_cache(maxsize=1)

@@ -7,7 +7,8 @@
 
 from dataclasses import dataclass, field
 
-from codegemma.corpus.contents import Content, NoContent
+from codegemma.corpus.cells import ParquetCell
+from codegemma.corpus.contents import DiskFile, FilePart, GitBlob, NoContent, ZipMember
 
 # Folders whose files the repository's people did not write, wherever they lie below the root.
 FOREIGN_FOLDERS = {
@@ -23,6 +24,9 @@ FOREIGN_FOLDERS = {
 # library has a package of that name.
 ENVIRONMENT_MARK = "pyvenv.cfg"
 _NO_CONTENT = NoContent()
+
+# Where a file's bytes may be. All are plain data: an entry travels to a cluster as JSON.
+Content = DiskFile | GitBlob | ZipMember | FilePart | ParquetCell | NoContent
 
 
 @dataclass(frozen=True, slots=True)

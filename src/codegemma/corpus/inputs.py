@@ -1,4 +1,4 @@
-"""Lists everything that a build was given: repositories, archives of them, tables of source files.
+"""Lists everything that a build was given: repositories, archives of them, tables of source files, documents.
 
 **In**: paths.
 **Out**: one `Listing` per repository, each with a name of its own.
@@ -11,6 +11,7 @@ from itertools import count
 from pathlib import Path
 
 from codegemma.corpus.columns import parse_columns
+from codegemma.corpus.documents import TEXT, is_document, list_documents
 from codegemma.corpus.entries import Listing
 from codegemma.corpus.listing import list_repository
 from codegemma.corpus.parquet import is_parquet, list_parquet
@@ -22,11 +23,13 @@ def list_repositories(
     exclude: Path | None = None,
     scratch: Path | None = None,
     parquet_columns: Sequence[str] = (),
+    document_language: str = TEXT,
 ) -> list[Listing]:
     """List the repositories of all inputs, with `exclude` left out; those of one name are told apart by a number.
 
     `scratch` is a folder for what must be copied to be read again, which must outlive the listings; by default it goes
-    with this process. `parquet_columns` name columns as `role=column`.
+    with this process. `parquet_columns` name columns as `role=column`; `document_language` is that of documents which
+    do not show theirs.
 
     Raises:
         InputError: none given, one given twice, or one that cannot be used.
@@ -41,7 +44,7 @@ def list_repositories(
         if folder in folders:
             raise InputError(f"{path}: given twice; give each repository once")
         folders.add(folder)
-        for listing in _list_input(path, exclude, scratch, parquet_columns):
+        for listing in _list_input(path, exclude, scratch, parquet_columns, document_language):
             name = _find_free_name(listing.repo, names)
             names.add(name)
             listings.append(listing if name == listing.repo else replace(listing, repo=name))
@@ -49,10 +52,12 @@ def list_repositories(
 
 
 def _list_input(
-    path: Path, exclude: Path | None, scratch: Path | None, parquet_columns: Sequence[str]
+    path: Path, exclude: Path | None, scratch: Path | None, parquet_columns: Sequence[str], document_language: str
 ) -> list[Listing]:
     if is_parquet(path):
-        return list_parquet(path, parse_columns(parquet_columns), scratch)
+        return list_parquet(path, parse_columns(parquet_columns), scratch, document_language)
+    if is_document(path):
+        return [list_documents(path, document_language, scratch)]
     return [list_repository(path, exclude=exclude, scratch=scratch)]
 
 

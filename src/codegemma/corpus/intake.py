@@ -14,20 +14,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from codegemma.corpus import safety
+from codegemma.corpus import block_list, safety
+from codegemma.corpus.block_list import find_blocked, read_block_list
 from codegemma.corpus.choices import CorpusChoices, narrow
 from codegemma.corpus.dedup import digest_text
 from codegemma.corpus.entries import ListedFile
+from codegemma.corpus.names import describe_names_plugin, find_names, load_names_plugin
 from codegemma.corpus.personal import Redaction, apply_redactions, describe_key, find_personal, read_key
 from codegemma.corpus.read import read_file
+from codegemma.corpus.secret_rules import load_secret_rules
+from codegemma.corpus.tokens import encode_text
 from codegemma.recipe import fingerprint
 from codegemma.records import DroppedFile, SourceFile
 from codegemma.shards import write_records
 
 # The choices that a text in a shard hangs on.
 CHOICES = (
-    "languages", "max_file_bytes", "notebooks", "max_notebook_bytes", "replace_personal", "pseudonym_key_file",
+    "languages", "max_file_bytes", "notebooks", "max_notebook_bytes", "replace_personal",
+    "pseudonym_key_file", "secret_rules", "block_list", "names_plugin",
 )  # fmt: skip
+# Of these, what counts is what lies in the file, or which version is installed: `describe_lists` tells it.
+_NAMED = ("pseudonym_key_file", "secret_rules", "block_list", "names_plugin")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +83,23 @@ def make_intake_task(
 ) -> IntakeTask:
     """Name a shard's task by all that its texts hang on: the files as listed, the choices, and the tables of rules."""
     narrowed = narrow(choices, CHOICES)
-    # The key file counts by what is in it, not by its name.
-    settings = dataclasses.replace(narrowed, pseudonym_key_file=None), describe_key(choices.pseudonym_key_file)
+    settings = narrow(choices, [name for name in CHOICES if name not in _NAMED]), describe_lists(choices)
     key = fingerprint(settings, tables, [_describe_file(file) for file in files])
     return IntakeTask(files, narrowed, folder / f"texts-{key}.parquet")
+
+
+def describe_lists(choices: CorpusChoices) -> tuple[str, ...]:
+    """Say, for the report, which rules, lists and plug-ins every text is held against, and which were not given.
+
+    Raises:
+        InputError: one that cannot be used.
+    """
+    return (
+        load_secret_rules(choices.secret_rules).describe(),
+        read_block_list(choices.block_list).describe(),
+        describe_key(choices.pseudonym_key_file),
+        describe_names_plugin(choices.names_plugin),
+    )
 
 
 def _describe_file(file: ListedFile) -> tuple[object, ...]:
@@ -103,24 +123,37 @@ def take_in(task: IntakeTask) -> dict[str, float]:
         cpu_s[f"{step}_cpu_s"] += now_s - clock_s
         clock_s = now_s
 
+    rules, blocked = load_secret_rules(task.choices.secret_rules), read_block_list(task.choices.block_list)
+    plugin = load_names_plugin(task.choices.names_plugin)
+    lap("read")
     for listed in task.files:
         file = read_file(listed, task.choices)
         lap("read")
         if isinstance(file, DroppedFile):
             dropped.append(file)
             continue
-        size_bytes = len(file.text.encode())
-        secrets = safety.find_secrets(file.text)
+        size_bytes = len(encode_text(file.text))
+        listed_as = find_blocked(file.text, blocked)
+        if listed_as is not None:
+            lap("block_list")
+            detail = listed_as.describe()
+            dropped.append(DroppedFile(file.repo, file.path, block_list.STAGE, listed_as.reason, detail, size_bytes))
+            continue
+        lap("block_list")
+        secrets = safety.find_secrets(file.text, file.path, rules)
         lap("safety")
         if secrets:
-            detail = f"{secrets[0].rule_id} in line {secrets[0].line}"
+            detail = secrets[0].describe()
             dropped.append(DroppedFile(file.repo, file.path, safety.STAGE, "secret", detail, size_bytes))
             continue
         digest = digest_text(file.text)
         lap("digest")
-        if task.choices.replace_personal:
-            file = redact(file, find_personal(file.text, file.repo, key))
-            lap("personal")
+        redactions = find_personal(file.text, file.repo, key) if task.choices.replace_personal else []
+        lap("personal")
+        if plugin is not None:
+            redactions = find_names(file.text, plugin, file.repo, key, redactions)
+            lap("names")
+        file = redact(file, redactions)
         texts.append(file)
         sightings.append(
             Sighting(file.repo, file.path, file.blob, digest, file.license, file.language, size_bytes, file.redactions)

@@ -17,14 +17,11 @@ from codegemma.corpus import licenses, quality
 from codegemma.corpus.choices import CorpusChoices
 from codegemma.corpus.dedup import Shingles, hash_shingles
 from codegemma.corpus.leaks import LeakIndex, sample_shingles
+from codegemma.corpus.quality_rules import load_quality_rules
 from codegemma.files import write_whole
 from codegemma.records import PackedFile, SourceFile
 from codegemma.shards import read_records, read_rows, write_records
 
-QUALITY_CHOICES = (
-    "max_line_chars", "max_mean_line_chars", "min_alphabetic_share", "max_encoded_run_chars", "max_encoded_share",
-    "max_digit_share", "min_space_share",
-)  # fmt: skip
 LEAK_CHOICES = ("max_heldout_jaccard", "max_heldout_containment")
 
 
@@ -49,20 +46,20 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class QualityTask:
-    """A whole shard, judged by the choices of `QUALITY_CHOICES`."""
+    """A whole shard, and the file of the operator's own thresholds, if there is one."""
 
     texts: Path
     size: int
-    choices: CorpusChoices
+    rules: str | None
     out: Path
 
 
 def judge_quality(task: QualityTask) -> dict[str, float]:
     """Write a `Verdict` for each text that breaks a rule."""
     started_s = time.process_time()
-    verdicts = []
+    verdicts, rules = [], load_quality_rules(task.rules)
     for row, file in enumerate(read_records(task.texts, SourceFile)):
-        defect = quality.find_defect(file.text, task.choices)
+        defect = quality.find_defect(file.text, file.language, rules, file.path)
         if defect is not None:
             verdicts.append(Verdict(row, defect.reason, defect.detail))
     write_records(task.out, verdicts, Verdict)

@@ -118,6 +118,22 @@ def join_licenses(expressions: Iterable[str]) -> str | None:
     return " AND ".join(f"({e})" if " OR " in e else e for e in distinct)
 
 
+@functools.lru_cache(maxsize=4096)
+def join_stated(names: tuple[str, ...]) -> str | None:
+    """Join what a row states: a file that stands under several licences must satisfy all; unknown names count.
+
+    >>> join_stated(("mit", "Apache-2.0")), join_stated(("Acme Free",)), join_stated(())
+    ('Apache-2.0 AND MIT', 'LicenseRef-Acme-Free', None)
+    """
+    stated = [parse_expression(name) or _name_unknown(name) for name in names if name.strip()]
+    return join_licenses(stated)
+
+
+def _name_unknown(name: str) -> str:
+    words = "".join(c if c.isascii() and c.isalnum() else " " for c in name).split()
+    return f"LicenseRef-{'-'.join(words)[:100] or 'unknown'}"
+
+
 # --- licence texts ----------------------------------------------------------------------------------------------------
 
 

@@ -9,8 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from codegemma.corpus.contents import Content
-from codegemma.corpus.entries import ENVIRONMENT_MARK, FOREIGN_FOLDERS, Entry, make_entry, refuse
+from codegemma.corpus.entries import ENVIRONMENT_MARK, FOREIGN_FOLDERS, Content, Entry, make_entry, refuse
 
 
 class Member(NamedTuple):

@@ -16,9 +16,8 @@ all that is below it.
 """
 
 import fnmatch
-from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import xxhash
 from pathspec import GitIgnoreSpec
@@ -44,9 +43,9 @@ class OptOutList:
     lines: tuple[_Line, ...]
     digest: str | None
 
-    def select_lines(self, repo: str) -> list[_Line]:
-        """Select the lines that speak of a repository."""
-        return [line for line in self.lines if fnmatch.fnmatchcase(repo, line.repo)]
+    def choose_lines(self, repo: str) -> tuple[_Line, ...]:
+        """Choose the lines that speak of a repository, once for all of its files."""
+        return tuple(line for line in self.lines if fnmatch.fnmatchcase(repo, line.repo))
 
     def describe(self) -> str:
         """Say in the report which list was given.
@@ -95,19 +94,29 @@ def read_opt_out(path: str | None) -> OptOutList:
 
 def refuse_opted_out(listing: Listing, opt_out: OptOutList) -> Listing:
     """Refuse the entries that the list or a marker opts out; what was refused already keeps its reason."""
-    lines = opt_out.select_lines(listing.repo)
-    marked = {path.parent for entry in listing.entries if (path := PurePosixPath(entry.path)).name == MARKER}
+    lines = opt_out.choose_lines(listing.repo)
+    marked = {_find_folder(entry.path) for entry in listing.entries if entry.path.rpartition("/")[2] == MARKER}
+    if not lines and not marked:
+        return listing
     entries = []
     for entry in listing.entries:
-        detail = _find_reason(entry.path, lines, marked) if entry.refusal is None else None
-        entries.append(entry if detail is None else replace(entry, refusal=(REASON, detail)))
+        detail = _find_objection(entry.path, lines, marked)
+        is_new = detail is not None and entry.refusal is None
+        entries.append(replace(entry, refusal=(REASON, detail or "")) if is_new else entry)
     return replace(listing, entries=tuple(entries))
 
 
-def _find_reason(path: str, lines: Sequence[_Line], marked: Set[PurePosixPath]) -> str | None:
-    """Find the first line, else the nearest marked folder, that opts a file out."""
+def _find_objection(path: str, lines: tuple[_Line, ...], marked: set[str]) -> str | None:
     for line in lines:
         if line.paths is None or line.paths.match_file(path):
             return f"line {line.number} of the opt-out list"
-    folders = PurePosixPath(path).parents if marked else ()
-    return next((f"{MARKER} in {folder}" for folder in folders if folder in marked), None)
+    folder = path
+    while marked and folder != ".":
+        folder = _find_folder(folder)
+        if folder in marked:
+            return f"{MARKER} in {folder}"
+    return None
+
+
+def _find_folder(path: str) -> str:
+    return path.rpartition("/")[0] or "."

@@ -9,7 +9,6 @@ A file that is damaged or of another shape is one refused entry, in a listing na
 """
 
 import functools
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,10 +21,12 @@ from codegemma.corpus.archives import MAX_MEMBER_BYTES
 from codegemma.corpus.cells import ParquetCell, as_bytes, is_texts, open_parquet
 from codegemma.corpus.columns import choose_columns
 from codegemma.corpus.contents import NoContent, Spool
+from codegemma.corpus.documents import TEXT
 from codegemma.corpus.entries import Entry, Listing, escape_path, refuse
-from codegemma.corpus.licenses import join_licenses, parse_expression
+from codegemma.corpus.licenses import join_stated
 from codegemma.corpus.members import Member, list_members
 from codegemma.errors import InputError
+from codegemma.folders import walk_visible
 from codegemma.text.languages import find_language
 
 SUFFIX = ".parquet"
@@ -43,21 +44,12 @@ def is_parquet(path: Path) -> bool:
     if not Path(path).is_dir():
         return Path(path).name.lower().endswith(SUFFIX) and Path(path).is_file()
     looked_at = tables = 0
-    for name, _ in _walk_files(path):
+    for name, _ in walk_visible(path):
         looked_at += 1
         tables += name.lower().endswith(SUFFIX)
         if looked_at == _MAX_LOOKED_AT:
             break
     return 2 * tables > looked_at
-
-
-def _walk_files(folder: Path) -> Iterator[tuple[str, Path]]:
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if not name.startswith("."):
-                path = Path(parent) / name
-                yield path.relative_to(folder).as_posix(), path
 
 
 @dataclass(slots=True)
@@ -66,16 +58,19 @@ class _Repository:
     commits: set[str | None] = field(default_factory=set)
 
 
-def list_parquet(path: Path, mapping: Mapping[str, str], scratch: Path | None = None) -> list[Listing]:
+def list_parquet(
+    path: Path, mapping: Mapping[str, str], scratch: Path | None = None, document_language: str = TEXT
+) -> list[Listing]:
     """List the repositories of a file or a folder of files, in the order in which they first appear.
 
-    `mapping` names columns by role (`columns.py`); rows without a repository belong to one named after the input.
+    `mapping` names columns by role (`columns.py`); rows without a repository belong to one named after the input. Rows
+    of a table without paths are documents in `document_language`, named after their places.
 
     Raises:
         InputError: no file can be read, no column holds contents or paths, or there is no row.
     """
     path = Path(path)
-    files = [(path.name, path)] if path.is_file() else [f for f in _walk_files(path) if f[0].lower().endswith(SUFFIX)]
+    files = [(path.name, path)] if path.is_file() else [f for f in walk_visible(path) if f[0].lower().endswith(SUFFIX)]
     own_name = escape_path(path.resolve().name.removesuffix(SUFFIX)) or "table"
     repositories: dict[str, _Repository] = {}
     refused: list[Entry] = []
@@ -85,7 +80,7 @@ def list_parquet(path: Path, mapping: Mapping[str, str], scratch: Path | None = 
             refused.append(refuse(name, "not_regular", "a pipe, socket or device, or a link that leads nowhere"))
             continue
         try:
-            groups += _list_rows(file, mapping, own_name, repositories)
+            groups += _list_rows(name, file, mapping, own_name, repositories, document_language)
         except _DAMAGE as error:
             refused.append(refuse(name, "corrupt_table", str(error).partition("\n")[0] or type(error).__name__))
     if not any(repository.members for repository in repositories.values()):
@@ -105,7 +100,14 @@ def list_parquet(path: Path, mapping: Mapping[str, str], scratch: Path | None = 
     ]
 
 
-def _list_rows(file: Path, mapping: Mapping[str, str], own_name: str, repositories: dict[str, _Repository]) -> int:
+def _list_rows(
+    name: str,
+    file: Path,
+    mapping: Mapping[str, str],
+    own_name: str,
+    repositories: dict[str, _Repository],
+    document_language: str,
+) -> int:
     """List the rows of one file, as far as they can be read; return the number of row groups."""
     facts = file.stat()
     stamp = f"{facts.st_mtime_ns}:{facts.st_size}"
@@ -113,7 +115,7 @@ def _list_rows(file: Path, mapping: Mapping[str, str], own_name: str, repositori
         schema = parquet.schema_arrow
         columns = choose_columns(schema.names, mapping)
         for role in ("content", "path"):
-            if not is_texts(schema.field(columns[role]).type):
+            if role in columns and not is_texts(schema.field(columns[role]).type):
                 raise ValueError(f"column {columns[role]} for the {role} holds {schema.field(columns[role]).type}")
         if "size" in columns and not pa.types.is_integer(schema.field(columns["size"]).type):
             del columns["size"]
@@ -122,6 +124,8 @@ def _list_rows(file: Path, mapping: Mapping[str, str], own_name: str, repositori
             row = 0
             for batch in parquet.iter_batches(_BATCH_ROWS, row_groups=[group], columns=small, use_threads=False):
                 for facts_of_row in _describe_rows(batch, columns):
+                    if "path" not in columns:
+                        facts_of_row.path, facts_of_row.language = f"{name}:{group}:{row}", document_language
                     cell = ParquetCell(str(file), columns["content"], group, row)
                     _add_row(repositories, facts_of_row, cell, f"{stamp}:{group}:{row}", own_name)
                     row += 1
@@ -160,29 +164,13 @@ def _describe_rows(batch: Any, columns: Mapping[str, str]) -> Iterator[_Row]:
 def _read_licenses(column: Any) -> list[str | None]:
     if is_texts(column.type):
         column = as_bytes(column)
-    return [_join_stated(_as_names(value)) for value in column.to_pylist()]
+    return [join_stated(_as_names(value)) for value in column.to_pylist()]
 
 
 def _as_names(value: Any) -> tuple[str, ...]:
     values = value if isinstance(value, list) else [value]
     texts = [v.decode("utf-8", "replace") if isinstance(v, bytes) else v for v in values]
     return tuple(text for text in texts if isinstance(text, str))
-
-
-@functools.lru_cache(maxsize=4096)
-def _join_stated(names: tuple[str, ...]) -> str | None:
-    """Join what a row states: a file that stands under several licences must satisfy all; unknown names count.
-
-    >>> _join_stated(("mit", "Apache-2.0")), _join_stated(("Acme Free",)), _join_stated(())
-    ('Apache-2.0 AND MIT', 'LicenseRef-Acme-Free', None)
-    """
-    stated = [parse_expression(name) or _name_unknown(name) for name in names if name.strip()]
-    return join_licenses(stated)
-
-
-def _name_unknown(name: str) -> str:
-    words = "".join(c if c.isascii() and c.isalnum() else " " for c in name).split()
-    return f"LicenseRef-{'-'.join(words)[:100] or 'unknown'}"
 
 
 @functools.lru_cache(maxsize=4096)

@@ -2,7 +2,7 @@
 
 **In**: a text, the repository it is from, and a key.
 **Out**: `Redaction`s: where, what kind, and a pseudonym of the same form, so that code still parses.
-**Not**: names of people (that takes a model), or secrets: a file with one is dropped (`safety.py`).
+**Not**: names of people (`names.py`), or secrets: a file with one is dropped (`safety.py`).
 
 A pseudonym hangs on the key, the repository, and the value alone: one address has one pseudonym throughout a
 repository, another in the next one, and nobody without the key can tell which is whose. Pseudonyms are taken from what
@@ -22,8 +22,11 @@ from codegemma.errors import InputError
 
 EMAIL, IP_ADDRESS, PHONE = "email", "ip_address", "phone"
 
-# An e-mail address in words: the parts are checked further in `_judge_email`.
-_EMAIL = re2.compile(rb"[A-Za-z0-9][A-Za-z0-9._%+-]{1,63}@[A-Za-z0-9][A-Za-z0-9-]{0,62}(?:\.[A-Za-z0-9-]{1,63}){1,5}")
+# An e-mail address is looked for by its `@`: what may stand before it, and after it; `_judge_email` checks further.
+_LOCAL_BYTES = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._%+-"
+_LOCAL_SIGNS = b"._%+-"  # none of these begins one
+_MAX_LOCAL, _MAX_HOST = 64, 400
+_HOST = re2.compile(rb"[A-Za-z0-9][A-Za-z0-9-]{0,62}(?:\.[A-Za-z0-9-]{1,63}){1,5}")
 _IPV4 = re2.compile(rb"[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}\.[0-9]{1,3}")
 # Of IPv6, what is given to hosts on the internet: 2000::/3. `x[1::2]` is a slice.
 _IPV6 = re2.compile(rb"[23][0-9A-Fa-f]{3}:[0-9A-Fa-f]{1,4}:(?:[0-9A-Fa-f]{0,4}:){0,6}[0-9A-Fa-f]{1,4}")
@@ -50,7 +53,7 @@ _LEAST_PHONE_DIGITS, _MOST_PHONE_DIGITS = 8, 15
 
 _DOCUMENTATION_NETS = ("192.0.2", "198.51.100", "203.0.113")
 _DOCUMENTATION_HOSTS = ("example.com", "example.org", "example.net")
-_CONSONANTS, _VOWELS = "bdfgklmnprstvz", "aeiou"
+CONSONANTS, VOWELS = "bdfgklmnprstvz", "aeiou"
 
 
 class Redaction(NamedTuple):
@@ -80,7 +83,7 @@ def find_personal(text: str, repo: str, key: str = "") -> list[Redaction]:
             continue
         chars += len(content[covered:start].decode("utf-8", "surrogatepass"))
         value = content[start:end].decode()  # ASCII, by the patterns
-        pseudonym = _PSEUDONYMS[kind](value, _Draw(key, repo, kind, value))
+        pseudonym = _PSEUDONYMS[kind](value, Draw(key, repo, kind, value))
         redactions.append(Redaction(chars, chars + len(value), kind, pseudonym))
         covered, chars = end, chars + len(value)
     return redactions
@@ -134,11 +137,9 @@ def apply_redactions(text: str, redactions: Sequence[Redaction]) -> str:
 
 
 def _find_bytes(content: bytes) -> Iterator[tuple[int, int, str]]:
-    if b"@" in content:
-        for match in _EMAIL.finditer(content):
-            end = match.start() + len(match.group().rstrip(b".-"))
-            if _judge_email(content[match.start() : end].decode()):
-                yield match.start(), end, EMAIL
+    for start, end in _find_emails(content):
+        if _judge_email(content[start:end].decode()):
+            yield start, end, EMAIL
     for pattern, judge, joins in ((_IPV4, _judge_ipv4, b"."), (_IPV6, _judge_ip, b".:")):
         for match in pattern.finditer(content):
             if _stands_alone(content, match.start(), match.end(), joins) and judge(content, match):
@@ -147,6 +148,18 @@ def _find_bytes(content: bytes) -> Iterator[tuple[int, int, str]]:
         for match in _PHONE.finditer(content):
             if _stands_alone(content, match.start(), match.end(), b"+)].-") and _judge_phone(match.group()):
                 yield match.start(), match.end(), PHONE
+
+
+def _find_emails(content: bytes) -> Iterator[tuple[int, int]]:
+    position, at = 0, content.find(b"@")
+    while at >= 0:
+        before = content[max(at - _MAX_LOCAL, position) : at]
+        local = before[len(before.rstrip(_LOCAL_BYTES)) :].lstrip(_LOCAL_SIGNS)
+        host = _HOST.match(content[at + 1 : at + 1 + _MAX_HOST]) if len(local) > 1 else None
+        if host:
+            position = at + 1 + host.end()
+            yield at - len(local), at + 1 + len(host.group().rstrip(b".-"))
+        at = content.find(b"@", max(at + 1, position))
 
 
 def _stands_alone(content: bytes, start: int, end: int, joins: bytes) -> bool:
@@ -202,7 +215,7 @@ def _judge_phone(number: bytes) -> bool:
 # --- pseudonyms -------------------------------------------------------------------------------------------------------
 
 
-class _Draw:
+class Draw:
     """Numbers that hang on key, repository, kind and value alone."""
 
     def __init__(self, key: str, repo: str, kind: str, value: str) -> None:
@@ -211,18 +224,19 @@ class _Draw:
         self._state = int.from_bytes(hashlib.blake2b(told, key=secret, digest_size=64).digest(), "little")
 
     def below(self, bound: int) -> int:
+        """Draw a number from 0 up to, without, `bound`."""
         self._state, drawn = divmod(self._state, bound)
         return drawn
 
 
-def _invent_email(value: str, draw: _Draw) -> str:
+def _invent_email(value: str, draw: Draw) -> str:
     host = _DOCUMENTATION_HOSTS[draw.below(len(_DOCUMENTATION_HOSTS))]
     letters, is_vowel = [], False
     for character in value.rpartition("@")[0]:
         if character.isdigit():
             letters.append(str(draw.below(10)))
         elif character.isalpha():
-            choices = _VOWELS if is_vowel else _CONSONANTS
+            choices = VOWELS if is_vowel else CONSONANTS
             letters.append(choices[draw.below(len(choices))])
             is_vowel = not is_vowel
         else:
@@ -231,13 +245,13 @@ def _invent_email(value: str, draw: _Draw) -> str:
     return f"{''.join(letters)}@{host}"
 
 
-def _invent_ip(value: str, draw: _Draw) -> str:
+def _invent_ip(value: str, draw: Draw) -> str:
     if ":" in value:
         return "2001:db8:" + ":".join(f"{draw.below(2**16):x}" for _ in range(6))
     return f"{_DOCUMENTATION_NETS[draw.below(3)]}.{1 + draw.below(254)}"
 
 
-def _invent_phone(value: str, draw: _Draw) -> str:
+def _invent_phone(value: str, draw: Draw) -> str:
     """Keep country code and grouping; fives are nobody's, and the last two digits tell numbers apart."""
     country = re.match(r"\+\d{1,3}(?=[ .(-])|\+\d", value)
     head = country.group() if country else "+"
@@ -246,7 +260,7 @@ def _invent_phone(value: str, draw: _Draw) -> str:
     return head + fives[:-2] + f"{draw.below(100):02d}"
 
 
-_PSEUDONYMS: dict[str, Callable[[str, _Draw], str]] = {
+_PSEUDONYMS: dict[str, Callable[[str, Draw], str]] = {
     EMAIL: _invent_email,
     IP_ADDRESS: _invent_ip,
     PHONE: _invent_phone,

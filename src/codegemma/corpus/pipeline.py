@@ -18,7 +18,7 @@ from typing import TypeVar
 
 import xxhash
 
-from codegemma.corpus import decontaminate, dedup, licenses, quality, read, safety, split
+from codegemma.corpus import block_list, decontaminate, dedup, licenses, quality, read, safety, split
 from codegemma.corpus.benchmarks import read_benchmarks
 from codegemma.corpus.choices import CorpusChoices, ForkPolicy, HeldoutBy, NearDuplicatePolicy, narrow
 from codegemma.corpus.decontaminate import read_allow_list
@@ -26,10 +26,9 @@ from codegemma.corpus.dedup import find_duplicates
 from codegemma.corpus.entries import Listing
 from codegemma.corpus.history import find_birth_times_s
 from codegemma.corpus.inputs import list_repositories
-from codegemma.corpus.intake import IntakeTask, Sighting, make_intake_task, take_in
+from codegemma.corpus.intake import IntakeTask, Sighting, describe_lists, make_intake_task, take_in
 from codegemma.corpus.judge import (
     LEAK_CHOICES,
-    QUALITY_CHOICES,
     Leak,
     LeakTask,
     QualityTask,
@@ -50,7 +49,7 @@ from codegemma.corpus.ledger import LEDGER_FILE, read_ledger, write_ledger
 from codegemma.corpus.near_duplicates import find_near_duplicate_repositories, find_near_duplicates
 from codegemma.corpus.opt_out import read_opt_out, refuse_opted_out
 from codegemma.corpus.partition import cut_shards
-from codegemma.corpus.personal import describe_key
+from codegemma.corpus.quality_rules import load_quality_rules
 from codegemma.corpus.report import (
     MANIFEST,
     CorpusReport,
@@ -68,7 +67,7 @@ from codegemma.corpus.split import Heldout
 from codegemma.errors import InputError, OutputError
 from codegemma.recipe import fingerprint
 from codegemma.records import DroppedFile, Pack, PackedFile
-from codegemma.runner import Progress, ignore_progress
+from codegemma.runner import LocalRunner, Progress, Runner, ignore_progress
 from codegemma.shards import count_records, measure_parts, read_records, write_records
 from codegemma.steps import STEPS_FOLDER, Task, is_whole, publish, remove_output, run_missing, sweep
 from codegemma.text.languages import has_grammar
@@ -79,6 +78,7 @@ DROPPED_FILE = "dropped.parquet"
 STEPS = f"{STEPS_FOLDER}/corpus"
 STAGES = (
     read.STAGE,
+    block_list.STAGE,
     safety.STAGE,
     licenses.STAGE,
     quality.STAGE,
@@ -87,7 +87,7 @@ STAGES = (
     split.STAGE,
 )
 # Part of the fingerprint: raise it when the same choices and files come to give another corpus.
-PIPELINE_VERSION = 5
+PIPELINE_VERSION = 6
 
 FileKey = tuple[str, str]  # repository and path
 T = TypeVar("T", bound=Task)
@@ -97,7 +97,7 @@ def build_corpus(
     repos: Sequence[Path],
     out: Path,
     choices: CorpusChoices,
-    workers: int = 1,
+    runner: Runner = LocalRunner(),  # noqa: B008 (frozen)
     on_progress: Progress = ignore_progress,
     *,
     exclude: Path | None = None,
@@ -123,14 +123,14 @@ def build_corpus(
     allowed = read_allow_list(choices.decontamination_allow_list)
     listings = [
         refuse_opted_out(listing, opt_out)
-        for listing in list_repositories(repos, exclude, None, choices.parquet_columns)
+        for listing in list_repositories(repos, exclude, None, choices.parquet_columns, choices.document_language)
     ]
     key = _fingerprint_inputs(listings, choices, [benchmarks.digest, allowed.digest])
     earlier = read_manifest(out)
     if earlier is not None and earlier.fingerprint == key:
         return earlier
     _clear_results(out)
-    build = _Build(listings, choices, workers, on_progress, out)
+    build = _Build(listings, choices, runner, on_progress, out)
     build.take_in()
     build.judge_licenses()
     build.judge_quality()
@@ -140,7 +140,13 @@ def build_corpus(
     build.drop_leaks(trained)
     build.check_not_empty()
     written = build.write()
-    lists = [opt_out.describe(), describe_key(choices.pseudonym_key_file), *benchmarks.describe(), allowed.describe()]
+    lists = [
+        opt_out.describe(),
+        *describe_lists(choices),
+        load_quality_rules(choices.quality_rules).describe(),
+        *benchmarks.describe(),
+        allowed.describe(),
+    ]
     report = build.report(key, written, lists)
     write_manifest(out, report)
     return report
@@ -151,17 +157,16 @@ def _fingerprint_inputs(listings: Sequence[Listing], choices: CorpusChoices, lis
     for listing in listings:
         for entry in listing.entries:
             contents.update(f"{entry.path}\0{entry.size_bytes}\0{entry.stamp}\0{entry.refusal}\n".encode())
-    # The key's digest, so that a changed key is another build and no file holds the key.
-    pseudonyms = describe_key(choices.pseudonym_key_file)
+    # Digests, so that a changed key or list is another build, and no file holds the key.
+    lists = [*lists, *describe_lists(choices), load_quality_rules(choices.quality_rules).describe()]
     named = [(listing.repo, listing.commit, len(listing.entries)) for listing in listings]
-    return fingerprint(choices, _read_tables(choices), pseudonyms, lists, named, contents.hexdigest())
+    return fingerprint(choices, _read_tables(choices), lists, named, contents.hexdigest())
 
 
 def _read_tables(choices: CorpusChoices) -> list[object]:
     """Gather what texts hang on beside the choices: the version of the code, tables of rules, installed grammars."""
     return [
         PIPELINE_VERSION,
-        resources.files("codegemma.corpus").joinpath(safety.RULES_FILE).read_text(encoding="utf-8"),
         resources.files("codegemma.corpus").joinpath(licenses.NAMES_FILE).read_text(encoding="utf-8"),
         resources.files("codegemma.text").joinpath("languages.toml").read_text(encoding="utf-8"),
         [has_grammar(language) for language in choices.languages],
@@ -199,9 +204,9 @@ class _Build:
     """One build under way. Its methods are the stages, in the order in which `build_corpus` calls them."""
 
     def __init__(
-        self, listings: list[Listing], choices: CorpusChoices, workers: int, on_progress: Progress, out: Path
+        self, listings: list[Listing], choices: CorpusChoices, runner: Runner, on_progress: Progress, out: Path
     ) -> None:
-        self.listings, self.choices, self.workers = listings, choices, workers
+        self.listings, self.choices, self.runner = listings, choices, runner
         self.on_progress, self.out = on_progress, out
         self.shards: list[IntakeTask] = []
         self.dropped: list[DroppedFile] = []
@@ -212,9 +217,9 @@ class _Build:
         self.found: list[Path] = []
         self.seconds: defaultdict[str, float] = defaultdict(float)
 
-    def _run(self, function: Callable[[T], Mapping[str, float]], tasks: Sequence[T], stage: str) -> None:
+    def _run(self, function: Callable[[T], dict[str, float]], tasks: Sequence[T], stage: str) -> None:
         started_s = time.perf_counter()
-        for step, seconds in run_missing(function, tasks, self.workers, self.on_progress, stage).items():
+        for step, seconds in run_missing(function, tasks, self.runner, self.on_progress, stage).items():
             self.seconds[step] += seconds
         self.seconds[f"{stage.replace(' ', '_')}_wall_s"] += time.perf_counter() - started_s
 
@@ -259,9 +264,10 @@ class _Build:
 
     def judge_quality(self) -> None:
         """Drop what people did not write, and data."""
-        choices = narrow(self.choices, QUALITY_CHOICES)
+        rules = self.choices.quality_rules
+        described = load_quality_rules(rules).describe()
         tasks = [
-            QualityTask(shard.out, shard.size, choices, self._name("quality", ".parquet", choices, shard.out.name))
+            QualityTask(shard.out, shard.size, rules, self._name("quality", ".parquet", described, shard.out.name))
             for shard in self.shards
         ]
         self._run(judge_quality, tasks, "quality")
@@ -292,7 +298,7 @@ class _Build:
         wants_forks = has_others and choices.forks is not ForkPolicy.KEEP
         if not (wants_files or wants_forks or choices.decontaminate):
             return
-        guarded = Guarded(choices.decontaminate, choices.decontamination_allow_list)
+        guarded = Guarded(choices.decontaminate, choices.decontamination_allow_list, (benchmarks, allowed))
         tasks = []
         for shard, rows in self._rows_by_shard(self.kept.keys()).items():
             texts = self.shards[shard].out

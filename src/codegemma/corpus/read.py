@@ -7,7 +7,7 @@
 
 import contextlib
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from codegemma.corpus.choices import CorpusChoices, Notebooks
@@ -17,7 +17,8 @@ from codegemma.corpus.listing import list_repository
 from codegemma.corpus.notebooks import SUFFIX as NOTEBOOK_SUFFIX
 from codegemma.corpus.notebooks import convert_notebook
 from codegemma.records import DroppedFile, SourceFile
-from codegemma.text.languages import LANGUAGES, Language, detect_language, has_grammar
+from codegemma.text.headers import list_candidates, settle_language
+from codegemma.text.languages import DOCUMENT_LANGUAGES, LANGUAGES, Language, detect_language, has_grammar
 
 STAGE = "read"
 # Enough for any `#!` line.
@@ -73,20 +74,26 @@ def read_file(listed: ListedFile, choices: CorpusChoices) -> SourceFile | Droppe
         reason, detail = refused.args
         return DroppedFile(listed.repo, entry.path, STAGE, reason, detail, entry.size_bytes)
     license = read_header(text) or listed.license or entry.stated_license
-    return SourceFile(listed.repo, entry.path, language.name, text, hash_blob(content), license, listed.commit)
+    return SourceFile(listed.repo, entry.path, language, text, hash_blob(content), license, listed.commit)
 
 
-def _read_checked(entry: Entry, choices: CorpusChoices) -> tuple[Language, bytes, str]:
+def _read_checked(entry: Entry, choices: CorpusChoices) -> tuple[str, bytes, str]:
     if entry.refusal is not None:
         raise _RefusedError(*entry.refusal)
     if entry.path.lower().endswith(NOTEBOOK_SUFFIX):
         return _read_notebook(entry, choices)
+    if entry.language_hint in DOCUMENT_LANGUAGES:
+        content = _read_whole(entry, choices.max_file_bytes)
+        return entry.language_hint, content, decode_source(content)
     language = _check_language(entry, choices)
     content = _read_whole(entry, choices.max_file_bytes)
-    return language, content, decode_source(content)
+    text = decode_source(content)
+    language = settle_language(entry.path, language, text)
+    _check_wanted([language], choices)
+    return language.name, content, text
 
 
-def _read_notebook(entry: Entry, choices: CorpusChoices) -> tuple[Language, bytes, str]:
+def _read_notebook(entry: Entry, choices: CorpusChoices) -> tuple[str, bytes, str]:
     if choices.notebooks is Notebooks.DROP:
         raise _RefusedError("notebook", "notebooks are not wanted, see corpus.notebooks")
     content = _read_whole(entry, choices.max_notebook_bytes)
@@ -96,11 +103,11 @@ def _read_notebook(entry: Entry, choices: CorpusChoices) -> tuple[Language, byte
         language, text = convert_notebook(content)
     except ValueError as error:
         raise _RefusedError("notebook", str(error)) from error
-    _check_wanted(language, choices)
+    _check_wanted([language], choices)
     source = text.encode()
     if len(source) > choices.max_file_bytes:
         raise _RefusedError("too_big", f"{len(source)} bytes of cells, at most {choices.max_file_bytes}")
-    return language, content, decode_source(source)
+    return language.name, content, decode_source(source)
 
 
 def _read_whole(entry: Entry, max_bytes: int) -> bytes:
@@ -120,17 +127,20 @@ def _check_language(entry: Entry, choices: CorpusChoices) -> Language:
         language = LANGUAGES.get(entry.language_hint)
     if language is None:
         raise _RefusedError("language", f"unknown: {suffix or 'no extension'}")
-    _check_wanted(language, choices)
+    _check_wanted(list_candidates(entry.path, language), choices)
     return language
 
 
-def _check_wanted(language: Language, choices: CorpusChoices) -> None:
-    if language.name not in choices.languages:
-        raise _RefusedError("language", f"{language.name} is not among the wanted languages")
-    if not has_grammar(language.name):
+def _check_wanted(candidates: Sequence[Language], choices: CorpusChoices) -> None:
+    wanted = [language for language in candidates if language.name in choices.languages]
+    if not wanted:
+        names = " and ".join(language.name for language in candidates)
         raise _RefusedError(
-            "no_grammar", f"{language.name} needs {language.grammar_module.replace('_', '-')} installed"
+            "language", f"{names} {'is' if len(candidates) == 1 else 'are'} not among the wanted languages"
         )
+    if not any(has_grammar(language.name) for language in wanted):
+        module = wanted[0].grammar_module.replace("_", "-")
+        raise _RefusedError("no_grammar", f"{wanted[0].name} needs {module} installed")
 
 
 def _read_bytes(entry: Entry, max_bytes: int) -> bytes:

@@ -5,14 +5,12 @@
 **Not**: a choice of what stays: that needs all shards (`near_duplicates.py`).
 """
 
-import functools
 import time
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from codegemma.corpus.benchmarks import read_benchmarks
-from codegemma.corpus.decontaminate import ContaminationIndex, read_allow_list
+from codegemma.corpus.decontaminate import load_index
 from codegemma.corpus.dedup import shingle_tokens
 from codegemma.corpus.sketch_shards import KEYS, FileKey, make_shard, write_repository_sketches, write_shard
 from codegemma.corpus.sketches import Sketch, merge_sketches, sketch_shingles
@@ -34,10 +32,11 @@ class Contaminated:
 
 @dataclass(frozen=True, slots=True)
 class Guarded:
-    """The benchmarks that are looked for, and what is allowed none the less, as given."""
+    """The benchmarks that are looked for, and what is allowed none the less, as given; what both hold, by digest."""
 
     paths: tuple[str, ...]
     allow_list: str | None
+    digests: tuple[str | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +79,11 @@ def find_resemblance(task: ResemblanceTask) -> dict[str, float]:
     sketches: dict[FileKey, Sketch] = {}
     contaminated: list[Contaminated] = []
     wants_sketches = task.sketched is not None and not task.sketched.is_file()
-    index = _load_index(task.guarded) if task.contaminated is not None else None
+    index = (
+        load_index(task.guarded.paths, task.guarded.allow_list, task.guarded.digests)
+        if task.contaminated is not None
+        else None
+    )
     clock_s = time.process_time()
 
     def lap(step: str) -> None:
@@ -107,12 +110,6 @@ def find_resemblance(task: ResemblanceTask) -> dict[str, float]:
         write_records(task.contaminated, contaminated, Contaminated)
         lap("decontaminate")
     return cpu_s
-
-
-@functools.lru_cache(maxsize=1)
-def _load_index(guarded: Guarded) -> ContaminationIndex:
-    """Prepare the search once in each worker."""
-    return ContaminationIndex(read_benchmarks(guarded.paths).texts, read_allow_list(guarded.allow_list))
 
 
 def _merge_by_repository(sketches: dict[FileKey, Sketch]) -> dict[str, Sketch]:

@@ -1,95 +1,127 @@
 """Finds secrets: keys, tokens and passwords that must not be trained on.
 
-**In**: a text; the rules of `secret_rules.toml`.
-**Out**: the rule and the line of the first secret, never the secret.
+**In**: a text, its path, and the rules of `secret_rules.py`.
+**Out**: the rule and the line of each secret, never the secret.
 **Not**: personal data, malware, or a secret that looks like an ordinary word. One finding drops the whole file.
+What gitleaks does beside its rules is not done: encodings are not undone, and `gitleaks:allow` excuses nothing.
 """
 
-import bisect
-import functools
 import math
-import tomllib
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from importlib import resources
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
-import ahocorasick
-import re2
+from codegemma.corpus.secret_rules import Hit, Required, SecretRule, SecretRules, load_secret_rules
 
 STAGE = "safety"
-RULES_FILE = "secret_rules.toml"
-
-
-@dataclass(frozen=True, slots=True)
-class Allowlist:
-    """What looks like a secret and is none: `stopwords` stand in it, in lower case, or a pattern matches it."""
-
-    stopwords: tuple[str, ...]
-    patterns: tuple[Any, ...]
-
-    def allows(self, secret: str) -> bool:
-        """Say whether the secret is a placeholder."""
-        lowered = secret.lower()
-        return any(word in lowered for word in self.stopwords) or any(p.search(secret) for p in self.patterns)
-
-
-@dataclass(frozen=True, slots=True)
-class SecretRule:
-    """One rule of the table, compiled."""
-
-    rule_id: str
-    pattern: Any
-    secret_group: int
-    min_entropy_bits: float
-    allowlists: tuple[Allowlist, ...]
+# How far from a match an allowlist sees its line: a line of a megabyte may have a match in every word.
+LINE_REACH_BYTES = 4_096
 
 
 class Finding(NamedTuple):
-    """A secret's rule and its line, counted from 1."""
+    """A secret's rule and its line, counted from 1; a path that gives itself away has no line."""
 
     rule_id: str
-    line: int
+    line: int | None
+
+    def describe(self) -> str:
+        """Say where it is.
+
+        >>> Finding("github-token", 2).describe(), Finding("pkcs12-file", None).describe()
+        ('github-token in line 2', 'pkcs12-file by its path')
+        """
+        return f"{self.rule_id} by its path" if self.line is None else f"{self.rule_id} in line {self.line}"
 
 
-class _Rules(NamedTuple):
-    rules: tuple[SecretRule, ...]
-    keywords: Any  # an Aho-Corasick automaton: keyword -> indices of the rules that ask for it
+class _Match(NamedTuple):
+    """Where a match and its secret start, in bytes; -1 where a path matched."""
+
+    start: int
+    secret_start: int
 
 
-def find_secrets(text: str) -> list[Finding]:
-    """Find secrets, by rule in the order of the table, then by line.
+def find_secrets(text: str, path: str = "", rules: SecretRules | None = None, commit: str = "") -> list[Finding]:
+    """Find secrets, by rule in the order of the table, then by line. Without `rules`, by our own table.
 
     >>> find_secrets("import os" + chr(10) + "token = 'ghp_" + "a1B2c3D4e5F6" * 3 + "'")
     [Finding(rule_id='github-token', line=2)]
     """
-    rules, keywords = _load_rules()
-    wanted = {index for _, indices in keywords.iter(text.lower()) for index in indices}
-    if not wanted:
-        return []
-    content = text.encode()
-    line_ends = _find_line_ends(content)
-    return [
-        Finding(rules[index].rule_id, bisect.bisect_left(line_ends, start) + 1)
-        for index in sorted(wanted)
-        for start in _match_rule(rules[index], content)
-    ]
+    scan = _Scan(text, path, commit, rules or load_secret_rules())
+    return list(scan.find())
 
 
-def _match_rule(rule: SecretRule, content: bytes) -> Iterator[int]:
-    for match in rule.pattern.finditer(content):
-        secret = match.group(rule.secret_group).decode("utf-8", "replace")
-        if measure_entropy_bits(secret) >= rule.min_entropy_bits and not any(a.allows(secret) for a in rule.allowlists):
-            yield match.start(rule.secret_group)
+class _Scan:
+    """One file under the rules. The text is encoded once; lines are counted only for what was found."""
 
+    def __init__(self, text: str, path: str, commit: str, rules: SecretRules) -> None:
+        self.path, self.commit, self.rules = path.encode("utf-8", "surrogatepass"), commit, rules
+        self.content = text.encode("utf-8", "surrogatepass")
+        self.wanted = rules.select(text, self.content)
 
-def _find_line_ends(content: bytes) -> list[int]:
-    ends, position = [], content.find(b"\n")
-    while position >= 0:
-        ends.append(position)
-        position = content.find(b"\n", position + 1)
-    return ends
+    def find(self) -> Iterator[Finding]:
+        if any(allowlist.allows_file(self.path, self.commit) for allowlist in self.rules.allowlists):
+            return
+        for index in self.wanted:
+            rule = self.rules.rules[index]
+            if not rule.is_reported:
+                continue
+            matches = list(self.match_rule(rule))
+            if matches and rule.required:
+                matches = list(self.keep_complete(rule, matches))
+            position, line = 0, 1
+            for match in matches:  # from the start of the file to its end, so that no line is counted twice
+                line += self.content.count(b"\n", position, match.secret_start) if match.start >= 0 else 0
+                position = max(position, match.secret_start)
+                yield Finding(rule.rule_id, None if match.start < 0 else line)
+
+    def match_rule(self, rule: SecretRule) -> Iterator[_Match]:
+        if any(allowlist.allows_file(self.path, self.commit) for allowlist in rule.allowlists):
+            return
+        if rule.path is not None and not rule.path.search(self.path):
+            return
+        if rule.pattern is None:
+            yield _Match(-1, -1)
+            return
+        for match in rule.pattern.finditer(self.content):
+            group = rule.secret_group or next((g for g in range(1, rule.pattern.groups + 1) if match.group(g)), 0)
+            secret = (match.group(group) or b"").strip(b"\n").decode("utf-8", "replace")
+            if rule.entropy_bits and measure_entropy_bits(secret) <= rule.entropy_bits:
+                continue
+            hit = Hit(secret, match.group().strip(b"\n").decode("utf-8", "replace"), self.cut_line(*match.span()))
+            allowlists = (*self.rules.allowlists, *rule.allowlists)
+            if not any(allowlist.allows_hit(hit, self.path, self.commit) for allowlist in allowlists):
+                yield _Match(match.start(), max(match.start(group), match.start()))
+
+    def keep_complete(self, rule: SecretRule, matches: list[_Match]) -> Iterator[_Match]:
+        """Keep the matches that have every required rule near them."""
+        others = {
+            r.rule_id: list(self.match_rule(self.rules.rules[self.rules.positions[r.rule_id]])) for r in rule.required
+        }
+        for match in matches:
+            if all(any(self.is_near(match, other, r) for other in others[r.rule_id]) for r in rule.required):
+                yield match
+
+    def is_near(self, match: _Match, other: _Match, required: Required) -> bool:
+        lines, columns = (abs(a - b) for a, b in zip(self.locate(match), self.locate(other), strict=True))
+        return (required.within_lines is None or lines <= required.within_lines) and (
+            required.within_columns is None or columns <= required.within_columns
+        )
+
+    def locate(self, match: _Match) -> tuple[int, int]:
+        start = max(match.start, 0)
+        return self.find_line(start), start - (self.content.rfind(b"\n", 0, start) + 1)
+
+    def find_line(self, start: int) -> int:
+        return self.content.count(b"\n", 0, start) + 1
+
+    def cut_line(self, start: int, end: int) -> str:
+        """Cut out the lines that a match stands in, so far as an allowlist looks."""
+        while end > start and self.content[end - 1 : end] == b"\n":
+            end -= 1
+        first = self.content.rfind(b"\n", max(start - LINE_REACH_BYTES, 0), start) + 1
+        last = self.content.find(b"\n", end, end + LINE_REACH_BYTES)
+        line = self.content[max(first, start - LINE_REACH_BYTES, 0) : last if last >= 0 else end + LINE_REACH_BYTES]
+        return line.decode("utf-8", "replace")
 
 
 def measure_entropy_bits(text: str) -> float:
@@ -100,29 +132,3 @@ def measure_entropy_bits(text: str) -> float:
     """
     counts = Counter(text).values()
     return sum(-n / len(text) * math.log2(n / len(text)) for n in counts) + 0.0
-
-
-@functools.cache
-def _load_rules() -> _Rules:
-    table = tomllib.loads(resources.files("codegemma.corpus").joinpath(RULES_FILE).read_text(encoding="utf-8"))
-    shared = tuple(_parse_allowlist(row) for row in table["allowlists"])
-    rules = tuple(_parse_rule(row, shared) for row in table["rules"])
-    indices: dict[str, list[int]] = {}
-    for index, row in enumerate(table["rules"]):
-        for keyword in row["keywords"]:
-            indices.setdefault(keyword, []).append(index)
-    keywords = ahocorasick.Automaton()
-    for keyword, values in indices.items():
-        keywords.add_word(keyword, tuple(values))
-    keywords.make_automaton()
-    return _Rules(rules, keywords)
-
-
-def _parse_rule(row: Mapping[str, Any], shared: tuple[Allowlist, ...]) -> SecretRule:
-    own = tuple(_parse_allowlist(allowlist) for allowlist in row.get("allowlists", ()))
-    pattern = re2.compile(row["regex"].encode())
-    return SecretRule(row["id"], pattern, row.get("secretGroup", 0), row.get("entropy", 0.0), (*shared, *own))
-
-
-def _parse_allowlist(row: Mapping[str, Any]) -> Allowlist:
-    return Allowlist(tuple(row.get("stopwords", ())), tuple(re2.compile(p) for p in row.get("regexes", ())))

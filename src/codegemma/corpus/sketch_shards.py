@@ -25,7 +25,7 @@ from codegemma.corpus.sketches import (
     merge_sketches,
     shorten_sketches,
 )
-from codegemma.errors import InputError
+from codegemma.errors import InputError, OutputError
 from codegemma.files import write_whole
 
 FileKey = tuple[str, str]  # repository and path
@@ -60,7 +60,10 @@ def write_shard(path: Path, shard: SketchShard) -> None:
     Raises:
         OutputError: no permission, no space, or a file in the way.
     """
-    (path / KEYS).unlink(missing_ok=True)
+    try:
+        (path / KEYS).unlink(missing_ok=True)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written ({error.strerror}); choose another --out") from error
     arrays = {_SIGNATURES: shard.signatures, _BAND_HASHES: shard.band_hashes, _BAND_ROWS: shard.band_rows}
     for file_name, array in arrays.items():
         buffer = io.BytesIO()

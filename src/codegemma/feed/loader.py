@@ -8,17 +8,18 @@ Grain underneath: the state of a loader is a few integers, and the batches after
 interruption. Rows are packed in this process, as grain's packing iterator must be, and prefetched by one thread.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import xxhash
 
 from codegemma.errors import InputError
 from codegemma.feed.choices import FeedChoices, FeedError
-from codegemma.feed.rows import WindowSpeller
-from codegemma.feed.windows import Window, plan_windows
+from codegemma.feed.rows import SpelledWindow, WindowSpeller
+from codegemma.feed.windows import plan_windows
 from codegemma.recipe import fingerprint
 from codegemma.records import Batch, Pack
 from codegemma.shards import find_output, read_records
@@ -38,6 +39,13 @@ class RowShape:
     hosts: int = 1
 
 
+class KnownBatch(NamedTuple):
+    """A batch, and for each row the serial numbers of its windows: segment `n` is number `n - 1` of its row."""
+
+    batch: Batch
+    serials: tuple[tuple[int, ...], ...]
+
+
 class Loader:
     """An endless, resumable iterator of batches."""
 
@@ -45,13 +53,16 @@ class Loader:
         self, packs: list[Pack], tokenizer: Tokenizer, choices: FeedChoices, shape: RowShape, seed: int
     ) -> None:
         """Plan the windows of `packs` and start at the first epoch; see `open_loader`."""
+        self.packs, self.tokenizer, self.shape = packs, tokenizer, shape
         self.speller = WindowSpeller(packs, tokenizer, choices, seed, shape.row_tokens)
         self.windows = plan_windows(packs, tokenizer, shape.row_tokens, self.speller.encode, choices.min_window_share)
         if len(self.windows) < shape.hosts:
             raise FeedError(f"{len(self.windows)} windows cannot feed {shape.hosts} hosts; use fewer or more data")
         self._windows_per_epoch = len(range(shape.host, len(self.windows), shape.hosts))
-        self._identity = fingerprint([w.blob for p in packs for w in p.files], choices, shape, seed)
-        self._iterator = _build_pipeline(self.windows, self.speller, choices, shape, seed)
+        self.identity = fingerprint([w.blob for p in packs for w in p.files], choices, shape, seed)
+        self._order = _shuffle_windows(len(self.windows), shape, seed)
+        self._iterator = _build_pipeline(self._order, self._spell, choices, shape, seed)
+        self.first_state = self.get_state()
 
     def __iter__(self) -> Iterator[Batch]:
         """Return the loader itself."""
@@ -59,12 +70,28 @@ class Loader:
 
     def __next__(self) -> Batch:
         """Return the next batch; there is always one."""
+        return self.take_known().batch
+
+    def take_known(self) -> KnownBatch:
+        """Return the next batch with what it is made of; `spell_serial` tells what a serial number stands for."""
         rows = next(self._iterator)
-        return Batch(rows["ids"], rows["weights"], rows["ids_segment_ids"], rows["ids_positions"])
+        batch = Batch(rows["ids"], rows["weights"], rows["ids_segment_ids"], rows["ids_positions"])
+        return KnownBatch(batch, rows["serials"])
+
+    def spell_serial(self, serial: int) -> SpelledWindow:
+        """Spell this host's window number `serial`, counted on through its epochs."""
+        return self._spell(serial, self._order[serial])
+
+    def _spell(self, serial: int, window: int) -> SpelledWindow:
+        return self.speller.spell(self.windows[window], self.find_epoch(serial))
+
+    def find_epoch(self, serial: int) -> int:
+        """Tell in which epoch the window number `serial` is read; the first is 0."""
+        return serial // self._windows_per_epoch
 
     def get_state(self) -> dict[str, Any]:
         """Return where the loader is, as plain data; taken after a batch, it leads to the next."""
-        return {"identity": self._identity, "position": self._iterator.get_state()}
+        return {"identity": self.identity, "position": self._iterator.get_state()}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Go to where `state` was taken.
@@ -72,9 +99,9 @@ class Loader:
         Raises:
             InputError: the state is of other data, choices, shape or seed: it would lead to other batches.
         """
-        if state.get("identity") != self._identity:
+        if state.get("identity") != self.identity:
             raise InputError(
-                f"this loader state belongs to other data or choices ({state.get('identity')}, here {self._identity}); "
+                f"this loader state belongs to other data or choices ({state.get('identity')}, here {self.identity}); "
                 "go on with the run's own data and settings, or start a new run in another folder"
             )
         self._iterator.set_state(state["position"])
@@ -95,6 +122,15 @@ class Loader:
             iterator.close()
 
 
+def hash_batch(batch: Batch) -> str:
+    """Hash what a step reads: equal batches have equal hashes, on every machine."""
+    digest = xxhash.xxh3_64()
+    for array in (batch.ids, batch.loss_weights, batch.segments, batch.positions):
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
 def open_loader(packs: Path, tokenizer: Tokenizer, choices: FeedChoices, shape: RowShape, seed: int) -> Loader:
     """Open `packs-train.parquet` (or the folder that holds it) as an endless loader.
 
@@ -111,24 +147,33 @@ def open_loader(packs: Path, tokenizer: Tokenizer, choices: FeedChoices, shape: 
     return Loader(records, tokenizer, choices, shape, seed)
 
 
-def _build_pipeline(
-    windows: list[Window], speller: WindowSpeller, choices: FeedChoices, shape: RowShape, seed: int
-) -> Any:
+def _shuffle_windows(windows: int, shape: RowShape, seed: int) -> Any:
+    """Order this host's windows, afresh in each epoch: serial number to index of window."""
     import grain  # loads JAX: only who trains pays for it
 
-    def spell(index: int, window: int) -> dict[str, np.ndarray]:
-        # `index` counts on through the epochs of this host's share.
-        spelled = speller.spell(windows[window], epoch=index // len(own))
-        return {"ids": spelled.ids, "weights": spelled.weights}
+    order = grain.MapDataset.range(windows).seed(seed).shuffle()
+    return order[shape.host :: shape.hosts].repeat()
 
-    order = grain.MapDataset.range(len(windows)).seed(seed).shuffle()
-    own = order[shape.host :: shape.hosts]
-    dataset = (
-        own.repeat().map_with_index(spell).to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
-    )
+
+def _build_pipeline(
+    order: Any, spell: Callable[[int, int], SpelledWindow], choices: FeedChoices, shape: RowShape, seed: int
+) -> Any:
+    import grain
+
+    def spell_known(serial: int, window: int) -> dict[str, Any]:
+        spelled = spell(serial, window)
+        return {"ids": spelled.ids, "weights": spelled.weights, "serials": serial}
+
+    options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+    dataset = order.map_with_index(spell_known).to_iter_dataset(options)
     lengths = {"ids": shape.row_tokens, "weights": shape.row_tokens}
     packed = grain.experimental.FirstFitPackIterDataset(
-        dataset, length_struct=lengths, num_packing_bins=choices.packing_bins, seed=seed
+        dataset, length_struct=lengths, num_packing_bins=choices.packing_bins, seed=seed, meta_features=("serials",)
     )
-    batches = packed.batch(shape.rows, drop_remainder=True)
+    batches = packed.batch(shape.rows, drop_remainder=True, batch_fn=_stack_rows)
     return iter(grain.experimental.ThreadPrefetchIterDataset(batches, prefetch_buffer_size=_PREFETCHED_BATCHES))
+
+
+def _stack_rows(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    stacked = {name: np.stack([row[name] for row in rows]) for name in rows[0].keys() - {"serials"}}
+    return {**stacked, "serials": tuple(tuple(row["serials"]) for row in rows)}

@@ -20,9 +20,10 @@ from codegemma.pack.unit_tests import pair_tests
 from codegemma.recipe import fingerprint
 from codegemma.records import Split
 from codegemma.shards import read_records, write_records
+from codegemma.text.languages import DOCUMENT_LANGUAGES
 
 # Part of the fingerprint: raise it when the same files come to give other packs.
-LINK_VERSION = 2
+LINK_VERSION = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class RepoLinks:
 class LinkTask:
     """Whole repositories of one split, and the parsed parts that hold their files. `size` counts files."""
 
-    repos: frozenset[str]
+    repos: tuple[str, ...]
     split: Split
     parsed: tuple[ParseTask, ...]
     choices: PackChoices
@@ -68,11 +69,11 @@ class LinkTask:
 
 
 def make_link_task(
-    repos: frozenset[str], split: Split, parsed: Sequence[ParseTask], choices: PackChoices, size: int, folder: Path
+    repos: Sequence[str], split: Split, parsed: Sequence[ParseTask], choices: PackChoices, size: int, folder: Path
 ) -> LinkTask:
     """Name a task by the parsed parts, which of the repositories in them it takes, and the choices."""
-    key = fingerprint(LINK_VERSION, sorted(repos), split, [task.out.name for task in parsed], choices)
-    return LinkTask(repos, split, tuple(parsed), choices, size, folder / f"plans-{key}.parquet")
+    key = fingerprint(LINK_VERSION, repos, split, [task.out.name for task in parsed], choices)
+    return LinkTask(tuple(repos), split, tuple(parsed), choices, size, folder / f"plans-{key}.parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,19 +114,21 @@ def link_repositories(task: LinkTask) -> dict[str, float]:
 
 def _read_members(task: LinkTask) -> dict[str, dict[str, _Member]]:
     """Read what is known of the admitted files, by repository and path, in the order of the parts."""
+    repos = frozenset(task.repos)
     members: dict[str, dict[str, _Member]] = {}
     for parsed in task.parsed:
         both = zip(read_records(parsed.facts, FileFacts), read_records(parsed.imports, FileImports), strict=True)
         for row, (facts, imports) in enumerate(both):
-            if facts.repo in task.repos and facts.error_share <= task.choices.max_error_share:
+            if facts.repo in repos and facts.error_share <= task.choices.max_error_share:
                 member = _Member(parsed.out.name, row, facts, imports.imports)
                 members.setdefault(facts.repo, {})[facts.path] = member
     return members
 
 
 def _link_files(members: dict[str, _Member], repo: str) -> RepositoryGraph:
-    edges = resolve_imports({path: member.imports for path, member in members.items()}, repo)
-    pairs = pair_tests({path: member.facts.language for path, member in members.items()})
+    languages = {path: member.facts.language for path, member in members.items()}
+    edges = resolve_imports({path: member.imports for path, member in members.items()}, repo, languages)
+    pairs = pair_tests({path: language for path, language in languages.items() if language not in DOCUMENT_LANGUAGES})
     # The path stands before the text, on its own line.
     sizes = {path: len(path) + 1 + member.facts.chars for path, member in members.items()}
     return RepositoryGraph(sizes, edges, break_cycles(edges).kept, pairs)

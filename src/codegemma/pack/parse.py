@@ -20,11 +20,11 @@ from codegemma.pack.imports import Import, extract_imports
 from codegemma.recipe import fingerprint
 from codegemma.records import SourceFile
 from codegemma.shards import count_records, read_records, write_records
-from codegemma.text.languages import LANGUAGES, has_grammar
-from codegemma.text.syntax import Syntax, analyze_syntax
+from codegemma.text.languages import DOCUMENT_LANGUAGES, LANGUAGES, has_grammar
+from codegemma.text.syntax import Syntax, analyze_document, analyze_syntax
 
 # Part of the fingerprint: raise it when the same text comes to give other cuts or imports.
-PARSE_VERSION = 2
+PARSE_VERSION = 3
 # How far the loader moves a cut to make it natural (the fill-in-the-middle specification, version 1).
 REACH_CHARS = 256
 
@@ -119,12 +119,8 @@ def parse_part(task: ParseTask) -> dict[str, float]:
     cuts: list[FileCuts] = []
     cpu_s: defaultdict[str, float] = defaultdict(float)
     for source in read_records(task.part, SourceFile):
-        if source.language not in LANGUAGES or not has_grammar(source.language):
-            raise InputError(
-                f"{source.path}: no tree-sitter grammar for {source.language!r} is installed; install its wheel"
-            )
         started_s = time.process_time()
-        syntax = analyze_syntax(source.text, source.language)
+        syntax = _analyze(source)
         parsed_s = time.process_time()
         imports.append(FileImports(extract_imports(source.text, source.language, task.import_top_lines)))
         cpu_s["parse_cpu_s"] += parsed_s - started_s
@@ -136,6 +132,16 @@ def parse_part(task: ParseTask) -> dict[str, float]:
     write_records(task.imports, imports, FileImports)
     write_records(task.out, cuts, FileCuts)
     return cpu_s
+
+
+def _analyze(source: SourceFile) -> Syntax:
+    if source.language in DOCUMENT_LANGUAGES:
+        return analyze_document(source.text)
+    if source.language not in LANGUAGES or not has_grammar(source.language):
+        raise InputError(
+            f"{source.path}: no tree-sitter grammar for {source.language!r} is installed; install its wheel"
+        )
+    return analyze_syntax(source.text, source.language)
 
 
 def _state_facts(source: SourceFile, syntax: Syntax) -> FileFacts:

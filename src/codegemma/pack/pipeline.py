@@ -11,7 +11,7 @@ As in the corpus, what a step found out stays in `steps/`: a file that is added 
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -24,7 +24,7 @@ from codegemma.pack.report import MANIFEST, PackReport, SplitCount, read_manifes
 from codegemma.pack.write import make_write_task, write_packs
 from codegemma.recipe import fingerprint
 from codegemma.records import DroppedFile, Split
-from codegemma.runner import Progress, ignore_progress
+from codegemma.runner import LocalRunner, Progress, Runner, ignore_progress
 from codegemma.shards import list_parts, measure_parts, read_records, write_records
 from codegemma.steps import STEPS_FOLDER, Task, publish, remove_output, run_missing, sweep
 
@@ -45,7 +45,7 @@ def build_packs(
     corpus: Path,
     out: Path,
     choices: PackChoices,
-    workers: int = 1,
+    runner: Runner = LocalRunner(),  # noqa: B008 (frozen)
     on_progress: Progress = ignore_progress,
 ) -> PackReport:
     """Build the packs of a corpus in `out`, or find that they are there already.
@@ -62,7 +62,7 @@ def build_packs(
         return earlier
     _clear_results(out)
     started_s = time.perf_counter()
-    build = _Build(choices, workers, on_progress, out)
+    build = _Build(choices, runner, on_progress, out)
     for split in Split:
         build.parse(corpus, split, parsed[split])
     build.check_not_empty()
@@ -113,7 +113,7 @@ class _Build:
     """One build under way; it holds plans, never texts."""
 
     choices: PackChoices
-    workers: int
+    runner: Runner
     on_progress: Progress
     out: Path
     found: list[Path] = field(default_factory=list)
@@ -123,8 +123,8 @@ class _Build:
     repos: dict[Split, dict[str, dict[int, int]]] = field(default_factory=lambda: {split: {} for split in Split})
     seconds: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
 
-    def _run(self, function: Callable[[T], Mapping[str, float]], tasks: Sequence[T], stage: str) -> None:
-        for step, seconds in run_missing(function, tasks, self.workers, self.on_progress, stage).items():
+    def _run(self, function: Callable[[T], dict[str, float]], tasks: Sequence[T], stage: str) -> None:
+        for step, seconds in run_missing(function, tasks, self.runner, self.on_progress, stage).items():
             self.seconds[step] += seconds
 
     def parse(self, corpus: Path, split: Split, tasks: Sequence[ParseTask]) -> None:
@@ -173,9 +173,7 @@ class _Build:
             if size >= LINK_FILES or not remaining:
                 parts = sorted({part for counts in repos.values() for part in counts})
                 folder = self.out / STEPS
-                yield make_link_task(
-                    frozenset(repos), split, [parsed[part] for part in parts], self.choices, size, folder
-                )
+                yield make_link_task(tuple(repos), split, [parsed[part] for part in parts], self.choices, size, folder)
                 repos, size = {}, 0
 
     def _read_plans(self, split: Split, links: Sequence[LinkTask]) -> Iterator[list[PackPlan]]:

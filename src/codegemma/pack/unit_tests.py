@@ -5,17 +5,27 @@
 **Not**: imports. A test that imports what it tests is paired by its name all the same.
 """
 
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 
-from codegemma.text.languages import find_tested_stem, is_test_path
+from codegemma.text.languages import LANGUAGES, find_project, find_tested_stem, is_test_path
+
+# Files named for what they are in their folder, not for what they hold.
+FOLDER_STEMS = frozenset({"index", "mod", "__init__"})
+# Names that two files share by chance.
+COMMON_STEMS = frozenset(
+    {"build", "common", "config", "helper", "helpers", "lib", "main", "setup", "types", "util", "utils"}
+)
+LAST_WORD = re.compile(r"(?:[_.-][^_.-]+|[A-Z][a-z\d]*|[A-Z]+|\d+)$")
 
 
 def pair_tests(languages: Mapping[str, str]) -> dict[str, str]:
     """Find the implementation of each test file among `languages`, which maps every path to its language.
 
     A namesake with the most folder names in common is taken, then the one closest to the top, then the first by name.
+    Without a namesake, `FooAsyncTest` and `foo_async_test` belong to the `Foo` or `foo` in a folder of the same name.
 
     >>> pair_tests({"src/lib/app.py": "python", "tests/test_app.py": "python", "lib/web.py": "python"})
     {'tests/test_app.py': 'src/lib/app.py'}
@@ -23,13 +33,34 @@ def pair_tests(languages: Mapping[str, str]) -> dict[str, str]:
     implementations = defaultdict(list)
     for path, language in languages.items():
         if not is_test_path(path, language):
-            implementations[language, _stem(path)].append(path)
+            implementations[LANGUAGES[language].family, _stem(path)].append(path)
     pairs = {}
     for path, language in sorted(languages.items()):
-        stem = find_tested_stem(path, language)
-        if stem is not None and (namesakes := implementations.get((language, stem))):
+        named = find_tested_stem(path, language)
+        namesakes = _find_namesakes(path, language, named, implementations) if named else []
+        if namesakes:
             pairs[path] = min(namesakes, key=lambda namesake: _closeness(path, namesake))
     return pairs
+
+
+def _find_namesakes(
+    test: str, language: str, stem: str, implementations: Mapping[tuple[str, str], Sequence[str]]
+) -> Sequence[str]:
+    family = LANGUAGES[language].family
+    if stem == _stem(test):  # only its folder says that it is a test, and only its name whose
+        project = find_project(test, language)
+        inside = f"{project}/" if project else ""
+        namesakes = () if stem in COMMON_STEMS else implementations.get((family, stem), ())
+        return [path for path in namesakes if path.startswith(inside)]
+    namesakes = implementations.get((family, stem), ())
+    while not namesakes and (shorter := LAST_WORD.sub("", stem)) != stem:
+        stem = shorter
+        namesakes = [path for path in implementations.get((family, stem), ()) if _shares_folder(test, path)]
+    return namesakes
+
+
+def _shares_folder(test: str, implementation: str) -> bool:
+    return PurePosixPath(test).parent.name == PurePosixPath(implementation).parent.name
 
 
 def _closeness(test: str, implementation: str) -> tuple[int, int, str]:
@@ -39,7 +70,8 @@ def _closeness(test: str, implementation: str) -> tuple[int, int, str]:
 
 
 def _stem(path: str) -> str:
-    return PurePosixPath(path).stem
+    pure = PurePosixPath(path)
+    return pure.parent.name if pure.stem in FOLDER_STEMS else pure.stem
 
 
 def place_tests(order: Iterable[str], pairs: Mapping[str, str]) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ class WriteTask:
     """Plans, and the parsed parts by the names that the plans use."""
 
     plans: tuple[PackPlan, ...]
-    parsed: Mapping[str, ParseTask]
+    parsed: dict[str, ParseTask]
     out: Path
 
     @property
@@ -80,4 +80,5 @@ def _join(source: SourceFile, cuts: FileCuts) -> PackedFile:
         license=source.license,
         natural_cuts=cuts.natural_cuts,
         block_starts=cuts.block_starts,
+        redactions=source.redactions,
     )

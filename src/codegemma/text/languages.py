@@ -2,7 +2,7 @@
 
 **In**: a path and, where the path says nothing, the file's first line.
 **Out**: a `Language`, or `None` where the table knows none; whether a path is a test, and of what.
-**Not**: the contents: a `.h` file is C here, whatever it holds. Parsing is `syntax.py`'s.
+**Not**: the contents: a `.h` file is C here, whatever it holds; `headers.py` settles that. Parsing is `syntax.py`'s.
 """
 
 import functools
@@ -17,6 +17,13 @@ from types import MappingProxyType
 from typing import Any
 
 INTERPRETER = re.compile(r"#!\s*(?:\S*/)?(?:env\s+(?:-\S+\s+)*)?(?:\S*/)?([A-Za-z][\w+-]*?)[\d.]*(?:\s|$)")
+# Files that hold the tests of the folder or module that they lie in.
+TESTS_OF_FOLDER = frozenset({"test", "tests"})
+# `-*- mode: c++ -*-` of Emacs, also without `mode:`, and `vim: set ft=cpp:`.
+MODE = re.compile(
+    r"""-\*-[ \t]*+(?:[^\n]{0,200}?\bmode:[ \t]*+)?([\w+#]++)[ \t]*+(?:;|-\*-)"""
+    r"""|\bvim?:[^\n]{0,200}?\b(?:ft|filetype)=(\w++)"""
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +38,11 @@ class Language:
     grammar_function: str = "language"
     file_names: tuple[str, ...] = ()
     interpreters: tuple[str, ...] = ()
+    modes: tuple[str, ...] = ()
     test_folders: tuple[str, ...] = ()
+    test_folder_ends: tuple[str, ...] = ()
+    has_namesakes: bool = False
+    family: str = ""
 
 
 def _read_table() -> Mapping[str, Language]:
@@ -39,24 +50,29 @@ def _read_table() -> Mapping[str, Language]:
     languages = {}
     for name, row in table.items():
         values: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in row.items()}
-        languages[name] = Language(name=name, **values)
+        languages[name] = Language(name=name, **({"family": name} | values))
     return MappingProxyType(languages)
 
 
 NAMES_ELSEWHERE = {"c++": "cpp", "c#": "csharp", "js": "javascript", "ts": "typescript", "golang": "go", "py": "python"}
 LANGUAGES: Mapping[str, Language] = _read_table()
+# What a document that is not code may be. None of these has a grammar or needs one.
+DOCUMENT_LANGUAGES = ("text", "markdown", "math")
 BY_EXTENSION = {extension: language for language in LANGUAGES.values() for extension in language.extensions}
 BY_FILE_NAME = {name: language for language in LANGUAGES.values() for name in language.file_names}
+BY_MODE = {mode: language for language in LANGUAGES.values() for mode in language.modes}
 BY_INTERPRETER = {program: language for language in LANGUAGES.values() for program in language.interpreters}
 
 
 def detect_language(path: str, first_line: str) -> Language | None:
-    """Tell the language by file name, then extension, then the `#!` line of a file without extension.
+    """Tell the language by file name, then extension, then the `#!` or mode line of a file without extension.
 
     >>> detect_language("src/app.py", "").name
     'python'
     >>> detect_language("bin/app", "#!/usr/bin/env python3.11 -u").name
     'python'
+    >>> detect_language("include/vector", "// -*- C++ -*-").name
+    'cpp'
     >>> detect_language("README.md", "# App") is None
     True
     """
@@ -66,7 +82,18 @@ def detect_language(path: str, first_line: str) -> Language | None:
     if pure.suffix:
         return BY_EXTENSION.get(pure.suffix.lower())
     match = INTERPRETER.match(first_line)
-    return BY_INTERPRETER.get(match.group(1)) if match else None
+    by_program = BY_INTERPRETER.get(match.group(1)) if match else None
+    return by_program or read_mode_line(first_line)
+
+
+def read_mode_line(first_line: str) -> Language | None:
+    """Tell the language that a file asks editors to show it as.
+
+    >>> read_mode_line("/* vim: set sw=4 ft=c : */").name
+    'c'
+    """
+    match = MODE.search(first_line)
+    return BY_MODE.get((match[1] or match[2]).lower()) if match else None
 
 
 def find_language(name: str) -> Language | None:
@@ -84,14 +111,22 @@ def find_tested_stem(path: str, language: str) -> str | None:
 
     >>> find_tested_stem("tests/test_parser.py", "python"), find_tested_stem("ParserTest.java", "java")
     ('parser', 'Parser')
+    >>> find_tested_stem("tests/parser.rs", "rust"), find_tested_stem("src/parser/tests.rs", "rust")
+    ('parser', 'parser')
     >>> find_tested_stem("tests/conftest.py", "python") is None
     True
     """
     name = PurePosixPath(path).stem
-    for pattern in LANGUAGES[language].test_stems:
+    row = LANGUAGES[language]
+    for pattern in row.test_stems:
         before, after = pattern.split("{stem}")
         if len(name) > len(before) + len(after) and name.startswith(before) and name.endswith(after):
             return name[len(before) : len(name) - len(after)]
+    if row.has_namesakes:
+        if name in TESTS_OF_FOLDER:
+            return PurePosixPath(path).parent.name or None
+        if find_project(path, language) is not None:
+            return name
     return None
 
 
@@ -100,11 +135,24 @@ def is_test_path(path: str, language: str) -> bool:
 
     >>> is_test_path("src/test_app.py", "python"), is_test_path("tests/data.py", "python")
     (True, True)
-    >>> is_test_path("src/contest.py", "python")
-    False
+    >>> is_test_path("src/contest.py", "python"), is_test_path("App.Tests/Data.cs", "csharp")
+    (False, True)
     """
+    return find_tested_stem(path, language) is not None or find_project(path, language) is not None
+
+
+def find_project(path: str, language: str) -> str | None:
+    """Find the folder that holds the test folder of a path; `None` where the path is in none.
+
+    >>> find_project("libs/a/tests/unit/b.rs", "rust"), find_project("src/b.rs", "rust")
+    ('libs/a', None)
+    """
+    row = LANGUAGES[language]
     folders = PurePosixPath(path).parent.parts
-    return find_tested_stem(path, language) is not None or any(f in LANGUAGES[language].test_folders for f in folders)
+    for depth, folder in enumerate(folders):
+        if folder in row.test_folders or folder.endswith(row.test_folder_ends):
+            return "/".join(folders[:depth])
+    return None
 
 
 @functools.cache

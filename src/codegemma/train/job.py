@@ -70,7 +70,7 @@ def choose_tokenizer(data: Path, out: Path, base: Path | None, vocab_size: int) 
     file = out / TOKENIZER_FILE
     # Before its run has begun, a tokenizer may be that of another job which got no further.
     if not file.is_file() or not (out / RUN_FILE).is_file():
-        packs = read_records(find_output(data, "packs-train.parquet"), Pack)
+        packs = read_records(locate_packs(data), Pack)
         claim_folder(out)
         tokenizer = train_tokenizer((f.text for pack in packs for f in pack.files), vocab_size)
         write_whole(file, tokenizer.to_json().encode())
@@ -113,8 +113,8 @@ def describe_job(job: TrainJob, config: GemmaConfig) -> dict[str, Any]:
         job.minutes,
         feed=job.feed,
         model=config,
-        data=hash_files(list_parts(find_output(job.data, "packs-train.parquet"))),
-        tokenizer=xxhash.xxh3_64_hexdigest(job.tokenizer.to_json().encode()),
+        data=hash_files(list_parts(locate_packs(job.data))),
+        tokenizer=hash_tokenizer(job.tokenizer),
         base=None if job.base is None else hash_model(job.base),
     )
 
@@ -155,11 +155,21 @@ def hash_model(folder: Path) -> str:
     return hash_files([folder / CONFIG_NAME, *folder.glob("*.safetensors")])
 
 
+def locate_packs(data: Path) -> Path:
+    """Name the training packs, a file or a folder of parts: `data` itself, or what is in that folder."""
+    return find_output(data, "packs-train.parquet")
+
+
+def hash_tokenizer(tokenizer: Tokenizer) -> str:
+    """Hash what a tokenizer does to text."""
+    return xxhash.xxh3_64_hexdigest(tokenizer.to_json().encode())
+
+
 def hash_files(paths: list[Path]) -> str:
-    """Hash what stands in some files, in the order of their names.
+    """Hash the content of some files, in the order of their names.
 
     Raises:
-        InputError: one cannot be read.
+        InputError: one of them cannot be read.
     """
     digest = xxhash.xxh3_64()
     for path in sorted(paths):

@@ -1,7 +1,7 @@
 """The training loop: checks first, then steps until the planned number, saved so that a kill costs minutes at most.
 
 **In**: a `TrainJob`.
-**Out**: `out/model`, a folder that others load; `run.json`, `metrics.jsonl`, `samples.jsonl`, TensorBoard beside it.
+**Out**: `out/model`, a folder that others load; `run.json`, `metrics.jsonl`, `samples.jsonl`, `rows.jsonl` and more.
 **Not**: several hosts. Killed at any moment and started again with the same job, it ends with the same parameters.
 """
 
@@ -20,8 +20,10 @@ import numpy as np
 
 from codegemma.engine.engine import Engine
 from codegemma.feed.loader import Loader, RowShape, open_loader
+from codegemma.files import write_whole
 from codegemma.model.config import GemmaConfig
 from codegemma.model.weights import save_model
+from codegemma.records import Batch
 from codegemma.runner import Progress, ignore_progress
 from codegemma.text.tokenizer import TOKENIZER_FILE
 from codegemma.train.checkpoint import Checkpoints
@@ -36,6 +38,7 @@ from codegemma.train.manifest import (
     write_manifest,
 )
 from codegemma.train.meters import LineFile, Meters
+from codegemma.train.replay import ROWS_FILE, mark_rows
 from codegemma.train.step import TrainState, init_state, make_train_step
 
 METRICS_FILE = "metrics.jsonl"
@@ -86,6 +89,8 @@ def train(job: TrainJob, on_progress: Progress = ignore_progress, on_line: OnLin
         with contextlib.closing(open_loader(job.data, job.tokenizer, job.feed, shape, job.train.seed)) as loader:
             if manifest is None:
                 manifest = plan_job(job, config, identity, started)
+                # What the run's rows are spelled with stays with the run, whatever becomes of a base.
+                write_whole(job.out / TOKENIZER_FILE, job.tokenizer.to_json().encode())
                 write_manifest(job.out, manifest)
             run = _Run(job, config, manifest, loader, on_progress, on_line)
             with contextlib.closing(run):
@@ -112,6 +117,7 @@ class _Run:
         self.step_once = make_train_step(config, job.train, manifest.total_steps)
         self.step = 0
         self.has_compiled = False
+        self.batch: Batch
         self.state: TrainState = init_state(load_start(job, config), job.train, manifest.total_steps)
         self.meters = Meters()
         self.last_line: dict[str, int | float] = {}
@@ -128,6 +134,7 @@ class _Run:
             self.last_line = plain["last_line"]
         self.lines = LineFile(self.job.out / METRICS_FILE, self.step)
         self.samples = LineFile(self.job.out / SAMPLES_FILE, self.step)
+        self.rows = LineFile(self.job.out / ROWS_FILE, self.step)
         self.board = _open_board(self.job.out / "tensorboard", self.step)
 
     def advance(self, was_asked_to_stop: Callable[[], bool]) -> None:
@@ -143,6 +150,7 @@ class _Run:
             metrics = self.take_step()
             if self.step % choices.log_every_steps == 0 or self.step == total:
                 self.write_line(metrics)
+                self.rows.append(mark_rows(self.step, self.batch, self.loader))
             if self.step % choices.sample_every_steps == 0 or self.step == total:
                 self.write_sample()
             is_due = self.step % choices.save_every_steps == 0 or time.monotonic() - saved_at > choices.save_every_s
@@ -154,7 +162,7 @@ class _Run:
     def take_step(self) -> dict[str, float]:
         """Fetch a batch, change the state, check the loss."""
         start = time.perf_counter()
-        batch = next(self.loader)
+        batch = self.batch = next(self.loader)
         wait_s = time.perf_counter() - start
         self.state, metrics = self.step_once(self.state, batch)
         self.step += 1
