@@ -34,6 +34,7 @@ from codegemma.runner import ignore_progress
 from codegemma.shards import read_records, write_records
 from codegemma.text.tokenizer import train_tokenizer
 from codegemma.train.job import hash_model
+from codegemma.train.replay import find_run_files, open_replay
 
 MODEL = "model.safetensors"
 
@@ -209,6 +210,13 @@ def test_the_ending_tells_of_the_round_on_the_page_and_on_the_terminal(story: St
     for text in (page.read_text(), printed.getvalue()):
         assert story.result.round.describe() in text
         assert f"adapted - {BEFORE}" in text
+
+
+def test_a_rounds_tokens_can_be_traced_from_the_jobs_folder_and_its_model(story: Story) -> None:
+    for place in (story.job.out, story.job.model, find_round(story.job.out, 2)):
+        assert find_run_files(place, None).run.resolve() == find_round(story.job.out, 2).resolve()
+    with open_replay(find_round(story.job.out, 1), None) as replay:
+        assert replay.find_batch(2).is_checked
 
 
 def test_an_empty_file_is_nothing_to_train_on(story: Story, tmp_path: Path) -> None:

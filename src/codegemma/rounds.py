@@ -29,9 +29,8 @@ from codegemma.shards import list_parts, read_records, write_records
 from codegemma.steps import is_whole, publish, remove_output
 from codegemma.train.choices import TrainChoices
 from codegemma.train.loop import MODEL_FOLDER
-from codegemma.train.manifest import RUN_FILE, check_same_choices, read_manifest
+from codegemma.train.manifest import ROUNDS_FOLDER, RUN_FILE, check_same_choices, find_rounds, read_manifest
 
-ROUNDS_FOLDER = "rounds"
 ROUND_FILE = "round.json"
 PACKS_FILE = "packs-train.parquet"
 TRAINED_FILE = "trained.parquet"
@@ -118,17 +117,12 @@ def find_round(out: Path, number: int) -> Path:
 
 def find_begun(out: Path) -> int:
     """Tell the newest round whose run has begun, or 0."""
-    return max((number for number in _list_numbers(out) if (find_round(out, number) / RUN_FILE).is_file()), default=0)
+    return max(find_rounds(out), default=0)
 
 
 def find_finished(out: Path) -> int:
     """Tell the newest round whose model is whole, or 0."""
-    return max((number for number in _list_numbers(out) if _is_finished(find_round(out, number))), default=0)
-
-
-def _list_numbers(out: Path) -> list[int]:
-    folder = out / ROUNDS_FOLDER
-    return [int(entry.name) for entry in folder.iterdir() if entry.name.isdigit()] if folder.is_dir() else []
+    return max((number for number, folder in find_rounds(out).items() if _is_finished(folder)), default=0)
 
 
 def _is_finished(folder: Path) -> bool:
@@ -292,9 +286,9 @@ def finish_round(out: Path, number: int) -> None:
         known |= {(pack.repo, file.path): file.blob for file in pack.files}
     write_records(folder / TRAINED_FILE, _list_trained(known), TrainedFile)
     publish_model(folder / MODEL_FOLDER, out / MODEL_FOLDER, last=RUN_FILE)
-    for earlier in _list_numbers(out):
+    for earlier, its_folder in find_rounds(out).items():
         if earlier < number:
-            shutil.rmtree(find_round(out, earlier) / "checkpoints", ignore_errors=True)
+            shutil.rmtree(its_folder / "checkpoints", ignore_errors=True)
 
 
 def _list_trained(known: Known) -> Iterator[TrainedFile]:
@@ -303,5 +297,5 @@ def _list_trained(known: Known) -> Iterator[TrainedFile]:
 
 def list_trained_packs(out: Path) -> list[Path]:
     """List the packs of every round that has begun: all texts that a model here may have learned from."""
-    packs = [find_round(out, number) / PACKS_FILE for number in range(1, find_begun(out) + 1)]
+    packs = [folder / PACKS_FILE for folder in find_rounds(out).values()]
     return [file for file in packs if file.exists()]

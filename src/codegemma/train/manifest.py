@@ -20,6 +20,8 @@ from codegemma.recipe import fingerprint, to_plain
 from codegemma.train.choices import TrainChoices
 
 RUN_FILE = "run.json"
+# Where a job that follows a repository keeps its runs, in folders that are numbers.
+ROUNDS_FOLDER = "rounds"
 # Choices that change no parameter: a run may go on with other values.
 _FREE_CHOICES = frozenset(
     {"save_every_steps", "save_every_s", "log_every_steps", "sample_every_steps", "keep_checkpoints",
@@ -80,6 +82,13 @@ def format_manifest(manifest: RunManifest) -> str:
     """Spell a manifest as JSON text."""
     plain = to_plain(manifest) | {"fingerprint": manifest.fingerprint}
     return json.dumps(plain, indent=1, ensure_ascii=False) + "\n"
+
+
+def find_rounds(folder: Path) -> dict[int, Path]:
+    """Find the runs that have begun in the rounds of a job's folder, by their numbers, in order."""
+    rounds = folder / ROUNDS_FOLDER
+    numbers = sorted(int(entry.name) for entry in rounds.iterdir() if entry.name.isdigit()) if rounds.is_dir() else []
+    return {number: rounds / str(number) for number in numbers if (rounds / str(number) / RUN_FILE).is_file()}
 
 
 def read_manifest(folder: Path) -> RunManifest | None:
