@@ -72,12 +72,15 @@ def test_entry_takes_little_memory(tmp_path: Path, form: str) -> None:
     tiny: dict[str, str | bytes] = {f"d{n // 100}/module_{n:05}.py": f"x = {n}\n" for n in range(files)}
     root = make_form(tmp_path, form, tiny)
     list_repository(root, scratch=tmp_path)  # what is loaded once is not counted
-    tracemalloc.start()
-    try:
-        listing = list_repository(root, scratch=tmp_path)
-        held_bytes, peak_bytes = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
+    measured = []
+    for _ in range(3):  # the least of several: other threads' memory counts too
+        tracemalloc.start()
+        try:
+            listing = list_repository(root, scratch=tmp_path)
+            measured.append(tracemalloc.get_traced_memory())
+        finally:
+            tracemalloc.stop()
+    held_bytes, peak_bytes = map(min, zip(*measured, strict=True))
     assert len(listing.entries) == files
     # A million entries in half a gigabyte, and less than a gigabyte while they are listed.
     assert held_bytes / files < 500

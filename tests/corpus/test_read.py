@@ -18,7 +18,7 @@ from codegemma.corpus.read import hash_blob, read_listing, read_repository
 from codegemma.errors import InputError
 from codegemma.records import DroppedFile, SourceFile
 
-CHOICES = CorpusChoices()
+CHOICES = CorpusChoices(languages=("python",))
 
 
 def read(root: Path, choices: CorpusChoices = CHOICES) -> tuple[dict[str, SourceFile], dict[str, DroppedFile]]:

@@ -51,7 +51,8 @@ class Notebooks(StrEnum):
 class CorpusChoices:
     """What the corpus may be told. "StarCoder2" is Lozhkov et al. (2024), section 3.1 and appendix A."""
 
-    languages: tuple[str, ...] = ("python",)
+    # All that a grammar is installed for: the languages of the model card.
+    languages: tuple[str, ...] = tuple(LANGUAGES)
 
     # Which columns of Parquet inputs hold what, as `content=code,path=file`, where `columns.py` does not know them.
     parquet_columns: tuple[str, ...] = ()
