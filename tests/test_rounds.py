@@ -52,7 +52,7 @@ def make_recipe() -> Recipe:
     small = [
         "train.steps=24", "train.batch_rows=2", "train.row_tokens=160", "train.margin_tokens=0", "train.warmup_steps=4",
         "train.log_every_steps=2", "train.save_every_steps=2", "feed.packing_bins=2", "corpus.heldout_share=0.2",
-        "pack.budget_tokens=500",
+        "pack.budget_tokens=500", "rounds.rehearsal_share=0.25",
     ]  # fmt: skip
     evals = EvalChoices(max_holes_per_kind=4, generated_holes=0, max_baseline_bytes=100_000)
     return dataclasses.replace(override(load_recipe("tiny"), small), evals=evals)

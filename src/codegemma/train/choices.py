@@ -77,9 +77,10 @@ class RoundChoices:
     """What a further round on a changed repository trains on, beside the packs that changed."""
 
     # The share of a round's characters that is drawn from packs without a change, so that what they taught is not
-    # forgotten. Ibrahim et al. (2403.08763), who warm the rate up again as a round here does, replay 5 % between two
-    # English corpora and 25 % between languages. Packs are few and rounds short: the careful one of the two.
-    rehearsal_share: float = 0.25
+    # forgotten. Ibrahim et al. (2403.08763), who warm the rate up again as a round here does, replay at most a quarter,
+    # of corpora without end. A repository has few packs and a round few steps: with a quarter, the tiny recipe lost
+    # 0.03 to 0.05 bits a byte on held-out code, with three quarters nothing (`benchmarks/rounds.py`).
+    rehearsal_share: float = 0.5
 
     def __post_init__(self) -> None:
         """Refuse a share that leaves no room for what changed."""
