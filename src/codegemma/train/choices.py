@@ -79,7 +79,7 @@ class RoundChoices:
     # The share of a round's characters that is drawn from packs without a change, so that what they taught is not
     # forgotten. Ibrahim et al. (2403.08763), who warm the rate up again as a round here does, replay at most a quarter,
     # of corpora without end. A repository has few packs and a round few steps: with a quarter, the tiny recipe lost
-    # 0.03 to 0.05 bits a byte on held-out code, with three quarters nothing (`benchmarks/rounds.py`).
+    # 0.03 to 0.05 bits a byte on held-out code, with half of it nothing (`benchmarks/rounds.py`).
     rehearsal_share: float = 0.5
 
     def __post_init__(self) -> None:
