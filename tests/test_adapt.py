@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 from tests.corpus.repositories import commit, write
 
-from codegemma.adapt import AdaptJob, AdaptResult, adapt, find_base, find_other, plan, summarize
+from codegemma.adapt import AdaptJob, AdaptResult, adapt, find_base, find_other, summarize
+from codegemma.adapt_plan import plan
 from codegemma.adapt_report import choose_showcases, write_report
 from codegemma.cli.adapt import print_ending
 from codegemma.errors import InputError, OutputError
@@ -90,14 +91,18 @@ def test_the_same_job_again_repeats_no_step(finished):
 
 
 def test_the_report_shows_proof_completions_and_plots(finished):
-    job, result, _ = finished
+    _, result, _ = finished
     showcases = choose_showcases(result)
     page = write_report(result, showcases).read_text()
     for promised in ("Held-out holes", "Completions", "bits per token", "natural cut", "imports with both files"):
         assert promised in page
     assert page.count("<svg") >= 4
     assert 1 <= len(showcases) <= 3
-    summary = summarize(result)
+
+
+def test_the_summary_on_disk_is_that_of_the_ending(finished):
+    job, _, _ = finished
+    summary = summarize(adapt(job))
     assert json.loads((job.out / "adapt.json").read_text()) == json.loads(json.dumps(summary))
 
 
@@ -137,7 +142,7 @@ def test_a_control_without_code_ends_the_job_before_training(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="empty repository"):
         adapt(AdaptJob((REPO,), tmp_path / "out", make_recipe(), None, tmp_path / "empty", None))
-    assert not (tmp_path / "out/run.json").exists()
+    assert not list((tmp_path / "out/rounds").glob("*/run.json"))
 
 
 def test_a_split_by_time_asks_no_history_of_the_control(tmp_path):

@@ -1,8 +1,9 @@
 """The main job: from repositories to a model that knows them, with the proof. Nothing but the sequence.
 
 **In**: `AdaptJob`: repositories, a recipe, a base, minutes.
-**Out**: `out/model`, and beside it the data, the runs, the figures and `report.html`.
-**Not**: any step itself. Every step keeps what it did, so the same job taken up again goes on where it was.
+**Out**: `out/model`, and beside it the data, the rounds, the figures and `report.html`.
+**Not**: any step itself. Every step keeps what it did, so the same job taken up again goes on where it was; where the
+repositories have changed, it adds a round (`rounds.py`).
 """
 
 import json
@@ -13,36 +14,42 @@ from pathlib import Path
 
 from codegemma.build import BuildReport, build_data
 from codegemma.corpus.choices import HeldoutBy
-from codegemma.corpus.read import read_repository
-from codegemma.engine.engine import Engine, read_infill_modes
-from codegemma.errors import InputError, OutputError
+from codegemma.errors import InputError
 from codegemma.evals.measure import Measurement, compare, measure
-from codegemma.evals.run import RESULTS_FILE, evaluate, read_hole_results
-from codegemma.evals.scoring import HoleResult, Subject
+from codegemma.evals.scoring import HoleResult
+from codegemma.examine import examine
 from codegemma.feed.loader import RowShape, open_loader
 from codegemma.feed.survey import FeedSurvey, survey_feed
 from codegemma.files import write_whole
-from codegemma.model.weights import describe_model
-from codegemma.recipe import fingerprint, to_plain
+from codegemma.folders import hold_folder
+from codegemma.model.publish import publish_model
+from codegemma.recipe import to_plain
 from codegemma.recipes import Recipe
-from codegemma.records import SourceFile, Split
-from codegemma.runner import LocalRunner, Progress, ignore_progress
-from codegemma.shards import list_parts
+from codegemma.records import Split
+from codegemma.rounds import (
+    RoundPlan,
+    check_rounds,
+    find_begun,
+    find_finished,
+    find_round,
+    finish_round,
+    list_trained_packs,
+    plan_round,
+    read_round,
+)
+from codegemma.runner import LocalRunner, Progress, ignore_progress, prefix_stages
 from codegemma.text.tokenizer import Tokenizer
-from codegemma.train.job import TrainJob, choose_sample, choose_tokenizer
-from codegemma.train.loop import OnLine, TrainResult, ignore_line, train
-from codegemma.train.plan import estimate
+from codegemma.train.job import TrainJob, choose_sample, choose_tokenizer, hash_model
+from codegemma.train.loop import MODEL_FOLDER, OnLine, TrainResult, ignore_line, read_result, train
+from codegemma.train.manifest import RUN_FILE, describe_identity
 
 BASES = Path(__file__).parent / "bases"
 SUMMARY_FILE = "adapt.json"
-HOLES_FILE = "holes-heldout.jsonl"
-# What an evaluation was made of: written last and taken away first, so that it never vouches for another's holes.
-KEY_FILE = "key.json"
+# How the ending calls the model that a further round started from.
+BEFORE = "before this round"
 # Packages that come with this one and may stand for "another repository"; neither was the base trained on.
 _OTHER_PACKAGES = ("scipy/stats", "jax/_src")
 _OTHER_LANGUAGE = "python"
-# Text that a plan encodes to learn how many characters a token has here.
-_SAMPLED_CHARS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +58,7 @@ class AdaptJob:
 
     `base` is a model folder, or `None` to start from random parameters. `other` is the repository of the control run:
     the same base, the same number of steps, other code; `None` leaves it out. `minutes` are those of one training run.
+    A further round has no control: it starts from the model before it, and is compared with that.
     """
 
     repos: tuple[Path, ...]
@@ -63,8 +71,8 @@ class AdaptJob:
 
     @property
     def model(self) -> Path:
-        """Where the adapted model lies."""
-        return self.out / "model"
+        """Where the newest adapted model lies."""
+        return self.out / MODEL_FOLDER
 
     @property
     def other_out(self) -> Path:
@@ -76,11 +84,14 @@ class AdaptJob:
 class AdaptResult:
     """Everything that the ending shows: what was built, trained and measured.
 
-    Every system is asked in the modes that the adapted model learned; `notes` say where one did not learn them.
+    Every system is asked in the modes that the adapted model learned; `notes` say where one did not learn them, and,
+    unless it is the first, what the round was about. `has_trained` is false where nothing had changed.
     """
 
     job: AdaptJob
     build: BuildReport
+    round: RoundPlan
+    has_trained: bool
     survey: FeedSurvey
     run: TrainResult
     other_run: TrainResult | None
@@ -118,88 +129,120 @@ def find_other(repos: Sequence[Path], languages: Sequence[str] = (_OTHER_LANGUAG
 
 
 def adapt(job: AdaptJob, on_progress: Progress = ignore_progress, on_line: OnLine = ignore_line) -> AdaptResult:
-    """Build, train, train the control, measure; what is done already is kept.
+    """Build, train, train the control, measure; what is done already is kept, and what changed since is a round more.
 
     Raises:
         UserError: any that a step raises; what was finished before it is kept.
     """
     if not job.recipe.corpus.heldout_share:
         raise InputError("corpus.heldout_share is 0: without held-out files there is no proof; set it above 0")
+    with hold_folder(job.out):
+        return _adapt(job, on_progress, on_line)
+
+
+def _adapt(job: AdaptJob, on_progress: Progress, on_line: OnLine) -> AdaptResult:
+    choices = describe_choices(job)
+    check_rounds(job.out, choices)
     data = job.out / "data"
-    build = build_data(
-        job.repos, data, job.recipe, LocalRunner(job.workers), _name_stages(on_progress, ""), exclude=job.out
-    )
+    trained, runner = list_trained_packs(job.out), LocalRunner(job.workers)
+    build = build_data(job.repos, data, job.recipe, runner, on_progress, exclude=job.out, trained=trained)
     if not build.packs.splits[Split.HELDOUT].files_packed:
         raise InputError(
             f"no file is held out of {', '.join(map(str, job.repos))}: without one there is no proof; "
             f"{data / 'report.html'} tells what became of the files, corpus.heldout_share how many to hold out"
         )
+    begun, finished = find_begun(job.out), find_finished(job.out)
+    if begun > finished:
+        # It goes on with the packs that it began with; what changed since is the next round's.
+        _train_round(job, read_round(job.out, begun), on_progress, on_line)
+    elif finished:
+        publish_model(find_round(job.out, finished) / MODEL_FOLDER, job.model, last=RUN_FILE)
+    further = plan_round(data, job.out, choices, job.recipe.rounds.rehearsal_share, job.recipe.train.seed)
+    current = further or read_round(job.out, find_finished(job.out))
     # Before hours of training, not after: a control that cannot be read ends the job here.
-    other_data = _build_other(job, on_progress)
-    tokenizer = choose_tokenizer(data, job.out, job.base, job.recipe.model.vocab_size)
-    survey = _survey(job, data, tokenizer)
-    run = train(_train_job(job, data, job.out, tokenizer), _name_stages(on_progress, ""), on_line)
+    other_data = _build_other(job, on_progress) if current.number == 1 else None
+    tokenizer = _choose_tokenizer(job, current.number)
+    survey = _survey(job, find_round(job.out, current.number), tokenizer)
+    run = _train_round(job, current, on_progress, on_line)
     other_run = None
     if other_data is not None:
         other_job = replace(
-            _train_job(job, other_data, job.other_out, tokenizer),
+            _train_job(job, other_data, job.other_out, tokenizer, job.base),
             train=replace(job.recipe.train, steps=run.steps),
             minutes=None,
         )
-        other_run = train(other_job, _name_stages(on_progress, "other: "), on_line)
-    results, notes = _examine(job, data, other_run, on_progress)
+        other_run = train(other_job, prefix_stages(on_progress, "other: "), on_line)
+    systems = _name_systems(job, current.number, other_run)
+    results, notes = examine(systems, data, job.out / "evaluation", job.recipe.evals, on_progress)
     adapted = [r for r in results if r.system == "adapted"]
     rivals = dict.fromkeys(r.system for r in results if r.system != "adapted")
     gains = [m for rival in rivals for m in compare(adapted, [r for r in results if r.system == rival])]
+    has_trained = further is not None or begun > finished
     result = AdaptResult(
-        job, build, survey, run, other_run, tuple(results), tuple(measure(results)), tuple(gains), notes
+        job=job,
+        build=build,
+        round=current,
+        has_trained=has_trained,
+        survey=survey,
+        run=run,
+        other_run=other_run,
+        results=tuple(results),
+        measurements=tuple(measure(results)),
+        gains=tuple(gains),
+        notes=(*_tell_round(current, has_trained), *notes),
     )
     _write_summary(result)
     return result
 
 
-def plan(job: AdaptJob) -> dict[str, object]:
-    """Say what the job would take, from a look at the files and a few measured steps; nothing is written.
-
-    Raises:
-        InputError: a repository that cannot be used.
-    """
-    tokenizer = None if job.base is None else Tokenizer.load(job.base)
-    chars = files = sampled_chars = sampled_tokens = 0
-    for repo in job.repos:
-        for found in read_repository(repo, job.recipe.corpus):
-            if isinstance(found, SourceFile):
-                files += 1
-                chars += len(found.text)
-                if tokenizer is not None and sampled_chars < _SAMPLED_CHARS:
-                    sampled_chars += len(found.text)
-                    sampled_tokens += len(tokenizer.encode(found.text))
-    chars_per_token = sampled_chars / sampled_tokens if sampled_tokens else job.recipe.pack.chars_per_token
-    config = job.recipe.model if job.base is None else describe_model(job.base)
-    estimated = estimate(config, job.recipe.train, job.minutes)
-    epoch_tokens = round(chars / chars_per_token)
-    runs = 1 + (job.other is not None)
-    return {
-        "files": files,
-        "characters": chars,
-        "tokens_per_epoch": epoch_tokens,
-        "parameters": estimated.parameters,
-        "steps": estimated.steps,
-        "tokens": estimated.tokens,
-        "epochs": round(estimated.tokens / max(epoch_tokens, 1), 2),
-        "tokens_per_s": round(estimated.tokens_per_s),
-        "training_runs": runs,
-        "training_minutes": round(runs * estimated.seconds / 60, 1),
-        "memory_MB": round(estimated.memory_bytes / 1e6),
-        "device": f"{estimated.device}, {estimated.threads} threads",
-    }
+def describe_choices(job: AdaptJob) -> dict[str, object]:
+    """Gather all that the rounds of one folder have in common, as plain data."""
+    recipe = job.recipe
+    return describe_identity(
+        recipe.train,
+        job.minutes,
+        corpus=recipe.corpus,
+        pack=recipe.pack,
+        feed=recipe.feed,
+        rounds=recipe.rounds,
+        # The shape of a base is its own.
+        model=recipe.model if job.base is None else None,
+        base=None if job.base is None else hash_model(job.base),
+    )
 
 
-def _name_stages(on_progress: Progress, prefix: str) -> Progress:
-    def report(stage: str, done: int, total: int | None) -> None:
-        on_progress(prefix + stage, done, total)
+def _tell_round(current: RoundPlan, has_trained: bool) -> tuple[str, ...]:
+    about = (current.describe(),) if current.number > 1 else ()
+    nothing = f"no training file is new or changed since round {current.number}: nothing was trained"
+    return about if has_trained else (*about, nothing)
 
-    return report
+
+def _train_round(job: AdaptJob, planned: RoundPlan, on_progress: Progress, on_line: OnLine) -> TrainResult:
+    """Train a round from the model before it, until it is whole; a round that is whole is left alone."""
+    folder = find_round(job.out, planned.number)
+    if find_finished(job.out) >= planned.number and (finished := read_result(folder)):
+        return finished
+    label = "" if planned.number == 1 else f"round {planned.number}: "
+    tokenizer = _choose_tokenizer(job, planned.number)
+    base = _find_start(job, planned.number)
+    train_job = replace(
+        _train_job(job, folder, folder, tokenizer, base),
+        train=planned.fit_length(job.recipe.train),
+        minutes=job.minutes if planned.number == 1 else None,
+        sample=choose_sample(job.out / "data", job.recipe.feed.infill_modes),
+    )
+    run = train(train_job, prefix_stages(on_progress, label), on_line)
+    finish_round(job.out, planned.number)
+    return run
+
+
+def _find_start(job: AdaptJob, number: int) -> Path | None:
+    return job.base if number == 1 else find_round(job.out, number - 1) / MODEL_FOLDER
+
+
+def _choose_tokenizer(job: AdaptJob, number: int) -> Tokenizer:
+    folder = find_round(job.out, number)
+    return choose_tokenizer(folder, folder, _find_start(job, number), job.recipe.model.vocab_size)
 
 
 def _build_other(job: AdaptJob, on_progress: Progress) -> Path | None:
@@ -208,13 +251,12 @@ def _build_other(job: AdaptJob, on_progress: Progress) -> Path | None:
         return None
     recipe = replace(job.recipe, corpus=replace(job.recipe.corpus, heldout_by=HeldoutBy.DIRECTORY))
     data = job.other_out / "data"
-    build_data(
-        [job.other], data, recipe, LocalRunner(job.workers), _name_stages(on_progress, "other: "), exclude=job.out
-    )
+    label, runner = prefix_stages(on_progress, "other: "), LocalRunner(job.workers)
+    build_data([job.other], data, recipe, runner, label, exclude=job.out)
     return data
 
 
-def _train_job(job: AdaptJob, data: Path, out: Path, tokenizer: Tokenizer) -> TrainJob:
+def _train_job(job: AdaptJob, data: Path, out: Path, tokenizer: Tokenizer, base: Path | None) -> TrainJob:
     return TrainJob(
         data=data,
         out=out,
@@ -222,7 +264,7 @@ def _train_job(job: AdaptJob, data: Path, out: Path, tokenizer: Tokenizer) -> Tr
         feed=job.recipe.feed,
         tokenizer=tokenizer,
         config=job.recipe.model,
-        base=job.base,
+        base=base,
         minutes=job.minutes,
         sample=choose_sample(data, job.recipe.feed.infill_modes),
         recipe=to_plain(job.recipe),
@@ -238,56 +280,17 @@ def _survey(job: AdaptJob, data: Path, tokenizer: Tokenizer) -> FeedSurvey:
         loader.close()
 
 
-def _examine(
-    job: AdaptJob, data: Path, other_run: TrainResult | None, on_progress: Progress
-) -> tuple[list[HoleResult], tuple[str, ...]]:
-    """Put every system before the same holes; a system that was examined already is not asked again."""
-    systems: dict[str, Path] = {"adapted": job.model}
+def _name_systems(job: AdaptJob, number: int, other_run: TrainResult | None) -> dict[str, Path]:
+    """Name the models that the ending compares; the adapted one is the first."""
+    systems = {"adapted": find_round(job.out, number) / MODEL_FOLDER}
+    before = find_round(job.out, number - 1) / MODEL_FOLDER
+    if before.is_dir():
+        systems[BEFORE] = before
     if job.base is not None:
         systems["base"] = job.base
     if other_run is not None:
-        systems["other repository"] = job.other_out / "model"
-    modes, heldout = read_infill_modes(job.model), data / "packs-heldout.parquet"
-    results: list[HoleResult] = []
-    notes: list[str] = []
-    for name, model in systems.items():
-        learned = read_infill_modes(model)
-        if unlearned := [mode.upper() for mode in modes if mode not in learned]:
-            notes.append(f"{name} never learned {' or '.join(unlearned)}: its figures there are those of a beginner")
-        out = job.out / "evaluation" / name.replace(" ", "-")
-        # The baselines need no model: they are examined once, beside the adapted one.
-        choices = replace(job.recipe.evals, has_baselines=name == "adapted")
-        key = fingerprint(choices, modes, [_stamp(model / "model.safetensors"), *map(_stamp, list_parts(heldout))])
-        if _read_key(out) != key:
-            _forget_key(out)
-            engine = Engine.load(model)
-            subject = Subject(engine, engine.tokenizer, engine.max_context_tokens, modes)
-            label = _name_stages(on_progress, f"{name}: ")
-            evaluate(subject, ["heldout"], data=[data], out=out, model=str(model), choices=choices, on_progress=label)
-            write_whole(out / KEY_FILE, json.dumps({"key": key}).encode())
-        found = read_hole_results(out / HOLES_FILE)
-        results += [replace(r, system=name) if r.system == "model" else r for r in found]
-    return results, tuple(notes)
-
-
-def _stamp(file: Path) -> list[str | int]:
-    about = file.stat()
-    return [str(file), about.st_size, about.st_mtime_ns]
-
-
-def _forget_key(folder: Path) -> None:
-    try:
-        (folder / KEY_FILE).unlink(missing_ok=True)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from error
-
-
-def _read_key(folder: Path) -> str | None:
-    try:
-        key = json.loads((folder / KEY_FILE).read_text(encoding="utf-8"))["key"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return str(key) if (folder / RESULTS_FILE).is_file() else None
+        systems["other repository"] = other_run.model
+    return systems
 
 
 def _write_summary(result: AdaptResult) -> None:
@@ -304,6 +307,8 @@ def summarize(result: AdaptResult) -> dict[str, object]:
         "repos": [str(repo) for repo in result.job.repos],
         "base": None if result.job.base is None else str(result.job.base),
         "other": None if result.job.other is None else str(result.job.other),
+        "round": {name: value for name, value in to_plain(result.round).items() if name != "choices"},
+        "has_trained": result.has_trained,
         "steps": result.run.steps,
         "tokens": result.run.tokens,
         "seconds": result.run.seconds,

@@ -38,18 +38,21 @@ def build_data(
     recipe: Recipe,
     runner: Runner = LocalRunner(),  # noqa: B008 (frozen)
     on_progress: Progress = ignore_progress,
+    *,
     exclude: Path | None = None,
+    trained: Sequence[Path] = (),
 ) -> BuildReport:
     """Build the data folder `out`; reaches whose input and choices have not changed are skipped.
 
     `exclude` is a folder inside a repository that is not part of it, such as this job's own output; else it is `out`.
+    `trained` are packs of earlier runs, which give held-out files away as well as those of this build.
 
     Raises:
         InputError: a repository that cannot be used, or nothing kept.
         OutputError: `out` cannot be written, holds something else, or is in use.
     """
     with hold_folder(out), keep_workers():
-        corpus = build_corpus(repos, out, recipe.corpus, runner, on_progress, exclude=exclude or out)
+        corpus = build_corpus(repos, out, recipe.corpus, runner, on_progress, exclude=exclude or out, trained=trained)
         packs = build_packs(out, out, recipe.pack, runner, on_progress)
         build = BuildReport(corpus, packs)
         write_report(out, build)

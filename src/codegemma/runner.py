@@ -112,6 +112,15 @@ class Progress(Protocol):
         ...
 
 
+def prefix_stages(on_progress: Progress, prefix: str) -> Progress:
+    """Put a word before the name of every stage, where a job goes through the same stages more than once."""
+
+    def report(stage: str, done: int, total: int | None) -> None:
+        on_progress(prefix + stage, done, total)
+
+    return report
+
+
 def ignore_progress(stage: str, done: int, total: int | None) -> None:
     """Say nothing."""
 

@@ -19,10 +19,12 @@ from codegemma.corpus.partition import MAX_SHARD_BYTES, cut_shards
 from codegemma.corpus.pipeline import DROPPED_FILE, HELDOUT_FILE, STEPS, TRAIN_FILE, build_corpus
 from codegemma.corpus.report import MANIFEST, CorpusReport
 from codegemma.errors import InputError, OutputError
+from codegemma.pack.choices import PackChoices
+from codegemma.pack.pipeline import build_packs
 from codegemma.recipe import ChoiceError, override
-from codegemma.records import DroppedFile, SourceFile
+from codegemma.records import DroppedFile, Pack, SourceFile
 from codegemma.runner import LocalRunner
-from codegemma.shards import list_parts, read_records
+from codegemma.shards import list_parts, read_records, write_records
 from codegemma.steps import STEPS_FOLDER
 
 CHOICES = CorpusChoices()
@@ -306,3 +308,33 @@ def test_files_once_held_out_stay_held_out_and_trained_ones_never_are(repo: Path
     assert heldout - {max(heldout)} <= paths(out, HELDOUT_FILE)
     assert f"{folder}/more.py" in paths(out, HELDOUT_FILE)
     assert "held out before" in report.repos[0].heldout
+
+
+def test_files_that_move_stay_on_their_side(repo: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    build([repo], out)
+    train, heldout = max(paths(out, TRAIN_FILE)), max(paths(out, HELDOUT_FILE))
+    moved = {train: f"{heldout.partition('/')[0]}/moved.py", heldout: f"{train.partition('/')[0]}/moved.py"}
+    for before, after in moved.items():
+        (repo / before).rename(repo / after)
+    build([repo], out)
+    assert moved[train] in paths(out, TRAIN_FILE)
+    assert moved[heldout] in paths(out, HELDOUT_FILE)
+
+
+def test_what_earlier_packs_give_away_is_not_held_out(repo: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    build([repo], out)
+    train, heldout = max(paths(out, TRAIN_FILE)), max(paths(out, HELDOUT_FILE))
+    build_packs(out, out, PackChoices())
+    packs = tmp_path / "trained.parquet"
+    write_records(packs, read_records(out / "packs-train.parquet", Pack), Pack)
+    # Moved with an edit: no path and no digest tells what it was.
+    text = (repo / train).read_text()
+    (repo / train).unlink()
+    write(repo, {f"{heldout.partition('/')[0]}/moved.py": text + "\nmore = 1\n"})
+    build_corpus([repo], out, CHOICES, trained=[packs])
+    [drop] = [drop for drop in read_records(out / DROPPED_FILE, DroppedFile) if drop.path.endswith("/moved.py")]
+    assert drop.reason in {"near_duplicate_of_train", "contained_in_train"}
+    assert f"{train}, trained on earlier" in drop.detail
+    assert paths(out, HELDOUT_FILE)

@@ -2,6 +2,7 @@
 
 **In**: repositories, a recipe, a base, minutes.
 **Out**: the job's folder; on standard output the proof, completions and what to type next, or one JSON object.
+Of a folder that holds a model already, what a further round was about.
 **Not**: the job; that is `codegemma.adapt`.
 """
 
@@ -41,7 +42,7 @@ DEFAULT_MINUTES = 5.0
     "--control",
     default="auto",
     show_default=True,
-    help="Repository of the control run, which spends the same steps on other code; 'none' leaves it out.",
+    help="Repository of the first round's control run: the same steps on other code; 'none' leaves it out.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what it would take, and stop.")
 @workers_option
@@ -62,7 +63,8 @@ def command(  # noqa: PLR0913, PLR0917
     """Adapt a model to repositories and measure it on files it has not seen.
 
     Reads, packs, trains, trains a control on other code, measures, and writes OUT/model and OUT/report.html.
-    Interrupted or killed, the same command goes on where it was.
+    Interrupted or killed, the same command goes on where it was. Run again after the repositories have changed, it
+    trains a further round from the last model, on what changed and a rehearsal, and compares with the model before.
 
     \b
     Example:
@@ -110,7 +112,7 @@ def command(  # noqa: PLR0913, PLR0917
 
 
 def _print_plan(job: "AdaptJob", as_json: bool) -> None:
-    from codegemma.adapt import plan
+    from codegemma.adapt_plan import plan
 
     planned = plan(job)
     if as_json:

@@ -7,6 +7,7 @@
 
 import io
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from codegemma.corpus.dedup import Shingles, hash_shingles
 from codegemma.corpus.leaks import LeakIndex, sample_shingles
 from codegemma.corpus.quality_rules import load_quality_rules
 from codegemma.files import write_whole
-from codegemma.records import SourceFile
+from codegemma.records import PackedFile, SourceFile
 from codegemma.shards import read_records, read_rows, write_records
 
 LEAK_CHOICES = ("max_heldout_jaccard", "max_heldout_containment")
@@ -142,14 +143,24 @@ def find_leaks(task: LeakTask) -> dict[str, float]:
     index = LeakIndex.load(task.index)
     for file in read_rows(task.texts, SourceFile, task.rows):
         index.compare(file.path, sample_shingles(hash_shingles(file.text), task.sampling))
-    leaks = [
+    write_records(task.out, _list_leaks(index, task.choices), Leak)
+    return {"leaks_cpu_s": time.process_time() - started_s}
+
+
+def compare_gone(files: Iterable[PackedFile], index: Path, sampling: int, choices: CorpusChoices) -> list[Leak]:
+    """List the held-out files that a text of an earlier build gives away; they are few, so no task is made of them."""
+    heldout = LeakIndex.load(index)
+    for file in files:
+        heldout.compare(f"{file.path}, trained on earlier", sample_shingles(hash_shingles(file.text), sampling))
+    return _list_leaks(heldout, choices)
+
+
+def _list_leaks(index: LeakIndex, choices: CorpusChoices) -> list[Leak]:
+    return [
         Leak(number, found.jaccard, found.jaccard_path, found.containment, found.containment_path)
         for number, found in enumerate(index.nearest())
-        if found.jaccard >= task.choices.max_heldout_jaccard
-        or found.containment >= task.choices.max_heldout_containment
+        if found.jaccard >= choices.max_heldout_jaccard or found.containment >= choices.max_heldout_containment
     ]
-    write_records(task.out, leaks, Leak)
-    return {"leaks_cpu_s": time.process_time() - started_s}
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ that changed files, rules or thresholds make only those shards and steps anew th
 
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -36,6 +36,7 @@ from codegemma.corpus.judge import (
     SelectTask,
     ShingleTask,
     Verdict,
+    compare_gone,
     find_leaks,
     judge_license,
     judge_quality,
@@ -67,7 +68,7 @@ from codegemma.corpus.split import Heldout
 from codegemma.errors import InputError, OutputError
 from codegemma.folders import refuse_half_removed
 from codegemma.recipe import fingerprint
-from codegemma.records import DroppedFile
+from codegemma.records import DroppedFile, Pack, PackedFile
 from codegemma.runner import LocalRunner, Progress, Runner, ignore_progress
 from codegemma.shards import count_records, measure_parts, read_records, write_records
 from codegemma.steps import STEPS_FOLDER, Task, is_whole, publish, remove_output, run_missing, sweep
@@ -100,12 +101,16 @@ def build_corpus(
     choices: CorpusChoices,
     runner: Runner = LocalRunner(),  # noqa: B008 (frozen)
     on_progress: Progress = ignore_progress,
+    *,
     exclude: Path | None = None,
+    trained: Sequence[Path] = (),
 ) -> CorpusReport:
     """Build the corpus of some repositories in `out`, or find that it is there already.
 
     `exclude` is a folder that belongs to no repository although it may lie in one: the whole output of a run that `out`
     is a part of, or else `out`. What is written there between two builds must not look like a change of the repository.
+    `trained` are packs that models were trained on earlier: what they give away is not held out either, although the
+    repositories may hold it no more.
 
     Raises:
         InputError: a repository that cannot be used, or nothing left to train on.
@@ -135,7 +140,7 @@ def build_corpus(
     build.drop_duplicates()
     build.drop_resembling(benchmarks.digest, allowed.digest)
     build.hold_out()
-    build.drop_leaks()
+    build.drop_leaks(trained)
     build.check_not_empty()
     written = build.write()
     lists = [
@@ -343,16 +348,19 @@ class _Build:
     def hold_out(self) -> None:
         """Divide each repository on its own, so that one more repository changes nothing in the others.
 
-        What an earlier build into this folder has held out or trained on stays where it is.
+        What an earlier build into this folder has held out or trained on stays where it is, wherever it moves.
         """
         ledger = read_ledger(self.out / LEDGER_FILE, self.choices)
-        sizes_by_repo: dict[str, dict[str, int]] = {listing.repo: {} for listing in self.listings}
-        for (repo, path), kept in self.kept.items():
-            sizes_by_repo[repo][path] = kept.sighting.size_bytes
+        by_repo: dict[str, list[Sighting]] = {listing.repo: [] for listing in self.listings}
+        for kept in self.kept.values():
+            by_repo[kept.sighting.repo].append(kept.sighting)
         for listing in self.listings:
-            sizes = sizes_by_repo[listing.repo]
-            held = self._choose_heldout(listing.root, listing.repo, sizes, ledger.sides.get(listing.repo, {}))
-            ledger.note(listing.repo, sizes, held.paths)
+            seen = by_repo[listing.repo]
+            sizes = {sighting.path: sighting.size_bytes for sighting in seen}
+            digests = {sighting.path: sighting.digest for sighting in seen}
+            was_heldout = ledger.find_sides(listing.repo, digests)
+            held = self._choose_heldout(listing.root, listing.repo, sizes, was_heldout)
+            ledger.note(listing.repo, digests, held.paths)
             self.how[listing.repo] = held.how
             self.heldout |= {(listing.repo, path) for path in held.paths}
             if sizes and self.choices.heldout_share > 0 and not held.paths:
@@ -373,8 +381,8 @@ class _Build:
             return split.hold_out_newest(sizes, find_birth_times_s(Path(root)), share, repo)
         return split.hold_out_directories(sizes, share, repo, self.choices.seed)
 
-    def drop_leaks(self) -> None:
-        """Drop held-out files that a training file gives away."""
+    def drop_leaks(self, trained: Sequence[Path]) -> None:
+        """Drop held-out files that a training file gives away, one of now or one of an earlier run's packs."""
         if not self.heldout:
             return
         order = [key for key in self.kept if key in self.heldout]
@@ -391,8 +399,17 @@ class _Build:
         for task in tasks:
             for leak in read_records(task.out, Leak):
                 found[leak.heldout] = merge_leaks(found.get(leak.heldout), leak)
+        for leak in compare_gone(self._list_gone(trained), index, sampling, choices):
+            found[leak.heldout] = merge_leaks(found.get(leak.heldout), leak)
         for number, leak in sorted(found.items()):
             self._drop_leaked(order[number], leak)
+
+    def _list_gone(self, trained: Sequence[Path]) -> Iterator[PackedFile]:
+        """List what earlier runs were trained on and this build is not: files that were edited, moved or removed."""
+        here = {(*key, kept.sighting.blob) for key, kept in self.kept.items() if key not in self.heldout}
+        for packs in trained:
+            for pack in read_records(packs, Pack):
+                yield from (file for file in pack.files if (pack.repo, file.path, file.blob) not in here)
 
     def _index_heldout(self, sampling: int) -> Path:
         tasks = []

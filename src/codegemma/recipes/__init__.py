@@ -17,7 +17,7 @@ from codegemma.feed.choices import FeedChoices
 from codegemma.model.config import GemmaConfig
 from codegemma.pack.choices import PackChoices
 from codegemma.recipe import ChoiceError
-from codegemma.train.choices import TrainChoices
+from codegemma.train.choices import RoundChoices, TrainChoices
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,7 @@ class Recipe:
     pack: PackChoices = field(default_factory=PackChoices)
     feed: FeedChoices = field(default_factory=FeedChoices)
     train: TrainChoices = field(default_factory=TrainChoices)
+    rounds: RoundChoices = field(default_factory=RoundChoices)
     evals: EvalChoices = field(default_factory=EvalChoices)
     # The model that `adapt` starts from where none is named: a folder in `codegemma/bases`, or none.
     base: str | None = None

@@ -1,7 +1,7 @@
-"""What is chosen for a training run.
+"""What is chosen for a training run, and for the rounds of runs that follow a repository.
 
 **In**: nothing.
-**Out**: `TrainChoices`, with values that suit a tiny model on a CPU.
+**Out**: `TrainChoices`, with values that suit a tiny model on a CPU; `RoundChoices`.
 **Not**: the model's shape and the data: they have their own choices.
 """
 
@@ -70,3 +70,19 @@ class TrainChoices:
             )
         if self.warmup_steps < 0 or self.save_every_s <= 0 or self.clip_norm <= 0:
             raise ValueError("warmup_steps is at least 0; save_every_s and clip_norm are above 0")
+
+
+@dataclass(frozen=True, slots=True)
+class RoundChoices:
+    """What a further round on a changed repository trains on, beside the packs that changed."""
+
+    # The share of a round's characters that is drawn from packs without a change, so that what they taught is not
+    # forgotten. Ibrahim et al. (2403.08763), who warm the rate up again as a round here does, replay at most a quarter,
+    # of corpora without end. A repository has few packs and a round few steps: with a quarter, the tiny recipe lost
+    # 0.03 to 0.05 bits a byte on held-out code, with half of it nothing (`benchmarks/rounds.py`).
+    rehearsal_share: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Refuse a share that leaves no room for what changed."""
+        if not 0 <= self.rehearsal_share < 1:
+            raise ValueError(f"rehearsal_share is at least 0 and below 1, got {self.rehearsal_share}")

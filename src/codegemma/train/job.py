@@ -115,7 +115,7 @@ def describe_job(job: TrainJob, config: GemmaConfig) -> dict[str, Any]:
         model=config,
         data=hash_files(list_parts(locate_packs(job.data))),
         tokenizer=hash_tokenizer(job.tokenizer),
-        base=None if job.base is None else hash_files([job.base / CONFIG_NAME, *job.base.glob("*.safetensors")]),
+        base=None if job.base is None else hash_model(job.base),
     )
 
 
@@ -144,6 +144,15 @@ def load_start(job: TrainJob, config: GemmaConfig) -> Params:
     if job.base is not None:
         return load_model(job.base)[0]
     return init_params(config, jax.random.key(job.train.seed))
+
+
+def hash_model(folder: Path) -> str:
+    """Hash a model folder's shape and weights.
+
+    Raises:
+        InputError: one of its files cannot be read.
+    """
+    return hash_files([folder / CONFIG_NAME, *folder.glob("*.safetensors")])
 
 
 def locate_packs(data: Path) -> Path:

@@ -232,8 +232,13 @@ class _Run:
             self.board.close()
 
 
+def read_result(out: Path) -> TrainResult | None:
+    """Tell how the run in a folder ended, if it has."""
+    manifest = read_manifest(out)
+    return None if manifest is None else _read_result(out, manifest)
+
+
 def _read_result(out: Path, manifest: RunManifest) -> TrainResult | None:
-    """Tell how this run ended, if it has."""
     try:
         about = json.loads((out / MODEL_FOLDER / RUN_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):

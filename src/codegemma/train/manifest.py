@@ -20,6 +20,8 @@ from codegemma.recipe import fingerprint, to_plain
 from codegemma.train.choices import TrainChoices
 
 RUN_FILE = "run.json"
+# Where a job that follows a repository keeps its runs, in folders that are numbers.
+ROUNDS_FOLDER = "rounds"
 # Choices that change no parameter: a run may go on with other values.
 _FREE_CHOICES = frozenset(
     {"save_every_steps", "save_every_s", "log_every_steps", "sample_every_steps", "keep_checkpoints",
@@ -82,6 +84,13 @@ def format_manifest(manifest: RunManifest) -> str:
     return json.dumps(plain, indent=1, ensure_ascii=False) + "\n"
 
 
+def find_rounds(folder: Path) -> dict[int, Path]:
+    """Find the runs that have begun in the rounds of a job's folder, by their numbers, in order."""
+    rounds = folder / ROUNDS_FOLDER
+    numbers = sorted(int(entry.name) for entry in rounds.iterdir() if entry.name.isdigit()) if rounds.is_dir() else []
+    return {number: rounds / str(number) for number in numbers if (rounds / str(number) / RUN_FILE).is_file()}
+
+
 def read_manifest(folder: Path) -> RunManifest | None:
     """Read the manifest of the run in a folder; `None` where no run has started."""
     path = folder / RUN_FILE
@@ -95,6 +104,20 @@ def read_manifest(folder: Path) -> RunManifest | None:
         raise InputError(f"{path} is no run of this version ({error!r}); choose another --out or remove it") from error
 
 
+def check_same_choices(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Refuse to go on with a folder by other choices than its own.
+
+    Raises:
+        OutputError: something differs; the message lists it.
+    """
+    changes = _list_changes(before, now)
+    if changes:
+        raise OutputError(
+            f"{folder} holds a run with other choices: {'; '.join(changes)}. "
+            "Go on with its own, or choose another --out"
+        )
+
+
 def check_same_run(folder: Path, manifest: RunManifest, identity: Mapping[str, Any], train: TrainChoices) -> None:
     """Refuse to go on with a run as if it were another.
 
@@ -102,12 +125,7 @@ def check_same_run(folder: Path, manifest: RunManifest, identity: Mapping[str, A
         OutputError: choices, data, tokenizer or base differ; the message lists them.
         ThreadChangeError: another number of threads, or other XLA flags, unless the choices allow it.
     """
-    changes = _list_changes(manifest.identity, identity)
-    if changes:
-        raise OutputError(
-            f"{folder} holds a run with other choices: {'; '.join(changes)}. "
-            "Go on with its own, or choose another --out"
-        )
+    check_same_choices(folder, manifest.identity, identity)
     here = (count_threads(), os.environ.get("XLA_FLAGS", ""))
     if here != (manifest.threads, manifest.xla_flags) and not train.allow_thread_change:
         raise ThreadChangeError(

@@ -22,7 +22,7 @@ from codegemma.runner import Progress, ignore_progress
 from codegemma.shards import hash_files, list_parts
 from codegemma.text.tokenizer import TOKENIZER_FILE, Tokenizer
 from codegemma.train.job import hash_tokenizer, locate_packs
-from codegemma.train.manifest import RunManifest, read_manifest
+from codegemma.train.manifest import RunManifest, find_rounds, read_manifest
 from codegemma.train.meters import read_metrics
 
 ROWS_FILE = "rows.jsonl"
@@ -65,8 +65,8 @@ class RunFiles:
 def find_run_files(run: Path | None, data: Path | None, tokenizer: Path | None = None) -> RunFiles:
     """Find a run, its data and its tokenizer, and check that they belong together.
 
-    `run` may be the run's model folder. Without `run`, it is the folder around `data`; without `data`, it is the run's
-    own `data` folder: `codegemma adapt` lays them out so.
+    `run` may be the run's model folder, or a job's, whose newest round it is then. Without `run`, it is the folder
+    around `data`; without `data`, it is the run's own `data` folder, or the packs that a round keeps.
 
     Raises:
         InputError: one of them is not there or not that run's; the message says which and what to do.
@@ -74,9 +74,10 @@ def find_run_files(run: Path | None, data: Path | None, tokenizer: Path | None =
     if run is None:
         if data is None:
             raise InputError("neither a run nor a data folder is given; name the folder that `codegemma train` wrote")
-        run = (data if data.is_dir() else data.parent).resolve().parent
+        run = _enter_round((data if data.is_dir() else data.parent).resolve().parent)
         if read_manifest(run) is None:
             raise InputError(f"which run read {data}? It does not lie in a run's folder; name the run's folder as well")
+    run = _enter_round(run)
     manifest = read_manifest(run)
     if manifest is None:
         raise InputError(f"{run} holds no run.json; wanted a folder that `codegemma train` or `adapt` wrote")
@@ -99,16 +100,26 @@ def find_run_files(run: Path | None, data: Path | None, tokenizer: Path | None =
     return RunFiles(run, manifest, data, _find_tokenizer(run, manifest, tokenizer), feed, shape, seed)
 
 
+def _enter_round(folder: Path) -> Path:
+    """Go from a job's folder to its newest round."""
+    rounds = find_rounds(folder)
+    return rounds[max(rounds)] if rounds else folder
+
+
 def _leave_model_folder(folder: Path, manifest: RunManifest) -> Path:
-    """Go from a model's folder to the run around it, where that is the same run."""
-    with contextlib.suppress(InputError):
-        around = read_manifest(folder.resolve().parent)
-        if around is not None and around.fingerprint == manifest.fingerprint:
-            return folder.resolve().parent
+    """Go from a model's folder to the run that made it: around it, or a round of the job around it."""
+    around = folder.resolve().parent
+    for place in (around, *find_rounds(around).values()):
+        with contextlib.suppress(InputError):
+            found = read_manifest(place)
+            if found is not None and found.fingerprint == manifest.fingerprint:
+                return place
     return folder
 
 
 def _find_data(run: Path) -> Path:
+    if locate_packs(run).exists():
+        return run
     if not locate_packs(run / _DATA_FOLDER).exists():
         raise InputError(
             f"{run} does not hold the data that it was trained on; say where that is now: "
