@@ -158,8 +158,7 @@ def compare_gone(files: Iterable[PackedFile], index: Path, sampling: int, choice
 def _list_leaks(index: LeakIndex, choices: CorpusChoices) -> list[Leak]:
     return [
         Leak(number, found.jaccard, found.jaccard_path, found.containment, found.containment_path)
-        for number, found in enumerate(index.nearest())
-        if found.jaccard >= choices.max_heldout_jaccard or found.containment >= choices.max_heldout_containment
+        for number, found in index.find_alike(choices.max_heldout_jaccard, choices.max_heldout_containment)
     ]
 
 

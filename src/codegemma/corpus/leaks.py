@@ -6,9 +6,10 @@
 counts can be exact; beyond that, one shingle in 2, 4, 8 ... stands for all, the same ones on both sides.
 """
 
+import copy
 import functools
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from codegemma.files import write_whole
 # Indexed shingles take 16 bytes each; a byte of source gives about a quarter of one.
 MAX_INDEXED_BYTES = 32 * 2**20
 _SAVED = ("hashes", "owners", "sizes", "common", "is_boilerplate")
+# A byte each: at most 64 MB, and then one in eight is true.
+_MAX_FILTER_BITS = 26
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 # A shingle of so many held-out files is boilerplate, a licence header most often: it tells nothing, and is not counted.
 MAX_OWNERS = 50
@@ -71,7 +74,14 @@ class LeakIndex:
         self._sizes = np.bincount(self._owners, minlength=len(heldout))
         # A file of boilerplate alone has nothing of its own to measure.
         self._is_boilerplate = (np.bincount(owners, minlength=len(heldout)) > 0) & (self._sizes == 0)
+        self._prepare()
         self._forget()
+
+    def _prepare(self) -> None:
+        """Make the filter that passes over most of what is not indexed."""
+        self._shift = np.uint64(64 - min(max(len(self._hashes), 1).bit_length() + 3, _MAX_FILTER_BITS))
+        self._is_possible = np.zeros(1 << (64 - int(self._shift)), np.bool_)
+        self._is_possible[self._hashes >> self._shift] = True
 
     def _forget(self) -> None:
         self._jaccard = np.zeros(len(self._sizes))
@@ -93,28 +103,35 @@ class LeakIndex:
     @classmethod
     def load(cls, path: Path) -> "LeakIndex":
         """Read an index that was saved; nothing has been compared with it yet."""
-        index = cls.__new__(cls)
-        for name, array in _read_arrays(path).items():
-            setattr(index, f"_{name}", array)
+        index = copy.copy(_read_index(path))
         index._forget()
+        return index
+
+    @classmethod
+    def _from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "LeakIndex":
+        index = cls.__new__(cls)
+        for name in _SAVED:
+            setattr(index, f"_{name}", arrays[name])
+        index._prepare()
         return index
 
     def compare(self, train_path: str, shingles: Shingles) -> None:
         """Note where this training file is the nearest so far; of equals, the first stays."""
-        telling = shingles[~np.isin(shingles, self._common)]
-        shared = self._count_shared(telling)
-        touched = np.flatnonzero(shared)
-        both, sizes = shared[touched], self._sizes[touched]
-        self._raise(self._jaccard, self._jaccard_path, touched, both / (sizes + len(telling) - both), train_path)
+        # Boilerplate is not indexed, so it is shared with nobody; only its number matters.
+        telling = len(shingles) - _count_members(shingles, self._common)
+        touched, both = self._count_shared(shingles[self._is_possible[shingles >> self._shift]])
+        sizes = self._sizes[touched]
+        self._raise(self._jaccard, self._jaccard_path, touched, both / (sizes + telling - both), train_path)
         self._raise(self._containment, self._containment_path, touched, both / sizes, train_path)
 
-    def _count_shared(self, shingles: Shingles) -> Int64[np.ndarray, " heldout"]:
+    def _count_shared(self, shingles: Shingles) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
+        """Give the held-out files that have some of the shingles, and how many each."""
         starts = np.searchsorted(self._hashes, shingles, "left")
         lengths = np.searchsorted(self._hashes, shingles, "right") - starts
         # The positions of all runs start..start+length, one run after another.
         offsets = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        owners = self._owners[np.repeat(starts, lengths) + offsets]
-        return np.bincount(owners, minlength=len(self._sizes))
+        touched, both = np.unique(self._owners[np.repeat(starts, lengths) + offsets], return_counts=True)
+        return touched, both
 
     @staticmethod
     def _raise(
@@ -131,12 +148,33 @@ class LeakIndex:
 
     def nearest(self) -> list[Likeness]:
         """Give each held-out file's highest measures, in the order in which the files were given."""
-        rows = zip(self._jaccard, self._jaccard_path, self._containment, self._containment_path, strict=True)
-        return [Likeness(float(j), j_path, float(c), c_path) for j, j_path, c, c_path in rows]
+        return [self._tell(number) for number in range(len(self._sizes))]
+
+    def find_alike(self, min_jaccard: float, min_containment: float) -> Iterator[tuple[int, Likeness]]:
+        """Yield the number and the measures of each held-out file that one of the measures puts at its border."""
+        is_alike = (self._jaccard >= min_jaccard) | (self._containment >= min_containment)
+        for number in np.flatnonzero(is_alike).tolist():
+            yield number, self._tell(number)
+
+    def _tell(self, number: int) -> Likeness:
+        return Likeness(
+            float(self._jaccard[number]),
+            self._jaccard_path[number],
+            float(self._containment[number]),
+            self._containment_path[number],
+        )
+
+
+def _count_members(shingles: Shingles, wanted: Shingles) -> int:
+    """Count how many of a few wanted shingles stand among sorted ones."""
+    if not len(shingles):
+        return 0
+    places = np.minimum(np.searchsorted(shingles, wanted), len(shingles) - 1)
+    return int(np.count_nonzero(shingles[places] == wanted))
 
 
 @functools.lru_cache(maxsize=1)
-def _read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read the arrays of an index; a worker that compares many shards reads them once."""
+def _read_index(path: Path) -> LeakIndex:
+    """Read an index; a worker that compares many shards does so once."""
     with np.load(path, allow_pickle=False) as arrays:
-        return dict(arrays)
+        return LeakIndex._from_arrays(dict(arrays))
