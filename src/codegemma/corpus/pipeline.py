@@ -225,7 +225,7 @@ class _Build:
         started_s = time.perf_counter()
         for step, seconds in run_missing(function, tasks, self.runner, self.on_progress, stage).items():
             self.seconds[step] += seconds
-        self.seconds[f"{stage.replace(' ', '_')}_wall_s"] += time.perf_counter() - started_s
+        self.seconds[f"{stage.replace(':', '').replace(' ', '_')}_wall_s"] += time.perf_counter() - started_s
 
     def _drop(self, key: FileKey, stage: str, reason: str, detail: str) -> None:
         self.dropped.append(DroppedFile(*key, stage, reason, detail, self.kept[key].sighting.size_bytes))
