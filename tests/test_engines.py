@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tarfile
 import tempfile
 from pathlib import Path
 
@@ -28,7 +29,13 @@ def make_repos(folder: Path) -> list[Path]:
     tracked = write(folder / "tracked", {f"q{n % 4}/m{n}.py": text for n, text in enumerate(texts[20:])})
     commit(tracked)
     (tracked / ".git").rename(folder / "bare.git")
-    return [plain, folder / "bare.git"]
+    packed = folder / "packed.tar.gz"
+    with tarfile.open(packed, "w:gz") as archive:
+        archive.add(
+            write(folder / "packed", {f"r/m{n}.py": text + f"own{n} = {n}\n" for n, text in enumerate(texts[:6])}),
+            "packed",
+        )
+    return [plain, folder / "bare.git", packed]
 
 
 def read_outputs(out: Path) -> dict[str, bytes]:

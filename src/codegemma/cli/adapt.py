@@ -165,6 +165,8 @@ def _spell_next(model: Path, repos: tuple[Path, ...], case: "Showcase") -> str:
     if file is None:
         return f"codegemma complete {shlex.quote(str(model))} FILE:LINE:COLUMN"
     path = "" if spell_path(file) == hole.path else f" --path {shlex.quote(hole.path)}"
+    if file.is_relative_to(Path.cwd()):  # shorter to read, and good where the command was typed
+        file = file.relative_to(Path.cwd())
     return f"codegemma complete {shlex.quote(str(model))} {shlex.quote(f'{file}:{hole.line}:{hole.column}')}{path}"
 
 

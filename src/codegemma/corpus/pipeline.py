@@ -8,6 +8,9 @@ Every stage is a step over shards (`steps.py`): what one found out stays in `ste
 that changed files, rules or thresholds make only those shards and steps anew that hang on them.
 """
 
+import contextlib
+import shutil
+import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -124,25 +127,6 @@ def build_corpus(
     opt_out, forgotten = read_opt_out(choices.opt_out), read_forgotten(out)
     benchmarks = read_benchmarks(choices.decontaminate)
     allowed = read_allow_list(choices.decontamination_allow_list)
-    listings = [
-        refuse_forgotten(refuse_opted_out(listing, opt_out), forgotten)
-        for listing in list_repositories(repos, exclude, None, choices.parquet_columns, choices.document_language)
-    ]
-    key = _fingerprint_inputs(listings, choices, [benchmarks.digest, allowed.digest])
-    earlier = read_manifest(out)
-    if earlier is not None and earlier.fingerprint == key:
-        return earlier
-    _clear_results(out)
-    build = _Build(listings, choices, runner, on_progress, out)
-    build.take_in()
-    build.judge_licenses()
-    build.judge_quality()
-    build.drop_duplicates()
-    build.drop_resembling(benchmarks.digest, allowed.digest)
-    build.hold_out()
-    build.drop_leaks(trained)
-    build.check_not_empty()
-    written = build.write()
     lists = [
         opt_out.describe(),
         *describe_forgotten(forgotten),
@@ -151,18 +135,56 @@ def build_corpus(
         *benchmarks.describe(),
         allowed.describe(),
     ]
-    report = build.report(key, written, lists)
+    with _make_scratch(runner) as scratch:
+        listings = [
+            refuse_forgotten(refuse_opted_out(listing, opt_out), forgotten)
+            for listing in list_repositories(
+                repos, exclude, scratch, choices.parquet_columns, choices.document_language
+            )
+        ]
+        key = _fingerprint_inputs(listings, choices, [*lists, benchmarks.digest, allowed.digest])
+        earlier = read_manifest(out)
+        if earlier is not None and earlier.fingerprint == key:
+            return earlier
+        _clear_results(out)
+        build = _Build(listings, choices, runner, on_progress, out)
+        build.take_in()
+        build.judge_licenses()
+        build.judge_quality()
+        build.drop_duplicates()
+        build.drop_resembling(benchmarks.digest, allowed.digest)
+        build.hold_out()
+        build.drop_leaks(trained)
+        build.check_not_empty()
+        report = build.report(key, build.write(), lists)
     write_manifest(out, report)
     return report
 
 
+@contextlib.contextmanager
+def _make_scratch(runner: Runner) -> Iterator[Path | None]:
+    """Give the folder for what must be unpacked to be read: on a cluster, one that all machines see."""
+    folder = None if isinstance(runner, LocalRunner) else runner.folder
+    if folder is None:
+        yield None  # one of this process
+        return
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix="unpacked-", dir=folder))
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written ({error.strerror}); choose another folder=") from error
+    try:
+        yield scratch
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
 def _fingerprint_inputs(listings: Sequence[Listing], choices: CorpusChoices, lists: Sequence[str | None]) -> str:
+    """Name all that a build hangs on; `lists` hold digests of the operator's files, so that no file holds the key."""
     contents = xxhash.xxh3_128()
     for listing in listings:
         for entry in listing.entries:
             contents.update(f"{entry.path}\0{entry.size_bytes}\0{entry.stamp}\0{entry.refusal}\n".encode())
-    # Digests, so that a changed key or list is another build, and no file holds the key.
-    lists = [*lists, *describe_lists(choices), load_quality_rules(choices.quality_rules).describe()]
     named = [(listing.repo, listing.commit, len(listing.entries)) for listing in listings]
     return fingerprint(choices, _read_tables(choices), lists, named, contents.hexdigest())
 
