@@ -1,11 +1,13 @@
 """An archive is read as if it had been unpacked, and what is wrong with it is named; nothing goes where names say."""
 
+import contextlib
 import io
 import os
 import tarfile
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pyarrow as pa
 import pytest
@@ -17,7 +19,7 @@ from codegemma.corpus.choices import CorpusChoices
 from codegemma.corpus.entries import Listing
 from codegemma.corpus.listing import list_repository
 from codegemma.corpus.pipeline import build_corpus
-from codegemma.errors import InputError
+from codegemma.errors import InputError, UserError
 from codegemma.records import SourceFile
 from codegemma.shards import read_records
 
@@ -229,3 +231,22 @@ def test_name_in_a_tar_that_is_not_utf8_is_dropped_escaped(tmp_path: Path) -> No
         e.path: e.refusal and e.refusal[0] for e in list_archive(_pack_tar(folder, tmp_path / "repo.tar")).entries
     }
     assert entries == {"a.py": None, r"b\udcff.py": "path"}
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_damage_anywhere_in_a_zip_is_a_refusal_or_an_error_of_the_user(tmp_path: Path, method: int) -> None:
+    rng = Random(method)
+    whole = tmp_path / "whole.zip"
+    with zipfile.ZipFile(whole, "w", method) as archive:
+        for number in range(6):
+            archive.writestr(f"r/d{number}/mü{number}.py", f"def f{number}(x):\n    return x + {number}\n" * 20)
+    content, path = whole.read_bytes(), tmp_path / "damaged.zip"
+    for _ in range(400):
+        damaged = bytearray(content)
+        for _ in range(rng.choice((1, 2, 5, 20))):
+            damaged[rng.randrange(len(damaged))] = rng.choice((0, 255, 0x80, 0x2D, rng.randrange(256)))
+        path.write_bytes(damaged[: rng.randrange(len(damaged))] if rng.random() < 0.15 else damaged)
+        with contextlib.suppress(UserError):
+            for entry in list_archive(path).entries:
+                with contextlib.suppress(OSError):
+                    entry.read_bytes(1_000_000)

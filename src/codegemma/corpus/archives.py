@@ -91,6 +91,10 @@ class _Allowance:
 # --- zip --------------------------------------------------------------------------------------------------------------
 
 
+def _is_folder(info: zipfile.ZipInfo) -> bool:
+    return info.filename.endswith("/")  # as `is_dir` does, which fails at an empty name
+
+
 def _walk_zip(path: Path) -> tuple[list[Member], str | None]:
     members: list[Member] = []
     stamp, allowance = _stamp(path), _Allowance(path)
@@ -100,7 +104,7 @@ def _walk_zip(path: Path) -> tuple[list[Member], str | None]:
         while directory:  # each goes when it has been looked at: a million of them take a gigabyte
             info = directory.pop()
             archive.NameToInfo.pop(info.filename, None)
-            if info.is_dir():
+            if _is_folder(info):
                 continue
             if trouble := allowance.spend(info.file_size):
                 return members, trouble

@@ -11,6 +11,7 @@ git repositories.
 import atexit
 import contextlib
 import functools
+import lzma
 import os
 import shutil
 import struct
@@ -34,7 +35,7 @@ pygit2.settings.owner_validation = False
 # What a broken archive raises.
 BROKEN_ARCHIVE = (
     OSError, EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, ValueError,
-    struct.error, UnicodeError, MemoryError, OverflowError,
+    struct.error, UnicodeError, MemoryError, OverflowError, lzma.LZMAError,
 )  # fmt: skip
 # Each holds file descriptors and an index of its packs.
 _MAX_OPEN_REPOSITORIES = 8
