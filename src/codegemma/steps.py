@@ -6,6 +6,7 @@
 """
 
 import shutil
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from itertools import accumulate
@@ -35,6 +36,21 @@ class Task(Protocol):
     def size(self) -> int:
         """How much work it is, in the units that progress counts."""
         ...
+
+
+class CpuClock:
+    """Adds up CPU seconds by step: what has passed since the last lap belongs to the step that is named."""
+
+    def __init__(self) -> None:
+        """Start."""
+        self.seconds: defaultdict[str, float] = defaultdict(float)
+        self._lap_began_s = time.process_time()
+
+    def lap(self, step: str) -> None:
+        """End a lap."""
+        now_s = time.process_time()
+        self.seconds[f"{step}_cpu_s"] += now_s - self._lap_began_s
+        self._lap_began_s = now_s
 
 
 T = TypeVar("T", bound=Task)

@@ -1,34 +1,14 @@
 """`codegemma forget` at the command line: what is shown, as text and as JSON, and what a clumsy user gets."""
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from tests.cli.running import Ran
 
 from codegemma.build import build_data
-from codegemma.cli.main import main
 from codegemma.recipes import load_recipe
-
-
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
-    def call(*arguments: object) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["codegemma", "forget", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return Ran(int(ended.value.code or 0), captured.out, captured.err)
-
-    return call
 
 
 @pytest.fixture
@@ -43,22 +23,22 @@ def data(tmp_path: Path) -> Path:
 
 
 def test_dry_run_then_removal_then_nothing_left(run: Callable[..., Ran], data: Path) -> None:
-    plan = run(data, "--repo", "service", "--dry-run")
+    plan = run("forget", data, "--repo", "service", "--dry-run")
     assert plan.code == 0
     assert "would go" in plan.out
     assert "packs-train.parquet/part-00000.parquet" in plan.out
-    done = run(data, "--repo", "service")
+    done = run("forget", data, "--repo", "service")
     assert done.code == 0
     assert "are removed" in done.out
     assert "a model cannot forget" in done.out
     assert 'has "data": "' in done.out
     assert str(data / "forgotten.json") in done.out
-    again = run(data, "--repo", "service")
+    again = run("forget", data, "--repo", "service")
     assert (again.code, "nothing of it is in" in again.out) == (0, True)
 
 
 def test_json_is_one_object(run: Callable[..., Ran], data: Path) -> None:
-    plain = json.loads(run(data, "--repo", "library", "--path", "a/*", "--path", "b/main.py", "--json").out)
+    plain = json.loads(run("forget", data, "--repo", "library", "--path", "a/*", "--path", "b/main.py", "--json").out)
     assert (plain["repo"], plain["patterns"], plain["is_done"]) == ("library", ["a/*", "b/main.py"], True)
     assert sum(plain["files"].values()) == 2
 
@@ -79,7 +59,7 @@ def test_wrong_requests_change_nothing_and_say_why(
     run: Callable[..., Ran], data: Path, arguments: tuple[str, ...], code: int, message: str
 ) -> None:
     before = {path: path.stat().st_mtime_ns for path in data.rglob("*") if path.is_file()}
-    ran = run(data, *arguments)
+    ran = run("forget", data, *arguments)
     assert (ran.code, ran.out) == (code, "")
     assert message in ran.err
     assert "Traceback" not in ran.err
@@ -89,6 +69,6 @@ def test_wrong_requests_change_nothing_and_say_why(
 def test_what_is_no_data_folder_is_left_alone(run: Callable[..., Ran], tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     for place in (tmp_path, tmp_path / "notes.txt", tmp_path / "nowhere"):
-        ran = run(place, "--repo", "service")
+        ran = run("forget", place, "--repo", "service")
         assert (ran.code, "wanted the folder that `codegemma build` wrote" in ran.err) == (3, True)
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]

@@ -6,15 +6,14 @@ Nothing here computes with a model: refusals come before that.
 import json
 import os
 import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
+from tests.cli.running import Ran
 
-from codegemma.cli.main import main
 from codegemma.errors import InputError, OutputError
 from codegemma.folders import claim_folder, hold_folder
 from codegemma.model.config import GemmaConfig, from_hf_dict
@@ -23,24 +22,6 @@ from codegemma.recipe import ChoiceError
 from codegemma.recipes import load_recipe
 from codegemma.text.cursor import read_cursor
 from codegemma.text.tokenizer import Tokenizer, train_tokenizer
-
-
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
-    def call(*arguments: object) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["codegemma", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        return Ran(int(ended.value.code or 0), captured.out, captured.err)
-
-    return call
 
 
 def make_repository(folder: Path) -> Path:

@@ -7,12 +7,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
+from tests.cli.running import Ran
 
-from codegemma.cli.main import main
 from codegemma.cli.trace import make_visible
 from codegemma.feed.frozen import read_frozen
 from codegemma.text.tokenizer import Tokenizer
@@ -21,25 +21,6 @@ from .test_train_complete import RECIPE
 
 PROGRAM = "def {name}(value):\r\n    mail = 'jane.doe2@corp.com'  # 𝒳\r\n    return value + len(mail)\r\n\r\n\r\n"
 LICENSE = "# SPDX-License-Identifier: MIT\r\n"
-
-
-class Ran(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
-    def call(*arguments: object) -> Ran:
-        monkeypatch.setattr(sys, "argv", ["codegemma", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        captured = capsys.readouterr()
-        assert "Traceback" not in captured.err
-        return Ran(int(ended.value.code or 0), captured.out, captured.err)
-
-    return call
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,6 @@ A text reaches the disk after its secrets were looked for, never before.
 """
 
 import dataclasses
-import time
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +25,7 @@ from codegemma.corpus.tokens import encode_text
 from codegemma.recipe import fingerprint
 from codegemma.records import DroppedFile, SourceFile
 from codegemma.shards import write_records
+from codegemma.steps import CpuClock
 
 # The choices that a text in a shard hangs on.
 CHOICES = (
@@ -114,45 +113,38 @@ def take_in(task: IntakeTask) -> dict[str, float]:
     texts: list[SourceFile] = []
     sightings: list[Sighting] = []
     dropped: list[DroppedFile] = []
-    cpu_s: defaultdict[str, float] = defaultdict(float)
-    clock_s = time.process_time()
-
-    def lap(step: str) -> None:
-        nonlocal clock_s
-        now_s = time.process_time()
-        cpu_s[f"{step}_cpu_s"] += now_s - clock_s
-        clock_s = now_s
+    clock = CpuClock()
 
     rules, blocked = load_secret_rules(task.choices.secret_rules), read_block_list(task.choices.block_list)
     plugin = load_names_plugin(task.choices.names_plugin)
-    lap("read")
+    clock.lap("read")
     for listed in task.files:
         file = read_file(listed, task.choices)
-        lap("read")
+        clock.lap("read")
         if isinstance(file, DroppedFile):
             dropped.append(file)
             continue
         size_bytes = len(encode_text(file.text))
         listed_as = find_blocked(file.text, blocked)
         if listed_as is not None:
-            lap("block_list")
+            clock.lap("block_list")
             detail = listed_as.describe()
             dropped.append(DroppedFile(file.repo, file.path, block_list.STAGE, listed_as.reason, detail, size_bytes))
             continue
-        lap("block_list")
+        clock.lap("block_list")
         secrets = safety.find_secrets(file.text, file.path, rules)
-        lap("safety")
+        clock.lap("safety")
         if secrets:
             detail = secrets[0].describe()
             dropped.append(DroppedFile(file.repo, file.path, safety.STAGE, "secret", detail, size_bytes))
             continue
         digest = digest_text(file.text)
-        lap("digest")
+        clock.lap("digest")
         redactions = find_personal(file.text, file.repo, key) if task.choices.replace_personal else []
-        lap("personal")
+        clock.lap("personal")
         if plugin is not None:
             redactions = find_names(file.text, plugin, file.repo, key, redactions)
-            lap("names")
+            clock.lap("names")
         file = redact(file, redactions)
         texts.append(file)
         sightings.append(
@@ -162,8 +154,8 @@ def take_in(task: IntakeTask) -> dict[str, float]:
     write_records(task.dropped, dropped, DroppedFile)
     write_records(task.sightings, sightings, Sighting)
     write_records(task.out, texts, SourceFile)
-    lap("write")
-    return cpu_s
+    clock.lap("write")
+    return clock.seconds
 
 
 def redact(file: SourceFile, redactions: Sequence[Redaction]) -> SourceFile:

@@ -5,7 +5,6 @@
 **Not**: a choice of what stays: that needs all shards (`near_duplicates.py`).
 """
 
-import time
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from codegemma.corpus.sketches import Sketch, merge_sketches, sketch_shingles
 from codegemma.corpus.tokens import encode_text, hash_tokens
 from codegemma.records import SourceFile
 from codegemma.shards import read_rows, write_records
+from codegemma.steps import CpuClock
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,6 @@ class ResemblanceTask:
 
 def find_resemblance(task: ResemblanceTask) -> dict[str, float]:
     """Sketch the texts and look for benchmarks in them; return seconds of CPU time by step."""
-    cpu_s: defaultdict[str, float] = defaultdict(float)
     sketches: dict[FileKey, Sketch] = {}
     contaminated: list[Contaminated] = []
     wants_sketches = task.sketched is not None and not task.sketched.is_file()
@@ -84,32 +83,26 @@ def find_resemblance(task: ResemblanceTask) -> dict[str, float]:
         if task.contaminated is not None
         else None
     )
-    clock_s = time.process_time()
-
-    def lap(step: str) -> None:
-        nonlocal clock_s
-        now_s = time.process_time()
-        cpu_s[f"{step}_cpu_s"] += now_s - clock_s
-        clock_s = now_s
+    clock = CpuClock()
 
     for row, file in zip(sorted(task.rows), read_rows(task.texts, SourceFile, task.rows), strict=True):
-        lap("read")
+        clock.lap("read")
         tokens = hash_tokens(encode_text(file.text))
-        lap("tokens")
+        clock.lap("tokens")
         if wants_sketches:
             sketches[file.repo, file.path] = sketch_shingles(shingle_tokens(tokens))
-            lap("sketch")
+            clock.lap("sketch")
         if index is not None:
             contaminated += [Contaminated(row, *found) for found in index.find(file.text, tokens)]
-            lap("decontaminate")
+            clock.lap("decontaminate")
     if wants_sketches and task.sketches is not None and task.repositories is not None:
         write_repository_sketches(task.repositories, _merge_by_repository(sketches))
         write_shard(task.sketches, make_shard(sketches))
-        lap("sketch")
+        clock.lap("sketch")
     if task.contaminated is not None:
         write_records(task.contaminated, contaminated, Contaminated)
-        lap("decontaminate")
-    return cpu_s
+        clock.lap("decontaminate")
+    return clock.seconds
 
 
 def _merge_by_repository(sketches: dict[FileKey, Sketch]) -> dict[str, Sketch]:
