@@ -80,9 +80,12 @@ class IntakeTask:
 def make_intake_task(
     files: tuple[ListedFile, ...], choices: CorpusChoices, folder: Path, tables: Sequence[object]
 ) -> IntakeTask:
-    """Name a shard's task by all that its texts hang on: the files as listed, the choices, and the tables of rules."""
+    """Name a shard's task by all that its texts hang on: the files as listed, the choices, and the tables of rules.
+
+    `tables` hold what `describe_lists` says, read once for all shards.
+    """
     narrowed = narrow(choices, CHOICES)
-    settings = narrow(choices, [name for name in CHOICES if name not in _NAMED]), describe_lists(choices)
+    settings = narrow(choices, [name for name in CHOICES if name not in _NAMED])
     key = fingerprint(settings, tables, [_describe_file(file) for file in files])
     return IntakeTask(files, narrowed, folder / f"texts-{key}.parquet")
 

@@ -220,11 +220,6 @@ class _Kept:
     row: int
     sighting: Sighting
 
-    @property
-    def key(self) -> FileKey:
-        """Repository and path."""
-        return self.sighting.repo, self.sighting.path
-
 
 class _Build:
     """One build under way. Its methods are the stages, in the order in which `build_corpus` calls them."""
@@ -270,7 +265,7 @@ class _Build:
 
     def take_in(self) -> None:
         """Read every file, drop what holds secrets, put pseudonyms in place."""
-        tables = _read_tables(self.choices)
+        tables = [*_read_tables(self.choices), *describe_lists(self.choices)]
         self.shards = [
             make_intake_task(files, self.choices, self.out / STEPS, tables)
             for files in cut_shards(self.listings, self.choices.max_file_bytes)
