@@ -18,6 +18,7 @@ from codegemma.errors import InputError
 from codegemma.evals.measure import Measurement, compare, measure
 from codegemma.evals.scoring import HoleResult
 from codegemma.examine import examine
+from codegemma.feed.choices import describe_feed
 from codegemma.feed.loader import RowShape, open_loader
 from codegemma.feed.survey import FeedSurvey, survey_feed
 from codegemma.files import write_whole
@@ -203,7 +204,7 @@ def describe_choices(job: AdaptJob) -> dict[str, object]:
         job.minutes,
         corpus=recipe.corpus,
         pack=recipe.pack,
-        feed=recipe.feed,
+        feed=describe_feed(recipe.feed),
         rounds=recipe.rounds,
         # The shape of a base is its own.
         model=recipe.model if job.base is None else None,

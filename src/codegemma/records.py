@@ -20,6 +20,18 @@ from jaxtyping import Float32, Int32
 # --- corpus: a file that was read, and what became of it --------------------------------------------------------------
 
 
+class SourceKind(StrEnum):
+    """What a text is to a mixture. Synthetic is what a program or a model wrote, in a programming language or about it.
+
+    Whether a file gets holes is another question: its language answers it (`text/languages.py`).
+    """
+
+    CODE = "code"
+    MATHEMATICS = "mathematics"
+    TEXT = "text"
+    SYNTHETIC = "synthetic"
+
+
 @dataclass(frozen=True, slots=True)
 class SourceFile:
     """One file of one repository, decoded.
@@ -37,6 +49,7 @@ class SourceFile:
     license: str | None = None
     commit: str | None = None
     redactions: tuple[str, ...] = ()
+    kind: SourceKind = SourceKind.CODE
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +98,14 @@ class PackedFile:
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """Files of one repository in reading order: dependencies first, tests beside what they test."""
+    """Files of one repository and one kind in reading order: dependencies first, tests beside what they test."""
 
     pack_id: str
     repo: str
     commit: str | None
     split: Split
     files: tuple[PackedFile, ...]
+    kind: SourceKind = SourceKind.CODE
 
 
 # --- feed: what one training row is made of ---------------------------------------------------------------------------

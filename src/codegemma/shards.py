@@ -15,7 +15,7 @@ import os
 import tempfile
 import types
 import typing
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -159,8 +159,7 @@ def _read_part(path: Path, kind: type[T], rows: frozenset[int] | None) -> Iterat
         raise InputError(f"{path}: no such file; wanted {kind.__name__} records in Parquet")
     try:
         with open_local(path) as file, pq.ParquetFile(file, page_checksum_verification=True) as parquet:
-            columns = _columns(typing.cast(Hashable, kind))
-            _check_schema(path, parquet, kind)
+            columns = _check_schema(path, parquet, kind)
             wanted = None if rows is None else {row // ROW_GROUP_RECORDS for row in rows}
             for group in range(parquet.num_row_groups) if wanted is None else sorted(wanted):
                 read = parquet.read_row_group(group).to_pylist()
@@ -195,12 +194,19 @@ def _as_place(path: Path | str) -> Path:
     return Path(path) if isinstance(path, str) else path
 
 
-def _check_schema(path: Path, parquet: Any, kind: Any) -> None:
-    schema = parquet.schema_arrow
+def _check_schema(path: Path, parquet: Any, kind: Any) -> dict[str, Column]:
+    """Check that a file holds records of a kind, and return the columns that it has of it.
+
+    Fields with a default may be missing: records that are older than the field.
+    """
+    schema, columns = parquet.schema_arrow, _columns(kind)
+    defaults = {field.name for field in dataclasses.fields(kind) if field.default is not dataclasses.MISSING}
+    there = {name: column for name, column in columns.items() if name in schema.names or name not in defaults}
     is_empty = parquet.metadata.num_rows == 0 and not schema.names
-    if not is_empty and not schema.equals(_schema(kind)):
-        wanted, came = ", ".join(_columns(kind)), ", ".join(schema.names)
+    if not is_empty and not schema.equals(pa.schema([_schema(kind).field(name) for name in there])):
+        wanted, came = ", ".join(columns), ", ".join(schema.names)
         raise InputError(f"{path}: not {kind.__name__} records; wanted columns {wanted}; came {came}; build it again")
+    return there
 
 
 @functools.cache

@@ -1,5 +1,7 @@
-"""Real packs for the tests of the feed: files of the standard library's json and email packages."""
+"""Real packs for the tests of the feed: files of the standard library's json and email packages, and documents."""
 
+import ast
+import dataclasses
 import email
 import functools
 import hashlib
@@ -9,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from codegemma.records import Pack, PackedFile, Split
+from codegemma.records import Pack, PackedFile, SourceKind, Split
 
 
 def make_file(path: str, text: str) -> PackedFile:
@@ -40,3 +42,30 @@ def standard_packs() -> tuple[Pack, ...]:
         ]
         packs.append(Pack(folder.name, "std", None, Split.TRAIN, tuple(files)))
     return tuple(packs)
+
+
+@functools.cache
+def mixed_packs() -> tuple[Pack, ...]:
+    """The packs of code, and packs of text and of mathematics: docstrings of the packages, and sums."""
+    texts = [ast.get_docstring(ast.parse(file.text)) for pack in standard_packs() for file in pack.files]
+    sums = [f"Question {n}: {n} + {3 * n}?\n\n{n} + {3 * n} = {4 * n}\n#### {4 * n}\n" * (1 + n % 5) for n in range(60)]
+    documents = [
+        Pack(
+            f"{kind}{number}",
+            kind,
+            None,
+            Split.TRAIN,
+            (_make_document(f"{kind}.jsonl:{number}", language, text),),
+            kind,
+        )
+        for kind, language, some in (
+            (SourceKind.TEXT, "text", [text for text in texts if text]),
+            (SourceKind.MATHEMATICS, "math", sums),
+        )
+        for number, text in enumerate(some)
+    ]
+    return (*standard_packs(), *documents)
+
+
+def _make_document(path: str, language: str, text: str) -> PackedFile:
+    return dataclasses.replace(make_file(path, text), language=language)

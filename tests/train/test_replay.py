@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from codegemma.errors import InputError
-from codegemma.feed.loader import Loader, hash_batch
+from codegemma.feed.loader import KnownBatch, Loader, hash_batch
 from codegemma.feed.trace import list_batch, trace_token
 from codegemma.folders import claim_folder
 from codegemma.records import Batch, Pack
@@ -29,13 +29,14 @@ from codegemma.train.replay import ROWS_FILE, find_run_files, open_replay
 def read(monkeypatch: pytest.MonkeyPatch) -> list[Batch]:
     """The batches that a run really reads, as they leave its loader."""
     batches: list[Batch] = []
-    original = Loader.__next__
+    original = Loader.take_known
 
-    def spy(self: Loader) -> Batch:
-        batches.append(original(self))
-        return batches[-1]
+    def spy(self: Loader) -> KnownBatch:
+        known = original(self)
+        batches.append(known.batch)
+        return known
 
-    monkeypatch.setattr(Loader, "__next__", spy)
+    monkeypatch.setattr(Loader, "take_known", spy)
     return batches
 
 

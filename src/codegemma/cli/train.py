@@ -88,6 +88,10 @@ def _print_ending(result: "TrainResult", data: Path) -> None:
     resumed = "" if result.resumed_step is None else f", the last part from step {result.resumed_step:,}"
     click.echo(f"{result.steps:,} steps, {result.tokens:,} tokens in {result.seconds:.0f} s{resumed}")
     click.echo(f"loss     {result.final_loss:.3f}; waiting for data {result.data_wait_share:.1%} of the time")
+    for source in result.sources:
+        share = source.tokens / max(result.tokens, 1)
+        told = f"{share:.1%} of the tokens, {source.wanted_share:.1%} wanted; read {source.epochs:.1f} times"
+        click.echo(f"source   {source.source}: {told}")
     click.echo(f"model    {result.model}")
     model, packs = shlex.quote(str(result.model)), shlex.quote(str(data))
     click.echo(f"next     codegemma evaluate {model} --suite heldout --data {packs} --out figures")

@@ -5,9 +5,13 @@
 **Not**: batch size and window, which the training chooses.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from codegemma.errors import UserError
+from codegemma.feed.mixture import MixtureChoices
+from codegemma.recipe import to_plain
 from codegemma.records import InfillMode
 
 HOLE_KINDS = ("uniform", "log_uniform", "line", "rest_of_line", "syntax")
@@ -45,6 +49,7 @@ class FeedChoices:
     min_window_share: float = 1.0
     # Number of rows that are filled at the same time; more bins fill better and mix packs more.
     packing_bins: int = 32
+    mixture: MixtureChoices = field(default_factory=MixtureChoices)
 
     @property
     def infill_modes(self) -> tuple[InfillMode, ...]:
@@ -54,8 +59,10 @@ class FeedChoices:
 
     def __post_init__(self) -> None:
         """Refuse values that are no probability or no weight."""
-        # A recipe file may spell the mode as text.
+        # A recipe file may spell the mode as text, and a manifest the mixture as plain data.
         object.__setattr__(self, "spm_mode", InfillMode(self.spm_mode))
+        if isinstance(self.mixture, Mapping):
+            object.__setattr__(self, "mixture", MixtureChoices(**self.mixture))
         for name in ("infill_share", "spm_share", "path_share", "natural_share", "min_window_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a share between 0 and 1, got {getattr(self, name)}")
@@ -66,6 +73,18 @@ class FeedChoices:
             raise ValueError("spm_mode is spm or spm1")
         if min(self.max_log_uniform_chars, self.max_natural_shift_chars, self.packing_bins) < 1:
             raise ValueError("max_log_uniform_chars, max_natural_shift_chars and packing_bins are at least 1")
+
+
+def describe_feed(choices: FeedChoices) -> dict[str, Any]:
+    """Spell the choices as plain data; without a mixture, as they were before there were mixtures.
+
+    >>> "mixture" in describe_feed(FeedChoices()), FeedChoices(**describe_feed(FeedChoices())) == FeedChoices()
+    (False, True)
+    """
+    plain: dict[str, Any] = to_plain(choices)
+    if choices.mixture == MixtureChoices():
+        del plain["mixture"]
+    return plain
 
 
 class FeedError(UserError):

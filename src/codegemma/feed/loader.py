@@ -1,6 +1,6 @@
 """Feeds training: shuffles windows, spells them with fresh holes in every epoch, packs them into rows, batches rows.
 
-**In**: a Parquet file of packs, a tokenizer, choices, the shape of a batch.
+**In**: a Parquet file of packs, a tokenizer, choices (of which mixture, among others), the shape of a batch.
 **Out**: `Loader`, an endless iterator of `Batch` that can be stopped and taken up exactly where it was.
 **Not**: several worker processes: one core spells some hundred times what a laptop trains on (`benchmarks/feed.py`).
 
@@ -8,7 +8,7 @@ Grain underneath: the state of a loader is a few integers, and the batches after
 interruption. Rows are packed in this process, as grain's packing iterator must be, and prefetched by one thread.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,7 +17,8 @@ import numpy as np
 import xxhash
 
 from codegemma.errors import InputError
-from codegemma.feed.choices import FeedChoices, FeedError
+from codegemma.feed.choices import FeedChoices, FeedError, describe_feed
+from codegemma.feed.mixture import Source
 from codegemma.feed.rows import SpelledWindow, WindowSpeller
 from codegemma.feed.windows import plan_windows
 from codegemma.recipe import fingerprint
@@ -27,6 +28,8 @@ from codegemma.text.tokenizer import Tokenizer
 
 # Batches that lie ready while a step runs.
 _PREFETCHED_BATCHES = 4
+# Windows of a source that tell how long its windows are.
+_LOOKED_AT_WINDOWS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +56,39 @@ class Loader:
         self, packs: list[Pack], tokenizer: Tokenizer, choices: FeedChoices, shape: RowShape, seed: int
     ) -> None:
         """Plan the windows of `packs` and start at the first epoch; see `open_loader`."""
-        self.packs, self.tokenizer, self.shape = packs, tokenizer, shape
-        self.speller = WindowSpeller(packs, tokenizer, choices, seed, shape.row_tokens)
-        self.windows = plan_windows(packs, tokenizer, shape.row_tokens, self.speller.encode, choices.min_window_share)
-        if len(self.windows) < shape.hosts:
-            raise FeedError(f"{len(self.windows)} windows cannot feed {shape.hosts} hosts; use fewer or more data")
-        self._windows_per_epoch = len(range(shape.host, len(self.windows), shape.hosts))
-        self.identity = fingerprint([w.blob for p in packs for w in p.files], choices, shape, seed)
-        self._order = _shuffle_windows(len(self.windows), shape, seed)
-        self._iterator = _build_pipeline(self._order, self._spell, choices, shape, seed)
+        self.sources = choices.mixture.list_sources()
+        source_of = {kind: number for number, source in enumerate(self.sources) for kind in source.kinds}
+        self.packs = [pack for pack in packs if pack.kind in source_of]
+        _check_sources(self.sources, packs)
+        self.tokenizer, self.shape = tokenizer, shape
+        self.speller = WindowSpeller(self.packs, tokenizer, choices, seed, shape.row_tokens)
+        self.windows = plan_windows(
+            self.packs, tokenizer, shape.row_tokens, self.speller.encode, choices.min_window_share
+        )
+        numbers: list[list[int]] = [[] for _ in self.sources]
+        for number, window in enumerate(self.windows):
+            numbers[source_of[self.packs[window[0].pack].kind]].append(number)
+        self._orders = [_Order(own, shape, seed, source) for own, source in zip(numbers, self.sources, strict=True)]
+        self.identity = fingerprint([w.blob for p in self.packs for w in p.files], describe_feed(choices), shape, seed)
+        self._iterator = self._build_pipeline(choices, seed)
         self.first_state = self.get_state()
+
+    def _build_pipeline(self, choices: FeedChoices, seed: int) -> Any:
+        import grain  # loads JAX: only who trains pays for it
+
+        from codegemma.feed.turns import Turns
+
+        turns = Turns([source.share for source in self.sources], self.spell_serial)
+        lengths = {"ids": self.shape.row_tokens, "weights": self.shape.row_tokens}
+        packed = grain.experimental.FirstFitPackIterDataset(
+            turns,
+            length_struct=lengths,
+            num_packing_bins=choices.packing_bins,
+            seed=seed,
+            meta_features=("serials",),
+        )
+        batches = packed.batch(self.shape.rows, drop_remainder=True, batch_fn=_stack_rows)
+        return iter(grain.experimental.ThreadPrefetchIterDataset(batches, prefetch_buffer_size=_PREFETCHED_BATCHES))
 
     def __iter__(self) -> Iterator[Batch]:
         """Return the loader itself."""
@@ -78,16 +104,38 @@ class Loader:
         batch = Batch(rows["ids"], rows["weights"], rows["ids_segment_ids"], rows["ids_positions"])
         return KnownBatch(batch, rows["serials"])
 
-    def spell_serial(self, serial: int) -> SpelledWindow:
-        """Spell this host's window number `serial`, counted on through its epochs."""
-        return self._spell(serial, self._order[serial])
+    def count_tokens(self, known: KnownBatch) -> list[int]:
+        """Count the tokens of a batch by source, in the order of `sources`."""
+        counts = [0] * len(self.sources)
+        for segments, serials in zip(known.batch.segments, known.serials, strict=True):
+            for serial, count in zip(serials, np.bincount(segments)[1:].tolist(), strict=True):
+                counts[self._split_serial(serial)[0]] += count
+        return counts
 
-    def _spell(self, serial: int, window: int) -> SpelledWindow:
-        return self.speller.spell(self.windows[window], self.find_epoch(serial))
+    def spell_serial(self, serial: int) -> SpelledWindow:
+        """Spell this host's window of that serial number; numbers go on through its epochs."""
+        source, number = self._split_serial(serial)
+        return self.speller.spell(self.windows[self._orders[source].find_window(number)], self.find_epoch(serial))
 
     def find_epoch(self, serial: int) -> int:
-        """Tell in which epoch the window number `serial` is read; the first is 0."""
-        return serial // self._windows_per_epoch
+        """Tell in which epoch of its source the window of a serial number is read; the first is 0."""
+        source, number = self._split_serial(serial)
+        return number // self._orders[source].epoch_windows
+
+    def _split_serial(self, serial: int) -> tuple[int, int]:
+        """Tell the source of a serial number, and the how manieth window of it this is."""
+        number, source = divmod(serial, len(self.sources))
+        return source, number
+
+    def estimate_epochs(self, tokens: int) -> list[float]:
+        """Tell how often this host will have gone through each source after so many tokens, from a look at some."""
+        epochs = []
+        for source, order in zip(self.sources, self._orders, strict=True):
+            looked_at = range(min(order.epoch_windows, _LOOKED_AT_WINDOWS))
+            windows = (self.windows[order.find_window(number)] for number in looked_at)
+            mean = sum(len(self.speller.spell(window, epoch=0).ids) for window in windows) / len(looked_at)
+            epochs.append(tokens * source.share / (mean * order.epoch_windows))
+        return epochs
 
     def get_state(self) -> dict[str, Any]:
         """Return where the loader is, as plain data; taken after a batch, it leads to the next."""
@@ -107,12 +155,18 @@ class Loader:
         self._iterator.set_state(state["position"])
 
     @property
-    def epoch(self) -> int:
-        """Tell how many times the batches so far have gone through this host's windows."""
+    def epochs(self) -> list[float]:
+        """Tell how many times the batches so far have gone through this host's windows of each source."""
         position = self._iterator.get_state()
         while "next_index" not in position:
             position = position["parent"]
-        return int(position["next_index"]) // self._windows_per_epoch
+        windows = position.get("windows", [position["next_index"]])
+        return [count / order.epoch_windows for count, order in zip(windows, self._orders, strict=True)]
+
+    @property
+    def epoch(self) -> int:
+        """Tell how many times the batches so far have gone through the source that was read most often."""
+        return int(max(self.epochs))
 
     def close(self) -> None:
         """Stop prefetching; no more batches after this."""
@@ -147,31 +201,35 @@ def open_loader(packs: Path, tokenizer: Tokenizer, choices: FeedChoices, shape: 
     return Loader(records, tokenizer, choices, shape, seed)
 
 
-def _shuffle_windows(windows: int, shape: RowShape, seed: int) -> Any:
-    """Order this host's windows, afresh in each epoch: serial number to index of window."""
-    import grain  # loads JAX: only who trains pays for it
+class _Order:
+    """The order of one source's windows on this host, afresh in each epoch."""
 
-    order = grain.MapDataset.range(windows).seed(seed).shuffle()
-    return order[shape.host :: shape.hosts].repeat()
+    def __init__(self, windows: list[int], shape: RowShape, seed: int, source: Source) -> None:
+        import grain
+
+        if len(windows) < shape.hosts:
+            whose = f" of {source.name}" if source.share < 1 else ""
+            raise FeedError(f"{len(windows)} windows{whose} cannot feed {shape.hosts} hosts; use fewer or more data")
+        self._windows = windows
+        own = grain.MapDataset.range(len(windows)).seed(seed).shuffle()[shape.host :: shape.hosts]
+        self.epoch_windows = len(own)
+        self._order = own.repeat()
+
+    def find_window(self, number: int) -> int:
+        """Tell which window comes as number `number`, counted on through the epochs."""
+        return self._windows[int(self._order[number])]
 
 
-def _build_pipeline(
-    order: Any, spell: Callable[[int, int], SpelledWindow], choices: FeedChoices, shape: RowShape, seed: int
-) -> Any:
-    import grain
-
-    def spell_known(serial: int, window: int) -> dict[str, Any]:
-        spelled = spell(serial, window)
-        return {"ids": spelled.ids, "weights": spelled.weights, "serials": serial}
-
-    options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
-    dataset = order.map_with_index(spell_known).to_iter_dataset(options)
-    lengths = {"ids": shape.row_tokens, "weights": shape.row_tokens}
-    packed = grain.experimental.FirstFitPackIterDataset(
-        dataset, length_struct=lengths, num_packing_bins=choices.packing_bins, seed=seed, meta_features=("serials",)
-    )
-    batches = packed.batch(shape.rows, drop_remainder=True, batch_fn=_stack_rows)
-    return iter(grain.experimental.ThreadPrefetchIterDataset(batches, prefetch_buffer_size=_PREFETCHED_BATCHES))
+def _check_sources(sources: Sequence[Source], packs: Sequence[Pack]) -> None:
+    """Refuse a mixture for which the data have nothing."""
+    there = {pack.kind for pack in packs if any(file.text for file in pack.files)}
+    for source in sources:
+        if there and not there & set(source.kinds):
+            found = ", ".join(sorted(there))
+            raise FeedError(
+                f"the mixture wants {source.share:.1%} {source.name}, and the data hold only {found}: "
+                f"add it to the inputs of `codegemma build`, as {source.kinds[0]}=PATH, or change feed.mixture.shares"
+            )
 
 
 def _stack_rows(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -5,7 +5,8 @@
 **Not**: several windows in a row, which the loader packs.
 
 Everything is drawn from a keyed hash of (seed, epoch, blob, piece start): the same piece in the same epoch is cut in
-the same way whatever the order of the windows or an interruption.
+the same way whatever the order of the windows or an interruption. Documents that are not code are plain text: they get
+no hole, and no path, which for a record among a thousand says nothing.
 """
 
 import functools
@@ -24,6 +25,7 @@ from codegemma.feed.spans import EncodedText
 from codegemma.feed.windows import Piece, Window
 from codegemma.records import InfillMode, Pack
 from codegemma.text.infill_format import Ids, encode_path, format_infill, format_whole, join_files
+from codegemma.text.languages import DOCUMENT_LANGUAGES
 from codegemma.text.syntax import list_nodes
 from codegemma.text.tokenizer import Tokenizer
 
@@ -112,9 +114,10 @@ class WindowSpeller:
         file = self._packs[piece.pack].files[piece.file]
         rng = _make_generator(self._seed, epoch, file.blob, piece.start)
         encoded = self.encode(piece.pack, piece.file)
-        has_path = rng.random() < self._choices.path_share
+        is_document = file.language in DOCUMENT_LANGUAGES
+        has_path = rng.random() < self._choices.path_share and not is_document
         path_ids = self._encode_path(file.path if has_path else None)
-        if rng.random() >= infill_share:
+        if rng.random() >= infill_share or is_document:
             ids = format_whole(path_ids, encoded.encode_span(piece.start, piece.end))
             return ids, np.ones(len(ids), dtype=np.float32), PieceOutcome(piece, None, None, has_path)
         mode = self._choices.spm_mode if rng.random() < self._choices.spm_share else InfillMode.PSM

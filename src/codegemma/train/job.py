@@ -17,7 +17,9 @@ import jax
 import xxhash
 
 from codegemma.errors import InputError
-from codegemma.feed.choices import FeedChoices
+from codegemma.feed.choices import FeedChoices, FeedError, describe_feed
+from codegemma.feed.loader import Loader
+from codegemma.feed.mixture import MixtureChoices
 from codegemma.files import write_whole
 from codegemma.folders import claim_folder
 from codegemma.model.config import GemmaConfig
@@ -111,7 +113,7 @@ def describe_job(job: TrainJob, config: GemmaConfig) -> dict[str, Any]:
     return describe_identity(
         job.train,
         job.minutes,
-        feed=job.feed,
+        feed=describe_feed(job.feed),
         model=config,
         data=hash_files(list_parts(locate_packs(job.data))),
         tokenizer=hash_tokenizer(job.tokenizer),
@@ -137,6 +139,23 @@ def plan_job(job: TrainJob, config: GemmaConfig, identity: dict[str, Any], start
         infill_modes=job.feed.infill_modes,
         recipe=dict(job.recipe),
     )
+
+
+def check_epochs(loader: Loader, mixture: MixtureChoices, steps: int) -> None:
+    """Refuse a run that would go through a source more often than its choices allow.
+
+    Raises:
+        FeedError: the message says which source, and how often.
+    """
+    if mixture.max_epochs is None:
+        return
+    epochs = loader.estimate_epochs(steps * loader.shape.rows * loader.shape.row_tokens)
+    for source, count in zip(loader.sources, epochs, strict=True):
+        if count > mixture.max_epochs:
+            raise FeedError(
+                f"{steps:,} steps would go {count:.1f} times through {source.name}, at most {mixture.max_epochs:g} are "
+                "wanted: give more data of it, lower its share or the number of steps, or raise feed.mixture.max_epochs"
+            )
 
 
 def load_start(job: TrainJob, config: GemmaConfig) -> Params:

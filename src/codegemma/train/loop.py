@@ -16,19 +16,20 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from codegemma.engine.engine import Engine
 from codegemma.feed.loader import Loader, RowShape, open_loader
+from codegemma.feed.mixture import Delivery, list_deliveries
 from codegemma.files import write_whole
 from codegemma.model.config import GemmaConfig
 from codegemma.model.weights import save_model
+from codegemma.recipe import to_plain
 from codegemma.records import Batch
 from codegemma.runner import Progress, ignore_progress
 from codegemma.text.tokenizer import TOKENIZER_FILE
 from codegemma.train.checkpoint import Checkpoints
 from codegemma.train.guards import DivergedError, InterruptedRun, hold_folder, watch_signals
-from codegemma.train.job import TrainJob, check_job, describe_job, load_start, plan_job
+from codegemma.train.job import TrainJob, check_epochs, check_job, describe_job, load_start, plan_job
 from codegemma.train.manifest import (
     RUN_FILE,
     RunManifest,
@@ -48,7 +49,10 @@ MODEL_FOLDER = "model"
 
 @dataclass(frozen=True, slots=True)
 class TrainResult:
-    """How a run ended. `final_loss` is the mean of the last line; `resumed_step` is `None` for a run in one go."""
+    """How a run ended. `final_loss` is the mean of the last line; `resumed_step` is `None` for a run in one go.
+
+    `sources` are those of the mixture; without one there are none.
+    """
 
     model: Path
     steps: int
@@ -57,6 +61,7 @@ class TrainResult:
     final_loss: float
     data_wait_share: float
     resumed_step: int | None
+    sources: tuple[Delivery, ...] = ()
 
 
 OnLine = Callable[[Mapping[str, int | float]], None]
@@ -89,6 +94,7 @@ def train(job: TrainJob, on_progress: Progress = ignore_progress, on_line: OnLin
         with contextlib.closing(open_loader(job.data, job.tokenizer, job.feed, shape, job.train.seed)) as loader:
             if manifest is None:
                 manifest = plan_job(job, config, identity, started)
+                check_epochs(loader, job.feed.mixture, manifest.total_steps)
                 # What the run's rows are spelled with stays with the run, whatever becomes of a base.
                 write_whole(job.out / TOKENIZER_FILE, job.tokenizer.to_json().encode())
                 write_manifest(job.out, manifest)
@@ -162,7 +168,8 @@ class _Run:
     def take_step(self) -> dict[str, float]:
         """Fetch a batch, change the state, check the loss."""
         start = time.perf_counter()
-        batch = self.batch = next(self.loader)
+        known = self.loader.take_known()
+        batch = self.batch = known.batch
         wait_s = time.perf_counter() - start
         self.state, metrics = self.step_once(self.state, batch)
         self.step += 1
@@ -174,7 +181,7 @@ class _Run:
                 f"another --out with a lower train.peak_learning_rate (now {self.job.train.peak_learning_rate:g}) or "
                 f"more train.warmup_steps (now {self.job.train.warmup_steps})"
             )
-        tokens, seconds = int(np.count_nonzero(batch.segments)), time.perf_counter() - start
+        tokens, seconds = self.loader.count_tokens(known), time.perf_counter() - start
         self.meters.add(values, tokens, seconds, wait_s, has_compiled=not self.has_compiled)
         self.has_compiled = True
         return values
@@ -217,13 +224,16 @@ class _Run:
             "final_loss": self.last_line["loss"],
             "data_wait_share": self.meters.wait_share,
         }
+        sources = list_deliveries(self.loader.sources, self.meters.tokens_by_source, self.loader.epochs)
+        if sources:
+            result["sources"] = to_plain(sources)
         about = json.loads(format_manifest(self.manifest)) | {"result": result}
         files = {
             TOKENIZER_FILE: self.job.tokenizer.to_json().encode(),
             RUN_FILE: (json.dumps(about, indent=1, ensure_ascii=False) + "\n").encode(),
         }
         save_model(folder, self.state.params, self.config, dtype=self.job.train.save_dtype, extra_files=files)
-        return TrainResult(folder, **result, resumed_step=self.resumed_step)
+        return _make_result(folder, result, self.resumed_step)
 
     def close(self) -> None:
         """Close what is open."""
@@ -245,7 +255,12 @@ def _read_result(out: Path, manifest: RunManifest) -> TrainResult | None:
         return None
     if about.get("fingerprint") != manifest.fingerprint:
         return None
-    return TrainResult(out / MODEL_FOLDER, **about["result"], resumed_step=manifest.total_steps)
+    return _make_result(out / MODEL_FOLDER, about["result"], manifest.total_steps)
+
+
+def _make_result(model: Path, plain: Mapping[str, Any], resumed_step: int | None) -> TrainResult:
+    sources = tuple(Delivery(**source) for source in plain.get("sources", ()))
+    return TrainResult(model, **{**plain, "sources": sources}, resumed_step=resumed_step)
 
 
 def _open_board(folder: Path, restored_step: int) -> Any:

@@ -7,7 +7,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,10 @@ _AVERAGED = ("loss", "cross_entropy", "plain_cross_entropy", "gradient_norm")
 
 @dataclass(slots=True)
 class Meters:
-    """Sums since the last line and since the start; saved with the checkpoint, so that lines do not depend on kills."""
+    """Sums since the last line and since the start; saved with the checkpoint, so that lines do not depend on kills.
+
+    `tokens_by_source` counts, since the start, in the order of the loader's sources.
+    """
 
     steps: int = 0
     sums: dict[str, float] = field(default_factory=dict)
@@ -31,18 +34,27 @@ class Meters:
     tokens: int = 0
     seconds: float = 0.0
     wait_s: float = 0.0
+    tokens_by_source: list[int] = field(default_factory=list)
 
     def add(
-        self, metrics: Mapping[str, float], tokens: int, seconds: float, wait_s: float, *, has_compiled: bool = False
+        self,
+        metrics: Mapping[str, float],
+        tokens: Sequence[int],
+        seconds: float,
+        wait_s: float,
+        *,
+        has_compiled: bool = False,
     ) -> None:
-        """Count one finished step; one that compiled first says nothing about the speed."""
+        """Count one finished step and its tokens by source; one that compiled first says nothing about the speed."""
         self.steps += 1
+        before = self.tokens_by_source or [0] * len(tokens)
+        self.tokens_by_source = [sum(pair) for pair in zip(before, tokens, strict=True)]
         for name in _AVERAGED:
             self.sums[name] = self.sums.get(name, 0.0) + metrics[name]
-        self.line_tokens += 0 if has_compiled else tokens
+        self.line_tokens += 0 if has_compiled else sum(tokens)
         self.line_seconds += 0.0 if has_compiled else seconds
         self.line_wait_s += wait_s
-        self.tokens += tokens
+        self.tokens += sum(tokens)
         self.seconds += seconds
         self.wait_s += wait_s
 

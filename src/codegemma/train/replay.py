@@ -14,9 +14,8 @@ from typing import Any
 
 from codegemma import __version__
 from codegemma.errors import InputError
-from codegemma.feed.choices import FeedChoices
+from codegemma.feed.choices import FeedChoices, describe_feed
 from codegemma.feed.loader import KnownBatch, Loader, RowShape, hash_batch, open_loader
-from codegemma.recipe import to_plain
 from codegemma.records import Batch
 from codegemma.runner import Progress, ignore_progress
 from codegemma.shards import hash_files, list_parts
@@ -39,7 +38,7 @@ def describe_rows(data: Path, tokenizer: Tokenizer, feed: FeedChoices, seed: int
     return {
         "data": hash_files(list_parts(locate_packs(data))),
         "tokenizer": hash_tokenizer(tokenizer),
-        "feed": to_plain(feed),
+        "feed": describe_feed(feed),
         "seed": seed,
         "codegemma_version": __version__,
     }
