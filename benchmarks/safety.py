@@ -35,6 +35,7 @@ from codegemma.corpus.block_list import BlockList, find_blocked, read_block_list
 from codegemma.corpus.block_list_maker import make_block_list
 from codegemma.corpus.personal import find_personal
 from codegemma.corpus.quality import find_defect
+from codegemma.corpus.quality_rules import load_quality_rules
 from codegemma.corpus.safety import find_secrets
 from codegemma.corpus.secret_rules import SecretRules, load_secret_rules
 
@@ -117,7 +118,8 @@ def print_costs(texts: dict[str, str], tables: dict[str, SecretRules], peers: di
         for name, rules in tables.items()
     }
     steps["personal data"] = lambda: [find_personal(text, "repo") for text in texts.values()]
-    steps["quality"] = lambda: [find_defect(text, "python") for text in texts.values()]
+    python = load_quality_rules().of("python")
+    steps["quality"] = lambda: [find_defect(text, python) for text in texts.values()]
     steps["block list"] = lambda: [find_blocked(text, block_list) for text in texts.values()]
     costs = {name: 1e3 * measure_cpu_s(work) / size_mb for name, work in steps.items()}
     theirs = {}

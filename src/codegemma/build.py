@@ -15,7 +15,7 @@ from codegemma.folders import hold_folder
 from codegemma.pack.pipeline import build_packs
 from codegemma.pack.report import PackReport, SplitCount
 from codegemma.recipes import Recipe
-from codegemma.records import Split
+from codegemma.records import SourceKind, Split
 from codegemma.report import Column, Report
 from codegemma.runner import LocalRunner, Progress, Runner, ignore_progress, keep_workers
 
@@ -79,6 +79,26 @@ def count_drops(build: BuildReport) -> dict[str, int]:
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
+@dataclass(frozen=True, slots=True)
+class KindSize:
+    """The training files of one kind. `tokens` is an estimate, by `pack.chars_per_token`."""
+
+    kind: SourceKind
+    files: int
+    size_bytes: int
+    tokens: int
+
+
+def tell_kinds(build: BuildReport) -> tuple[KindSize, ...]:
+    """Tell how much there is to train on of each kind."""
+    chars = build.packs.splits[Split.TRAIN].chars_by_kind
+    return tuple(
+        KindSize(count.kind, count.files_train, count.bytes_train, round(chars[count.kind] / build.packs.chars_per_token))
+        for count in build.corpus.kinds
+        if count.files_train
+    )
+
+
 def share_colocated(build: BuildReport) -> dict[str, float]:
     """Tell for each order of packing which share of the training files' import edges has both files in one pack."""
     count = build.packs.splits[Split.TRAIN]
@@ -108,6 +128,12 @@ def add_build_sections(report: Report, build: BuildReport) -> None:
         ["stage", "in", "kept", "dropped"],
         [[s.stage, s.files_in, s.files_kept, s.files_dropped] for s in corpus.stages],
         "Every file is counted once: in = kept + dropped at every stage.",
+    )
+    report.table(
+        ["kind", "files", Column("MB", 2), "tokens, about"],
+        [[row.kind.value, row.files, row.size_bytes / 1e6, row.tokens] for row in tell_kinds(build)],
+        "To train on, by kind: what a mixture gives shares to. Tokens are estimated from characters; of documents, more "
+        "characters make a token than of code.",
     )
     if corpus.licenses:
         shown, rest = corpus.licenses[:_SHOWN_LICENSES], corpus.licenses[_SHOWN_LICENSES:]

@@ -75,6 +75,7 @@ def test_an_interrupted_run_is_recomputed_as_it_really_went(job: TrainJob, read:
         assert_same(replay.find_batch(8).known.batch, read[7])
         assert not replay.find_batch(8).is_checked
         assert replay.find_batch(6).is_checked
+    del read[8:]  # what the replay took
     train(job)
     assert [line["step"] for line in read_metrics(job.out / ROWS_FILE)] == [3, 6, 9, 12]
     with open_replay(job.out, job.data) as replay:

@@ -1,6 +1,6 @@
-"""`codegemma build`: repositories to packs.
+"""`codegemma build`: repositories and documents to packs.
 
-**In**: repositories, the `corpus` and `pack` choices of a recipe.
+**In**: repositories and documents, the `corpus` and `pack` choices of a recipe.
 **Out**: the data folder; on standard output what was kept and dropped, or one JSON object.
 **Not**: the build; that is `codegemma.build`.
 """
@@ -35,15 +35,22 @@ def command(
 ) -> None:
     """Turn repositories into packs that explain themselves, and say what became of every file.
 
-    A REPO is a git working tree, a bare repository, a plain folder, or an archive of one (.zip, .tar.zst and the like).
+    A REPO is a git working tree, a bare repository, a plain folder, or an archive of one (.zip, .tar.zst and the like),
+    a table of source files (.parquet), or documents: .txt, .md, .jsonl and .json (also .gz, .zst), or a folder of them.
     The same command again does only what changed.
+
+    For a mixture, every file is of a kind: code, mathematics, text or synthetic. A document says its own where it can,
+    as GSM8K and MATH do; KIND=REPO says it of all files of a REPO. text= and mathematics= read documents only, from a
+    repository too. `codegemma train --set feed.mixture.shares=code_and_text` trains on 80 % code and 20 % text and
+    mathematics; feed.mixture.shares=code=0.7,synthetic=0.1,text+mathematics=0.2 is a mixture of your own.
 
     \b
     Example:
       codegemma build ~/code/service ~/code/library --out data
+      codegemma build ~/code/service text=~/docs gsm8k.jsonl synthetic=made.jsonl --out data
       codegemma build ~/code/service --out data --set corpus.heldout_by=time --set pack.order=codegemma
     """
-    from codegemma.build import REPORT_FILE, build_data, count_drops, share_colocated
+    from codegemma.build import REPORT_FILE, build_data, count_drops, share_colocated, tell_kinds
     from codegemma.records import Split
     from codegemma.runner import parse_runner
 
@@ -51,11 +58,13 @@ def command(
     with show_progress() as on_progress:
         build = build_data(repos, out, chosen, runner, on_progress)
     if as_json:
-        click.echo(json.dumps(to_plain(build)))
+        click.echo(json.dumps(to_plain(build) | {"kinds": to_plain(tell_kinds(build))}))
         return
     train, heldout = build.packs.splits[Split.TRAIN], build.packs.splits[Split.HELDOUT]
     packs = f"{train.packs:,} pack{'s' * (train.packs != 1)}"
     click.echo(f"{train.files_packed:,} files to train on in {packs}, {heldout.files_packed:,} held out")
+    for told in tell_kinds(build):
+        click.echo(f"  {told.kind:11} {told.files:7,} files  {told.size_bytes / 1e6:9.2f} MB  about {told.tokens:,} tokens")
     for reason, files in list(count_drops(build).items())[:8]:
         click.echo(f"  dropped {files:6,}  {reason}")
     for order, share in share_colocated(build).items():

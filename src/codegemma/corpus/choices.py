@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from codegemma.corpus.columns import parse_columns
+from codegemma.corpus.english import English
 from codegemma.corpus.licenses import expand_accepted
 from codegemma.text.languages import DOCUMENT_LANGUAGES, LANGUAGES
 
@@ -89,6 +90,8 @@ class CorpusChoices:
     max_notebook_bytes: int = 16_777_216
     # Thresholds by language that take the place of our own (`quality_rules.toml`).
     quality_rules: str | None = None
+    # Which documents stay, by the language they are written in (`english.py`). The model card: "primarily English".
+    english: English = English.LIKELY
 
     # StarCoder2 drops near-duplicates wherever they are; ours leaves a repository as its people keep it: packs are made
     # of whole repositories, and a missing file breaks their import graph.

@@ -1,12 +1,12 @@
-"""Lists documents that are not source code: text, Markdown, JSON Lines, and mathematics in its public formats.
+"""Lists documents: text, Markdown, JSON Lines, and mathematics and synthetic code in their public formats.
 
 **In**: `.txt`, `.md`, `.json`, `.jsonl` (also `.gz` and `.zst`), or a folder of them.
-**Out**: a `Listing` with one entry per document, whose `language_hint` is one of `DOCUMENT_LANGUAGES`.
-**Not**: code (`listing.py`, `parquet.py`), or cleaning: a web page must have been turned into text before.
+**Out**: a `Listing` with one entry per document, whose `language_hint` says what is in it.
+**Not**: repositories (`listing.py`, `parquet.py`), or cleaning: a web page must have been turned into text before.
 
-A record of JSON holds its document in `text` or `content`; or in `question` and `answer` as GSM8K does, or in `problem`
-and `solution` as MATH does, which make it mathematics. Records are read through once; their documents wait in a scratch
-file. What is no record is a refused entry.
+A record of JSON holds its document in `text` or `content`, which is code if its `language` or `lang` is a programming
+language; or in two fields, as GSM8K, MATH, MathQA, MetaMathQA and sets of instructions do (`_PAIRS`). Records are read
+through once; their documents wait in a scratch file. What is no record is a refused entry.
 """
 
 import io
@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -24,9 +25,11 @@ from codegemma.corpus.licenses import join_stated
 from codegemma.corpus.members import Member, list_members
 from codegemma.errors import InputError
 from codegemma.folders import walk_visible
-from codegemma.text.languages import DOCUMENT_LANGUAGES, detect_language
+from codegemma.records import SourceKind
+from codegemma.text.languages import DOCUMENT_LANGUAGES, LANGUAGES, detect_language, find_language
 
 TEXT, MARKDOWN, MATH = DOCUMENT_LANGUAGES
+KIND_OF_DOCUMENT = MappingProxyType({TEXT: SourceKind.TEXT, MARKDOWN: SourceKind.TEXT, MATH: SourceKind.MATHEMATICS})
 _PLAIN_SUFFIXES = {".txt": TEXT, ".md": MARKDOWN}
 _RECORD_SUFFIXES = (".json", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".json.gz", ".json.zst")
 _COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
@@ -38,7 +41,17 @@ MAX_EXPANSION = 1_000
 MIN_BOMB_BYTES = 2**30
 # Of a file that breaks off, at most so much before the break is lost.
 _BUFFER_BYTES = 2**16
-_PAIRS = (("question", "answer"), ("problem", "solution"))
+# Fields that make a document together, and what it is where the user does not say: of GSM8K, MATH, MathQA and
+# MetaMathQA, and of instructions and what a model made of them, such as Evol-Instruct and Code Alpaca.
+_PAIRS = {
+    ("question", "answer"): MATH,
+    ("problem", "solution"): MATH,
+    ("Problem", "Rationale"): MATH,
+    ("query", "response"): MATH,
+    ("instruction", "response"): MARKDOWN,
+    ("instruction", "output"): MARKDOWN,
+}
+_PAIR_LANGUAGE = MappingProxyType({SourceKind.SYNTHETIC: MARKDOWN, SourceKind.MATHEMATICS: MATH})
 # GSM8K notes for a calculator: `48/2 = <<48/2=24>>24`.
 _CALCULATION = re.compile(r"<<[^<>\n]*>>")
 
@@ -59,8 +72,12 @@ def is_document(path: Path) -> bool:
     return 2 * documents > files
 
 
-def list_documents(path: Path, language: str = TEXT, scratch: Path | None = None) -> Listing:
+def list_documents(
+    path: Path, language: str = TEXT, scratch: Path | None = None, kind: SourceKind | None = None
+) -> Listing:
     """List the documents of a file or a folder; `language` is that of records which do not show it.
+
+    `kind` is what the user calls them: a question and its answer are mathematics, but not among synthetic code.
 
     Raises:
         InputError: there is no document.
@@ -68,16 +85,16 @@ def list_documents(path: Path, language: str = TEXT, scratch: Path | None = None
     path = Path(path)
     files = [(path.name, path)] if path.is_file() else list(walk_visible(path))
     with Spool(scratch) as spool:
-        members = [member for name, file in files for member in _list_file(name, file, language, spool)]
+        members = [member for name, file in files for member in _list_file(name, file, language, spool, kind)]
     if all(member.refusal is not None for member in members):
         reason = next((f"{m.name}: {m.refusal[1]}" for m in members if m.refusal), "no file")
         raise InputError(f"{path}: no document in it ({reason}); wanted one of {', '.join(SUFFIXES)}")
     name = path.resolve().name
     repo = next((name[: -len(s)] for s in SUFFIXES[::-1] if path.is_file() and name.lower().endswith(s)), name)
-    return Listing(escape_path(repo) or "documents", None, tuple(list_members(members)))
+    return Listing(escape_path(repo) or "documents", None, tuple(list_members(members)), kind=kind)
 
 
-def _list_file(name: str, file: Path, language: str, spool: Spool) -> Iterator[Member]:
+def _list_file(name: str, file: Path, language: str, spool: Spool, kind: SourceKind | None) -> Iterator[Member]:
     if not file.is_file():
         yield _refuse(name, "not_regular", "a pipe, socket or device, or a link that leads nowhere")
         return
@@ -85,12 +102,12 @@ def _list_file(name: str, file: Path, language: str, spool: Spool) -> Iterator[M
     facts = file.stat()
     stamp = f"{facts.st_mtime_ns}:{facts.st_size}"
     if plain is not None:
-        kind = language if plain == TEXT else plain
         resolved = file.resolve()  # reading follows no link
         content = DiskFile(str(resolved.parent), resolved.name)
-        yield Member(name, facts.st_size, stamp, None, content, language_hint=kind)
+        hint = language if plain == TEXT else plain
+        yield Member(name, facts.st_size, stamp, None, content, language_hint=hint)
     elif name.lower().endswith(_RECORD_SUFFIXES):
-        yield from _list_records(name, file, stamp, language, spool)
+        yield from _list_records(name, file, stamp, language, spool, kind)
     else:
         yield _refuse(name, "language", "no document")
 
@@ -109,19 +126,21 @@ class _Document(NamedTuple):
     license: str | None
 
 
-def _list_records(name: str, file: Path, stamp: str, language: str, spool: Spool) -> Iterator[Member]:
+def _list_records(
+    name: str, file: Path, stamp: str, language: str, spool: Spool, kind: SourceKind | None
+) -> Iterator[Member]:
     number = 0
     try:
         for number, record in enumerate(_read_records(file), start=1):
             try:
-                document = read_record(record, language)
+                document = read_record(record, language, kind)
                 content = document.text.encode()
             except ValueError as error:
                 yield _refuse(f"{name}:{number}", "record", str(error))
             else:
                 part = spool.keep(content)
                 yield Member(
-                    f"{name}:{number}",
+                    f"{name}:{number}{_name_extension(document.language)}",
                     len(content),
                     f"{stamp}:{number}",
                     None,
@@ -169,11 +188,19 @@ def _split_json(content: bytes) -> Iterator[bytes]:
         yield json.dumps(record).encode()
 
 
-def read_record(line: bytes, language: str = TEXT) -> _Document:
+def _name_extension(language: str) -> str:
+    """Give code the extension that says its language, so that the path reads as any other."""
+    known = LANGUAGES.get(language)
+    return "" if known is None else known.extensions[0]
+
+
+def read_record(line: bytes, language: str = TEXT, kind: SourceKind | None = None) -> _Document:
     r"""Read the document of one record.
 
     >>> read_record(b'{"question": "1 + 1?", "answer": "1 + 1 = <<1+1=2>>2\\n#### 2"}')
     _Document(text='1 + 1?\n\n1 + 1 = 2\n#### 2\n', language='math', license=None)
+    >>> read_record(b'{"content": "x = 1", "lang": "Python"}').language
+    'python'
 
     Raises:
         ValueError: too long, not JSON, or without a document; it lists the fields that were found.
@@ -189,13 +216,20 @@ def read_record(line: bytes, language: str = TEXT) -> _Document:
     license = join_stated(_list_names(record.get("license")))
     for name in ("text", "content"):
         if isinstance(record.get(name), str):
-            return _Document(record[name], language, license)
-    for first, second in _PAIRS:
+            return _Document(record[name], _find_code_language(record) or language, license)
+    for (first, second), pair_language in _PAIRS.items():
         if isinstance(record.get(first), str) and isinstance(record.get(second), str):
             text = f"{record[first].strip()}\n\n{_CALCULATION.sub('', record[second]).strip()}\n"
-            return _Document(text, MATH, license)
+            return _Document(text, _PAIR_LANGUAGE.get(kind, pair_language) if kind else pair_language, license)
     came = ", ".join(escape_path(name[:40]) for name in list(record)[:9]) or "none"
-    raise ValueError(f"no text, content, question and answer, or problem and solution; found fields {came}")
+    pairs = ", ".join(f"{first} and {second}" for first, second in _PAIRS)
+    raise ValueError(f"no text, no content, and none of {pairs}; found fields {came}")
+
+
+def _find_code_language(record: dict[str, Any]) -> str | None:
+    names = (record.get(name) for name in ("language", "lang"))
+    found = (find_language(name) for name in names if isinstance(name, str))
+    return next((language.name for language in found if language is not None), None)
 
 
 def _list_names(value: Any) -> tuple[str, ...]:

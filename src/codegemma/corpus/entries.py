@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from codegemma.corpus.cells import ParquetCell
 from codegemma.corpus.contents import DiskFile, FilePart, GitBlob, NoContent, ZipMember
+from codegemma.records import SourceKind
 
 # Folders whose files the repository's people did not write, wherever they lie below the root.
 FOREIGN_FOLDERS = {
@@ -52,22 +53,27 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class ListedFile:
-    """An entry with what stands around it: repository, commit, and the licence that its folder states."""
+    """An entry with what stands around it: repository, commit, the licence that its folder states, and its kind."""
 
     repo: str
     commit: str | None
     license: str | None
     entry: Entry
+    kind: SourceKind | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What lies in a repository, before anything is read. `root` is its folder, where it has one of its own."""
+    """What lies in a repository, before anything is read. `root` is its folder, where it has one of its own.
+
+    `kind` is what the user called it; without one, the language of each file tells.
+    """
 
     repo: str
     commit: str | None
     entries: tuple[Entry, ...]
     root: str | None = None
+    kind: SourceKind | None = None
 
 
 def escape_path(path: str) -> str:

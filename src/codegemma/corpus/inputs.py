@@ -1,21 +1,26 @@
 """Lists everything that a build was given: repositories, archives of them, tables of source files, documents.
 
-**In**: paths.
+**In**: paths, each alone or as `kind=PATH`, which says what its files are to a mixture.
 **Out**: one `Listing` per repository, each with a name of its own.
 **Not**: what is read of them; that is `read.py`.
+
+A path alone is code unless its documents say otherwise. With `text=` or `mathematics=` in front, only documents are
+read, also from among code; with `code=` only code.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from types import MappingProxyType
 
 from codegemma.corpus.columns import parse_columns
-from codegemma.corpus.documents import TEXT, is_document, list_documents
+from codegemma.corpus.documents import MATH, TEXT, is_document, list_documents
 from codegemma.corpus.entries import Listing
 from codegemma.corpus.listing import list_repository
 from codegemma.corpus.parquet import is_parquet, list_parquet
 from codegemma.errors import InputError
+from codegemma.records import SourceKind
 
 
 def list_repositories(
@@ -36,28 +41,50 @@ def list_repositories(
     """
     if not inputs:
         raise InputError("no repository given; wanted at least one folder")
-    folders: set[Path] = set()
+    given: set[tuple[SourceKind | None, Path]] = set()
     listings: list[Listing] = []
     names: set[str] = set()
-    for path in inputs:
-        folder = Path(path).resolve()
-        if folder in folders:
-            raise InputError(f"{path}: given twice; give each repository once")
-        folders.add(folder)
-        for listing in _list_input(path, exclude, scratch, parquet_columns, document_language):
+    for place in inputs:
+        kind, path = split_kind(place)
+        if (kind, path.resolve()) in given:
+            raise InputError(f"{place}: given twice; give each repository once")
+        given.add((kind, path.resolve()))
+        language = _LANGUAGE_OF_KIND.get(kind, document_language) if kind else document_language
+        for listing in _list_input(path, kind, exclude, scratch, parquet_columns, language):
             name = _find_free_name(listing.repo, names)
             names.add(name)
-            listings.append(listing if name == listing.repo else replace(listing, repo=name))
+            listings.append(replace(listing, repo=name, kind=kind))
     return listings
 
 
+_LANGUAGE_OF_KIND = MappingProxyType({SourceKind.TEXT: TEXT, SourceKind.MATHEMATICS: MATH})
+
+
+def split_kind(place: Path) -> tuple[SourceKind | None, Path]:
+    """Take the kind off an input. Where a folder's name really begins so, its absolute path says what is meant.
+
+    >>> split_kind(Path("synthetic=runs/made"))
+    (<SourceKind.SYNTHETIC: 'synthetic'>, PosixPath('runs/made'))
+    >>> split_kind(Path("runs/a=b"))
+    (None, PosixPath('runs/a=b'))
+    """
+    name, sign, path = str(place).partition("=")
+    is_kind = bool(sign and path) and name in tuple(SourceKind)
+    return (SourceKind(name), Path(path)) if is_kind else (None, Path(place))
+
+
 def _list_input(
-    path: Path, exclude: Path | None, scratch: Path | None, parquet_columns: Sequence[str], document_language: str
+    path: Path,
+    kind: SourceKind | None,
+    exclude: Path | None,
+    scratch: Path | None,
+    parquet_columns: Sequence[str],
+    document_language: str,
 ) -> list[Listing]:
     if is_parquet(path):
         return list_parquet(path, parse_columns(parquet_columns), scratch, document_language)
-    if is_document(path):
-        return [list_documents(path, document_language, scratch)]
+    if kind in _LANGUAGE_OF_KIND or (kind is not SourceKind.CODE and is_document(path)):
+        return [list_documents(path, document_language, scratch, kind)]
     return [list_repository(path, exclude=exclude, scratch=scratch)]
 
 

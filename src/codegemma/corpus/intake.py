@@ -23,7 +23,7 @@ from codegemma.corpus.read import read_file
 from codegemma.corpus.secret_rules import load_secret_rules
 from codegemma.corpus.tokens import encode_text
 from codegemma.recipe import fingerprint
-from codegemma.records import DroppedFile, SourceFile
+from codegemma.records import DroppedFile, SourceFile, SourceKind
 from codegemma.shards import write_records
 from codegemma.steps import CpuClock
 
@@ -51,6 +51,7 @@ class Sighting:
     language: str
     size_bytes: int
     redactions: tuple[str, ...]
+    kind: SourceKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ def describe_lists(choices: CorpusChoices) -> tuple[str, ...]:
 def _describe_file(file: ListedFile) -> tuple[object, ...]:
     entry = file.entry
     listed = (entry.path, entry.size_bytes, entry.stamp, entry.refusal, entry.stated_license, entry.language_hint)
-    return (file.repo, file.commit, file.license, *listed)
+    return (file.repo, file.commit, file.license, file.kind, *listed)
 
 
 def take_in(task: IntakeTask) -> dict[str, float]:
@@ -151,7 +152,17 @@ def take_in(task: IntakeTask) -> dict[str, float]:
         file = redact(file, redactions)
         texts.append(file)
         sightings.append(
-            Sighting(file.repo, file.path, file.blob, digest, file.license, file.language, size_bytes, file.redactions)
+            Sighting(
+                file.repo,
+                file.path,
+                file.blob,
+                digest,
+                file.license,
+                file.language,
+                size_bytes,
+                file.redactions,
+                file.kind,
+            )
         )
     # The texts last: where they stand, the shard is whole.
     write_records(task.dropped, dropped, DroppedFile)

@@ -16,11 +16,13 @@ import numpy as np
 from codegemma.corpus import licenses, quality
 from codegemma.corpus.choices import CorpusChoices
 from codegemma.corpus.dedup import Shingles, hash_shingles
+from codegemma.corpus.english import English
 from codegemma.corpus.leaks import LeakIndex, sample_shingles
 from codegemma.corpus.quality_rules import load_quality_rules
 from codegemma.files import write_whole
 from codegemma.records import PackedFile, SourceFile
 from codegemma.shards import read_records, read_rows, write_records
+from codegemma.text.languages import DOCUMENT_LANGUAGES
 
 LEAK_CHOICES = ("max_heldout_jaccard", "max_heldout_containment")
 
@@ -46,11 +48,12 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class QualityTask:
-    """A whole shard, and the file of the operator's own thresholds, if there is one."""
+    """A whole shard, the file of the operator's own thresholds, if there is one, and which documents stay."""
 
     texts: Path
     size: int
     rules: str | None
+    english: English
     out: Path
 
 
@@ -59,7 +62,11 @@ def judge_quality(task: QualityTask) -> dict[str, float]:
     started_s = time.process_time()
     verdicts, rules = [], load_quality_rules(task.rules)
     for row, file in enumerate(read_records(task.texts, SourceFile)):
-        defect = quality.find_defect(file.text, file.language, rules, file.path)
+        thresholds = rules.of_file(file)
+        if file.language in DOCUMENT_LANGUAGES:
+            defect = quality.find_document_defect(file.text, thresholds, task.english)
+        else:
+            defect = quality.find_defect(file.text, thresholds)
         if defect is not None:
             verdicts.append(Verdict(row, defect.reason, defect.detail))
     write_records(task.out, verdicts, Verdict)

@@ -11,7 +11,7 @@ average, errs by 0.029 at a Jaccard index of 0.7, less than the border itself is
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -52,15 +52,19 @@ class _Pairs(NamedTuple):
 
 
 def find_near_duplicates(
-    shards: Sequence[SketchShard], policy: NearDuplicatePolicy, min_jaccard: float
+    shards: Sequence[SketchShard],
+    policy: NearDuplicatePolicy,
+    min_jaccard: float,
+    collections: Collection[str] = (),
 ) -> Iterator[NearDuplicate]:
     """Yield what is left out, in the order of preference: no vendored copy before its original, then repository, path.
 
-    Of several files that stay and are like it, the most alike stands for a file; of equals, the preferred one.
+    Of several files that stay and are like it, the most alike stands for a file; of equals, the preferred one. Among
+    the documents of one of the `collections`, which stand side by side and need each other not, both policies drop.
     """
     if policy is NearDuplicatePolicy.NONE or not any(len(shard.signatures) for shard in shards):
         return
-    search = _Search(shards, policy, min_jaccard)
+    search = _Search(shards, policy, min_jaccard, collections)
     is_kept = np.ones(search.files, np.bool_)
     for earlier, later, jaccard in search.find_pairs():
         if is_kept[later] and is_kept[earlier]:
@@ -77,7 +81,13 @@ def find_near_duplicate_repositories(sketches: Mapping[str, Sketch], min_jaccard
 class _Search:
     """All shards as one: files have a row in shard order, and a rank in the order of preference."""
 
-    def __init__(self, shards: Sequence[SketchShard], policy: NearDuplicatePolicy, min_jaccard: float) -> None:
+    def __init__(
+        self,
+        shards: Sequence[SketchShard],
+        policy: NearDuplicatePolicy,
+        min_jaccard: float,
+        collections: Collection[str],
+    ) -> None:
         self._shards = [shard for shard in shards if len(shard.signatures)]
         self._policy, self._min_jaccard = policy, min_jaccard
         sizes = [len(shard.signatures) for shard in self._shards]
@@ -87,8 +97,10 @@ class _Search:
         self._row_of_rank = _order_by_preference(self._keys)
         self._rank_of_row = np.empty_like(self._row_of_rank)
         self._rank_of_row[self._row_of_rank] = np.arange(len(self._row_of_rank))
-        codes = pc.dictionary_encode(self._keys["repo"]).combine_chunks().indices
-        self._repo_of_rank = codes.to_numpy(zero_copy_only=False)[self._row_of_rank]
+        repos = pc.dictionary_encode(self._keys["repo"]).combine_chunks()
+        self._repo_of_rank = repos.indices.to_numpy(zero_copy_only=False)[self._row_of_rank]
+        is_collection = np.array([name in collections for name in repos.dictionary.to_pylist()], np.bool_)
+        self._is_loose = is_collection[self._repo_of_rank]
 
     def read_key(self, rank: int) -> FileKey:
         row = int(self._row_of_rank[rank])
@@ -131,7 +143,8 @@ class _Search:
             later, earlier = np.divmod(part, self.files)
             if self._policy is NearDuplicatePolicy.ACROSS_REPOS:
                 is_across = self._repo_of_rank[earlier] != self._repo_of_rank[later]
-                part, earlier, later = part[is_across], earlier[is_across], later[is_across]
+                is_asked = is_across | self._is_loose[later]
+                part, earlier, later = part[is_asked], earlier[is_asked], later[is_asked]
             jaccard = estimate_jaccard(self._read_signatures(earlier), self._read_signatures(later))
             is_alike = jaccard >= self._min_jaccard
             yield _Pairs(part[is_alike], jaccard[is_alike])

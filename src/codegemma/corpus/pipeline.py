@@ -29,7 +29,7 @@ from codegemma.corpus.dedup import find_duplicates
 from codegemma.corpus.entries import Listing
 from codegemma.corpus.forgotten import describe_forgotten, read_forgotten, refuse_forgotten
 from codegemma.corpus.history import find_birth_times_s
-from codegemma.corpus.inputs import list_repositories
+from codegemma.corpus.inputs import list_repositories, split_kind
 from codegemma.corpus.intake import IntakeTask, Sighting, describe_lists, make_intake_task, take_in
 from codegemma.corpus.judge import (
     LEAK_CHOICES,
@@ -59,6 +59,7 @@ from codegemma.corpus.report import (
     CorpusReport,
     RepoCount,
     count_drops,
+    count_kinds,
     count_licenses,
     count_redactions,
     count_stages,
@@ -75,7 +76,7 @@ from codegemma.records import DroppedFile, Pack, PackedFile
 from codegemma.runner import LocalRunner, Progress, Runner, ignore_progress
 from codegemma.shards import count_records, measure_parts, read_records, write_records
 from codegemma.steps import STEPS_FOLDER, Task, is_whole, publish, remove_output, run_missing, sweep
-from codegemma.text.languages import has_grammar
+from codegemma.text.languages import DOCUMENT_LANGUAGES, has_grammar
 
 TRAIN_FILE = "files-train.parquet"
 HELDOUT_FILE = "files-heldout.parquet"
@@ -92,7 +93,7 @@ STAGES = (
     split.STAGE,
 )
 # Part of the fingerprint: raise it when the same choices and files come to give another corpus.
-PIPELINE_VERSION = 6
+PIPELINE_VERSION = 7
 
 FileKey = tuple[str, str]  # repository and path
 T = TypeVar("T", bound=Task)
@@ -121,7 +122,7 @@ def build_corpus(
         WorkerError: a worker process died.
     """
     exclude = out if exclude is None else exclude
-    if Path(exclude).resolve() in {Path(repo).resolve() for repo in repos}:
+    if Path(exclude).resolve() in {split_kind(repo)[1].resolve() for repo in repos}:
         raise OutputError(f"{exclude}: is the repository itself; choose a folder of its own, inside it or elsewhere")
     refuse_half_removed(out)
     opt_out, forgotten = read_opt_out(choices.opt_out), read_forgotten(out)
@@ -185,7 +186,7 @@ def _fingerprint_inputs(listings: Sequence[Listing], choices: CorpusChoices, lis
     for listing in listings:
         for entry in listing.entries:
             contents.update(f"{entry.path}\0{entry.size_bytes}\0{entry.stamp}\0{entry.refusal}\n".encode())
-    named = [(listing.repo, listing.commit, len(listing.entries)) for listing in listings]
+    named = [(listing.repo, listing.commit, listing.kind, len(listing.entries)) for listing in listings]
     return fingerprint(choices, _read_tables(choices), lists, named, contents.hexdigest())
 
 
@@ -285,10 +286,16 @@ class _Build:
 
     def judge_quality(self) -> None:
         """Drop what people did not write, and data."""
-        rules = self.choices.quality_rules
+        rules, english = self.choices.quality_rules, self.choices.english
         described = load_quality_rules(rules).describe()
         tasks = [
-            QualityTask(shard.out, shard.size, rules, self._name("quality", ".parquet", described, shard.out.name))
+            QualityTask(
+                shard.out,
+                shard.size,
+                rules,
+                english,
+                self._name("quality", ".parquet", described, english, shard.out.name),
+            )
             for shard in self.shards
         ]
         self._run(judge_quality, tasks, "quality")
@@ -314,7 +321,11 @@ class _Build:
         """
         choices = self.choices
         # Within a repository near-duplicates are left alone, so with a single one there is nothing to compare.
-        has_others = len(self.listings) > 1 or choices.near_duplicates is NearDuplicatePolicy.EVERYWHERE
+        has_others = (
+            len(self.listings) > 1
+            or choices.near_duplicates is NearDuplicatePolicy.EVERYWHERE
+            or bool(self._find_collections())
+        )
         wants_files = has_others and choices.near_duplicates is not NearDuplicatePolicy.NONE
         wants_forks = has_others and choices.forks is not ForkPolicy.KEEP
         if not (wants_files or wants_forks or choices.decontaminate):
@@ -356,11 +367,15 @@ class _Build:
         shards = [read_shard(folder) for folder in folders]
         choices = self.choices
         for key, (repo, path), jaccard in find_near_duplicates(
-            shards, choices.near_duplicates, choices.min_near_duplicate_jaccard
+            shards, choices.near_duplicates, choices.min_near_duplicate_jaccard, self._find_collections()
         ):
             if key in self.kept and (repo, path) in self.kept:
                 where = path if repo == key[0] else f"{repo}: {path}"
                 self._drop(key, dedup.STAGE, "near_duplicate", f"Jaccard index {jaccard:.2f} with {where}")
+
+    def _find_collections(self) -> set[str]:
+        """Name the listings of documents: none of them needs the others to stay, as the files of a repository do."""
+        return {kept.sighting.repo for kept in self.kept.values() if kept.sighting.language in DOCUMENT_LANGUAGES}
 
     def hold_out(self) -> None:
         """Divide each repository on its own, so that one more repository changes nothing in the others.
@@ -486,6 +501,7 @@ class _Build:
             stages=stages,
             dropped=count_drops(self.dropped),
             licenses=count_licenses((seen.license, seen.size_bytes) for seen in sightings.values()),
+            kinds=count_kinds((seen.kind, seen.size_bytes, key in self.heldout) for key, seen in sightings.items()),
             files_train=len(sightings) - len(self.heldout),
             files_heldout=len(self.heldout),
             bytes_train=sum(seen.size_bytes for key, seen in sightings.items() if key not in self.heldout),

@@ -1,6 +1,6 @@
 """Refuses files that people did not write, or that hold data rather than code.
 
-**In**: a text, its language and path, and the thresholds of `quality_rules.toml`.
+**In**: a text and the thresholds of `quality_rules.toml` for what it is.
 **Out**: the first rule that it breaks, with the measured value; `None` for a file worth reading.
 **Not**: syntax errors, which the parse finds later, and taste.
 
@@ -9,14 +9,15 @@ Characters are counted in one pass over an array of them; a text with other than
 
 import functools
 from collections.abc import Callable, Iterator
-from pathlib import PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
 import re2
 from jaxtyping import UInt8
 
-from codegemma.corpus.quality_rules import QualityRules, Thresholds, load_quality_rules
+from codegemma.corpus.english import English, find_foreign
+from codegemma.corpus.prose import PROSE_RULES, Prose
+from codegemma.corpus.quality_rules import Thresholds
 
 STAGE = "quality"
 
@@ -62,8 +63,8 @@ class Defect(NamedTuple):
 class Measures:
     """What the rules measure of one text, each counted when it is first asked for."""
 
-    def __init__(self, text: str, path: str = "") -> None:
-        self.path, self.chars = path, len(text)
+    def __init__(self, text: str) -> None:
+        self.chars = len(text)
         self.content = text.encode("utf-8", "surrogatepass")
         self.alphabetic_other = 0
         if len(self.content) == len(text):
@@ -136,16 +137,17 @@ def _measure_runs(pattern: "re2._Regexp", content: bytes) -> list[int]:
 Rule = Callable[[Measures, Thresholds], str | None]
 
 
-def find_defect(text: str, language: str, rules: QualityRules | None = None, path: str = "") -> Defect | None:
-    r"""Name the first rule that a text breaks. Without `rules`, by our own table.
+def find_defect(text: str, thresholds: Thresholds) -> Defect | None:
+    r"""Name the first rule that a text breaks.
 
-    >>> find_defect("# This file is generated." + chr(10) + "x = 1", "python")
+    >>> from codegemma.corpus.quality_rules import load_quality_rules
+    >>> python = load_quality_rules().of("python")
+    >>> find_defect("# This file is generated." + chr(10) + "x = 1", python)
     Defect(reason='generated', detail="line 1 says 'This file is generated'")
-    >>> find_defect("x = 1", "python") is None
+    >>> find_defect("x = 1", python) is None
     True
     """
-    thresholds = (rules or load_quality_rules()).of(language)
-    measures = Measures(text, path)
+    measures = Measures(text)
     for reason, rule in RULES.items():
         detail = rule(measures, thresholds)
         if detail is not None:
@@ -153,11 +155,21 @@ def find_defect(text: str, language: str, rules: QualityRules | None = None, pat
     return None
 
 
-def _check_name(measures: Measures, thresholds: Thresholds) -> str | None:
-    stem = PurePosixPath(measures.path).name.lower().partition(".")[0]
-    if not thresholds.file_stems or not measures.path or stem in thresholds.file_stems:
-        return None
-    return f"{stem[:80]!r} is none of the {len(thresholds.file_stems)} names that are read"
+def find_document_defect(text: str, thresholds: Thresholds, english: English) -> Defect | None:
+    """Name the first rule that a document breaks: on its language, of all texts, of prose.
+
+    >>> from codegemma.corpus.quality_rules import load_quality_rules
+    >>> find_document_defect("Call me Ishmael.", load_quality_rules().of("text"), English.LIKELY)
+    Defect(reason='few_words', detail='3 words, at least 50')
+    """
+    # First, as it tells most: text without white space breaks other rules for no fault of its own.
+    foreign = find_foreign(text, english)
+    defect = Defect(*foreign) if foreign is not None else find_defect(text, thresholds)
+    if defect is not None:
+        return defect
+    prose = Prose(text)
+    broken = ((reason, rule(prose, thresholds)) for reason, rule in PROSE_RULES.items())
+    return next((Defect(reason, detail) for reason, detail in broken if detail is not None), None)
 
 
 def _check_generated(measures: Measures, thresholds: Thresholds) -> str | None:
@@ -246,7 +258,6 @@ def _below_share(count: int, measures: Measures, minimum: float, what: str) -> s
 
 # Reason -> rule, in the order in which they are asked: the most telling first.
 RULES: dict[str, Rule] = {
-    "file_name": _check_name,
     "generated": _check_generated,
     "xml": _check_xml,
     "encoded_data": _check_encoded,

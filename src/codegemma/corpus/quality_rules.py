@@ -14,15 +14,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from codegemma.errors import InputError
-from codegemma.text.languages import LANGUAGES
+from codegemma.records import SourceFile, SourceKind
+from codegemma.text.languages import DOCUMENT_LANGUAGES, LANGUAGES
 
 RULES_FILE = "quality_rules.toml"
 DEFAULT = "default"
 # Formats with thresholds of their own that are no programming language.
-FORMATS = ("dot", "html", "json", "markdown", "owl", "roff", "smt", "tex", "text", "xml", "yaml")
+FORMATS = ("dot", "html", "json", "markdown", "math", "owl", "roff", "smt", "synthetic", "tex", "text", "xml", "yaml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,24 @@ class Thresholds:
     min_mean_word_chars: float = 0.0
     min_visible_share: float = 0.0
     min_visible_chars: float = 0.0
-    file_stems: tuple[str, ...] = ()
+    min_words: int = 0
+    min_word_chars: float = 0.0
+    max_word_chars: float = math.inf
+    min_alphabetic_word_share: float = 0.0
+    min_stop_words: int = 0
+    max_symbols_per_word: float = math.inf
+    max_bullet_line_share: float = 1.0
+    max_ellipsis_line_share: float = 1.0
+    min_punctuated_line_share: float = 0.0
+    max_short_line_share: float = 1.0
+    max_boilerplate_line_share: float = 1.0
+    max_repeated_line_share: float = 1.0
+    max_common_run_shares: tuple[float, ...] = ()
+    max_repeated_run_shares: tuple[float, ...] = ()
+
+
+# The kinds whose documents have one table, in whatever language they are spelled.
+_TABLE_OF_KIND = MappingProxyType({SourceKind.MATHEMATICS: "math", SourceKind.SYNTHETIC: "synthetic"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +75,11 @@ class QualityRules:
     def of(self, language: str) -> Thresholds:
         """Give a language's thresholds, or those of every language where it has none of its own."""
         return self.by_language.get(language, self.by_language[DEFAULT])
+
+    def of_file(self, file: SourceFile) -> Thresholds:
+        """Give the thresholds of a file: of code, whoever wrote it, its language's; of a document, its kind's."""
+        is_document = file.language in DOCUMENT_LANGUAGES
+        return self.of(_TABLE_OF_KIND.get(file.kind, file.language) if is_document else file.language)
 
     def describe(self) -> str:
         """Say in a report which rules were used."""
@@ -109,12 +133,16 @@ def _make_thresholds(row: Mapping[str, Any], where: str) -> Thresholds:
             raise InputError(f"{where}: unknown key {key!r}; known: {', '.join(kinds)}")
         is_whole = isinstance(value, int) and not isinstance(value, bool) and value >= 0
         if kinds[key] is tuple:
-            is_right, wanted = isinstance(value, list) and all(isinstance(v, str) for v in value), "a list of texts"
+            is_right, wanted = isinstance(value, list) and all(map(_is_number, value)), "a list of numbers"
         elif kinds[key] is int:
             is_right, wanted = is_whole, "a whole number"
         else:
-            is_right, wanted = is_whole or (isinstance(value, float) and value >= 0), "a number, or inf for none"
+            is_right, wanted = _is_number(value), "a number, or inf for none"
         if not is_right:
             raise InputError(f"{where}: {key} = {value!r}; wanted {wanted}")
         values[key] = tuple(value) if isinstance(value, list) else value
     return Thresholds(**values)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0

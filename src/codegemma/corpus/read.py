@@ -11,12 +11,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from codegemma.corpus.choices import CorpusChoices, Notebooks
+from codegemma.corpus.documents import KIND_OF_DOCUMENT
 from codegemma.corpus.entries import Entry, ListedFile, Listing
 from codegemma.corpus.licenses import MAX_STATEMENT_BYTES, FolderLicenses, read_header, speaks_of_license
 from codegemma.corpus.listing import list_repository
 from codegemma.corpus.notebooks import SUFFIX as NOTEBOOK_SUFFIX
 from codegemma.corpus.notebooks import convert_notebook
-from codegemma.records import DroppedFile, SourceFile
+from codegemma.records import DroppedFile, SourceFile, SourceKind
 from codegemma.text.headers import list_candidates, settle_language
 from codegemma.text.languages import DOCUMENT_LANGUAGES, LANGUAGES, Language, detect_language, has_grammar
 
@@ -52,7 +53,7 @@ def attach_licenses(listings: Iterable[Listing]) -> Iterator[ListedFile]:
     for listing in listings:
         folders = _read_licenses(listing)
         for entry in listing.entries:
-            yield ListedFile(listing.repo, listing.commit, folders.find(entry.path), entry)
+            yield ListedFile(listing.repo, listing.commit, folders.find(entry.path), entry, listing.kind)
 
 
 def _read_licenses(listing: Listing) -> FolderLicenses:
@@ -74,7 +75,8 @@ def read_file(listed: ListedFile, choices: CorpusChoices) -> SourceFile | Droppe
         reason, detail = refused.args
         return DroppedFile(listed.repo, entry.path, STAGE, reason, detail, entry.size_bytes)
     license = read_header(text) or listed.license or entry.stated_license
-    return SourceFile(listed.repo, entry.path, language, text, hash_blob(content), license, listed.commit)
+    kind = listed.kind or KIND_OF_DOCUMENT.get(language, SourceKind.CODE)
+    return SourceFile(listed.repo, entry.path, language, text, hash_blob(content), license, listed.commit, kind=kind)
 
 
 def _read_checked(entry: Entry, choices: CorpusChoices) -> tuple[str, bytes, str]:

@@ -8,7 +8,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from codegemma.corpus import dedup
@@ -18,15 +18,17 @@ from codegemma.corpus.ledger import LEDGER_FILE, Side
 from codegemma.corpus.pipeline import DROPPED_FILE, HELDOUT_FILE, STEPS, TRAIN_FILE
 from codegemma.corpus.report import (
     CorpusReport,
+    KindCount,
     LicenseCount,
     RepoCount,
     count_drops,
+    count_kinds,
     count_licenses,
     count_redactions,
     count_stages,
 )
 from codegemma.errors import InputError
-from codegemma.records import DroppedFile, SourceFile, Split
+from codegemma.records import DroppedFile, SourceFile, SourceKind, Split
 from codegemma.removal import list_parts_of, remove_steps, rewrite
 from codegemma.shards import read_records
 
@@ -46,6 +48,8 @@ class _File:
     size_bytes: int
     license: str | None
     redactions: tuple[str, ...]
+    kind: SourceKind
+    is_heldout: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,14 @@ def plan_removal(out: Path, report: CorpusReport, removal: Removal, forgotten: S
     for split, name in _FILES.items():
         for part in list_parts_of(out / name, removal.repo):
             found = [
-                _File(file.path, sizes.get(file.path, len(file.text.encode())), file.license, file.redactions)
+                _File(
+                    file.path,
+                    sizes.get(file.path, len(file.text.encode())),
+                    file.license,
+                    file.redactions,
+                    file.kind,
+                    split is Split.HELDOUT,
+                )
                 for file in read_records(part, SourceFile)
                 if matches(file.repo, file.path)
             ]
@@ -156,6 +167,7 @@ def _correct(
         stages=stages,
         dropped=count_drops(rest),
         licenses=_subtract_licenses(report.licenses, gone),
+        kinds=_subtract_kinds(report.kinds, gone),
         redactions={kind: number for kind, number in sorted(redactions.items()) if number > 0},
         notes=(*notes, f"{listed} files were removed on request after the build: the counts are those of the rest"),
         parquet_bytes={},
@@ -183,6 +195,18 @@ def _subtract_licenses(licenses: Sequence[LicenseCount], gone: Sequence[_File]) 
         for row in licenses
     ]
     return tuple(sorted((row for row in rows if row.files), key=lambda row: (-row.files, row.license or "")))
+
+
+def _subtract_kinds(kinds: Sequence[KindCount], gone: Sequence[_File]) -> tuple[KindCount, ...]:
+    less = {row.kind: row for row in count_kinds((file.kind, file.size_bytes, file.is_heldout) for file in gone)}
+    counts = [field.name for field in fields(KindCount) if field.name != "kind"]
+    rows = [
+        replace(row, **{name: getattr(row, name) - getattr(less[row.kind], name) for name in counts})
+        if row.kind in less
+        else row
+        for row in kinds
+    ]
+    return tuple(row for row in rows if row.files_train + row.files_heldout)
 
 
 def _replace_line(lists: Sequence[str], lines: Sequence[str]) -> tuple[str, ...]:

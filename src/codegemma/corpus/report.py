@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from codegemma.records import DroppedFile
+from codegemma.records import DroppedFile, SourceKind
 from codegemma.shards import read_build_manifest, write_build_manifest
 
 MANIFEST = "corpus.json"
@@ -57,6 +57,17 @@ class LicenseCount:
 
 
 @dataclass(frozen=True, slots=True)
+class KindCount:
+    """How many of the kept files are of one kind, and their bytes, on either side of the held-out border."""
+
+    kind: SourceKind
+    files_train: int
+    bytes_train: int
+    files_heldout: int
+    bytes_heldout: int
+
+
+@dataclass(frozen=True, slots=True)
 class CorpusReport:
     """A whole build. `seconds` maps steps to wall time (`_wall_s`) or time of all workers (`_cpu_s`).
 
@@ -71,6 +82,7 @@ class CorpusReport:
     stages: tuple[StageCount, ...]
     dropped: tuple[DropCount, ...]
     licenses: tuple[LicenseCount, ...]
+    kinds: tuple[KindCount, ...]
     redactions: dict[str, int]
     files_train: int
     files_heldout: int
@@ -122,6 +134,20 @@ def count_licenses(kept: Iterable[tuple[str | None, int]]) -> tuple[LicenseCount
     return tuple(LicenseCount(license, files[license], size_bytes[license]) for license in ranked)
 
 
+def count_kinds(kept: Iterable[tuple[SourceKind, int, bool]]) -> tuple[KindCount, ...]:
+    """Count files and bytes by kind: of each file its kind, its size, and whether it is held out.
+
+    >>> count_kinds([(SourceKind.TEXT, 5, False), (SourceKind.TEXT, 2, True)])[0].bytes_train
+    5
+    """
+    totals: dict[SourceKind, list[int]] = {}
+    for kind, size, is_heldout in kept:
+        total = totals.setdefault(kind, [0, 0, 0, 0])
+        total[2 * is_heldout] += 1
+        total[2 * is_heldout + 1] += size
+    return tuple(KindCount(kind, *totals[kind]) for kind in SourceKind if kind in totals)
+
+
 def count_redactions(notes: Iterable[Sequence[str]]) -> dict[str, int]:
     """Count the pseudonyms of each kind; a note is `kind:line`.
 
@@ -151,6 +177,7 @@ def _from_plain(plain: dict[str, Any]) -> CorpusReport:
         "stages": tuple(StageCount(**row) for row in plain["stages"]),
         "dropped": tuple(DropCount(**row) for row in plain["dropped"]),
         "licenses": tuple(LicenseCount(**row) for row in plain["licenses"]),
+        "kinds": tuple(KindCount(**row) for row in plain["kinds"]),
         "notes": tuple(plain["notes"]),
         "lists": tuple(plain["lists"]),
     }

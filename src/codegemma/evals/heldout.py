@@ -14,7 +14,7 @@ import xxhash
 
 from codegemma.evals.choices import EvalChoices
 from codegemma.records import Pack, PackedFile
-from codegemma.text.languages import LANGUAGES
+from codegemma.text.languages import DOCUMENT_LANGUAGES, LANGUAGES
 
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\n|\r|\Z)")
 
@@ -69,7 +69,8 @@ def make_holes(packs: Iterable[Pack], choices: EvalChoices) -> list[Hole]:
     """
     draws: list[_Draw] = []
     for pack in packs:
-        for file in pack.files:
+        # Training cuts no hole into a document either.
+        for file in (file for file in pack.files if file.language not in DOCUMENT_LANGUAGES):
             for kind in HoleKind:
                 draws += _deal_file(pack.repo, file, kind, choices)
     holes = []

@@ -18,7 +18,7 @@ from codegemma.pack.imports import Import, resolve_imports
 from codegemma.pack.parse import FileFacts, FileImports, ParseTask
 from codegemma.pack.unit_tests import pair_tests
 from codegemma.recipe import fingerprint
-from codegemma.records import Split
+from codegemma.records import SourceKind, Split
 from codegemma.shards import read_records, write_records
 from codegemma.text.languages import DOCUMENT_LANGUAGES
 
@@ -34,6 +34,7 @@ class PackPlan:
     repo: str
     commit: str | None
     split: Split
+    kind: SourceKind
     parts: tuple[str, ...]
     rows: tuple[int, ...]
     chars: int
@@ -41,7 +42,7 @@ class PackPlan:
 
 @dataclass(frozen=True, slots=True)
 class RepoLinks:
-    """What links the files of one repository. `colocated[i]` counts the edges that order `orders[i]` keeps together."""
+    """What links the files of one repository and kind. `colocated[i]` counts the edges that `orders[i]` co-locates."""
 
     repo: str
     edges: int
@@ -91,7 +92,7 @@ def link_repositories(task: LinkTask) -> dict[str, float]:
     cpu_s: defaultdict[str, float] = defaultdict(float)
     plans: list[PackPlan] = []
     counts: list[RepoLinks] = []
-    for repo, members in _read_members(task).items():
+    for (repo, _), members in _read_members(task).items():
         started_s = time.process_time()
         graph = _link_files(members, repo)
         groups = group_files(graph, task.choices.order, task.choices.budget_chars)
@@ -112,16 +113,16 @@ def link_repositories(task: LinkTask) -> dict[str, float]:
     return cpu_s
 
 
-def _read_members(task: LinkTask) -> dict[str, dict[str, _Member]]:
-    """Read what is known of the admitted files, by repository and path, in the order of the parts."""
+def _read_members(task: LinkTask) -> dict[tuple[str, SourceKind], dict[str, _Member]]:
+    """Read what is known of the admitted files, by repository and kind, then path, in the order of the parts."""
     repos = frozenset(task.repos)
-    members: dict[str, dict[str, _Member]] = {}
+    members: dict[tuple[str, SourceKind], dict[str, _Member]] = {}
     for parsed in task.parsed:
         both = zip(read_records(parsed.facts, FileFacts), read_records(parsed.imports, FileImports), strict=True)
         for row, (facts, imports) in enumerate(both):
             if facts.repo in repos and facts.error_share <= task.choices.max_error_share:
                 member = _Member(parsed.out.name, row, facts, imports.imports)
-                members.setdefault(facts.repo, {})[facts.path] = member
+                members.setdefault((facts.repo, facts.kind), {})[facts.path] = member
     return members
 
 
@@ -144,6 +145,7 @@ def _plan_packs(
             repo=repo,
             commit=files[0].facts.commit,
             split=split,
+            kind=files[0].facts.kind,
             parts=tuple(file.part for file in files),
             rows=tuple(file.row for file in files),
             chars=sum(file.facts.chars for file in files),

@@ -18,7 +18,7 @@ from jaxtyping import Int32
 from codegemma.errors import InputError
 from codegemma.pack.imports import Import, extract_imports
 from codegemma.recipe import fingerprint
-from codegemma.records import SourceFile
+from codegemma.records import SourceFile, SourceKind
 from codegemma.shards import count_records, read_records, write_records
 from codegemma.text.languages import DOCUMENT_LANGUAGES, LANGUAGES, has_grammar
 from codegemma.text.syntax import Syntax, analyze_document, analyze_syntax
@@ -44,6 +44,7 @@ class FileFacts:
     natural_cuts: int
     block_starts: int
     chars_in_reach: int
+    kind: SourceKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +158,7 @@ def _state_facts(source: SourceFile, syntax: Syntax) -> FileFacts:
         natural_cuts=len(syntax.natural_cuts),
         block_starts=len(syntax.block_starts),
         chars_in_reach=count_chars_in_reach(syntax.natural_cuts),
+        kind=source.kind,
     )
 
 

@@ -80,6 +80,7 @@ def build_packs(
         splits={split.value: build.counts[split] for split in Split},
         seconds=dict(sorted(build.seconds.items())),
         parquet_bytes=measure_parts(out, OUTPUTS),
+        chars_per_token=choices.chars_per_token,
     )
     write_manifest(out, report)
     return report

@@ -96,6 +96,7 @@ def _count_gone(less: SplitCount, pack: Pack, matches: Matches) -> None:
         if matches(pack.repo, file.path):
             less.files_packed += 1
             less.files_by_language[file.language] += 1
+            less.chars_by_kind[pack.kind] += len(file.text)
             less.chars += len(file.text)
             less.natural_cuts += len(file.natural_cuts)
             less.block_starts += len(file.block_starts)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from codegemma.pack.choices import PackChoices
 from codegemma.pack.parse import FileFacts
 from codegemma.shards import read_build_manifest, write_build_manifest
 
@@ -38,11 +39,13 @@ class SplitCount:
     paired_tests: int = 0
     colocated_edges: Counter[str] = field(default_factory=Counter)
     files_by_language: Counter[str] = field(default_factory=Counter)
+    chars_by_kind: Counter[str] = field(default_factory=Counter)
 
     def add_file(self, facts: FileFacts) -> None:
         """Count one packed file."""
         self.files_packed += 1
         self.files_by_language[facts.language] += 1
+        self.chars_by_kind[facts.kind] += facts.chars
         self.chars += facts.chars
         self.natural_cuts += facts.natural_cuts
         self.block_starts += facts.block_starts
@@ -63,6 +66,7 @@ class PackReport:
     splits: dict[str, SplitCount]
     seconds: dict[str, float]
     parquet_bytes: dict[str, int]
+    chars_per_token: float = PackChoices().chars_per_token
     is_reused: bool = False
 
 

@@ -50,6 +50,7 @@ def write_packs(task: WriteTask) -> dict[str, float]:
             plan.commit,
             plan.split,
             tuple(files[place] for place in zip(plan.parts, plan.rows, strict=True)),
+            plan.kind,
         )
         for plan in task.plans
     )
