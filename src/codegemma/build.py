@@ -93,7 +93,9 @@ def tell_kinds(build: BuildReport) -> tuple[KindSize, ...]:
     """Tell how much there is to train on of each kind."""
     chars = build.packs.splits[Split.TRAIN].chars_by_kind
     return tuple(
-        KindSize(count.kind, count.files_train, count.bytes_train, round(chars[count.kind] / build.packs.chars_per_token))
+        KindSize(
+            count.kind, count.files_train, count.bytes_train, round(chars[count.kind] / build.packs.chars_per_token)
+        )
         for count in build.corpus.kinds
         if count.files_train
     )
@@ -132,8 +134,8 @@ def add_build_sections(report: Report, build: BuildReport) -> None:
     report.table(
         ["kind", "files", Column("MB", 2), "tokens, about"],
         [[row.kind.value, row.files, row.size_bytes / 1e6, row.tokens] for row in tell_kinds(build)],
-        "To train on, by kind: what a mixture gives shares to. Tokens are estimated from characters; of documents, more "
-        "characters make a token than of code.",
+        "To train on, by kind: what a mixture gives shares to. Tokens are estimated from characters; a token of prose "
+        "has more of them than a token of code.",
     )
     if corpus.licenses:
         shown, rest = corpus.licenses[:_SHOWN_LICENSES], corpus.licenses[_SHOWN_LICENSES:]

@@ -65,11 +65,11 @@ def vary(count: int, text: str = "the {0} of {1} and {2} is to be {3} number {4}
 BAD = {
     "boilerplate": ("text", PROSE + "\n\n" + "\n".join(f"This page uses cookies, see {i}." for i in range(9))),
     "few_words": ("text", ENGLISH[0]),
-    "word_length": ("text", " ".join(f"dishonourably{i}." for i in range(60))),
+    "word_length": ("text", "Notwithstanding responsibilities, representatives congratulated administrators. " * 12),
     "few_alphabetic_words": ("text", "\n".join(f"{line} {i} 12 3.5 17" for i, line in enumerate(vary(30)))),
     "symbols": ("text", "\n".join(vary(20, "the #{0} of #{1} and #{2} is to be #{3}."))),
     "bullet_list": ("text", "\n".join(f"- {line}" for line in vary(20))),
-    "cut_lines": ("text", "\n".join(vary(20, "the {0} of {1} and {2} is to be {3} in the end of it …"))),
+    "cut_lines": ("text", "\n".join(vary(20, "the {0} of {1} and {2} is to be {3} within the chapter…"))),
     "short_lines": ("text", "\n".join(f"The {word} of {other}." for word in WORDS for other in WORDS[:5])),
     "unpunctuated": ("text", "\n".join(line.rstrip(".") for line in vary(20))),
     "no_stop_words": ("text", "\n".join(vary(20, "our {0} lets every {1} use some {2} or {3} no {4}."))),
@@ -78,7 +78,7 @@ BAD = {
 }
 
 
-def judge(text: str, table: str, english: English = English.ANY) -> Defect | None:
+def judge(text: str, table: str, english: English = English.LIKELY) -> Defect | None:
     return find_document_defect(text, load_quality_rules().of(table), english)
 
 
@@ -162,7 +162,7 @@ def test_documents_have_the_table_of_their_kind_and_code_that_of_its_language(ki
         ("max_bullet_line_share", 0.5, 0.4, "- a\nb"),
         ("max_ellipsis_line_share", 0.5, 0.4, "a...\nb"),
         ("min_punctuated_line_share", 0.5, 0.6, "a.\n\nb"),
-        ("max_short_line_share", 0.5, 0.4, "a\n" + "b" * 30),
+        ("max_short_line_share", 0.5, 0.4, "It is\nthe end of all that we have seen."),
         ("max_boilerplate_line_share", 0.5, 0.4, "Lorem ipsum\nb"),
         ("max_repeated_line_share", 0.5, 0.4, "ab\nab"),
         ("max_common_run_shares", [0.5], [0.4], "a b c a b d e f"),
@@ -173,7 +173,7 @@ def test_threshold_itself_is_allowed_and_no_more(tmp_path, key, limit, beyond, t
     path = tmp_path / "quality.toml"
     for value, is_refused in ((limit, False), (beyond, True)):
         path.write_text(f"[default]\n{key} = {value}\n")
-        defect = find_document_defect(text, load_quality_rules(str(path)).of("text"), English.ANY)
+        defect = find_document_defect(text, load_quality_rules(str(path)).of("text"), English.LIKELY)
         assert (defect is not None) == is_refused
 
 

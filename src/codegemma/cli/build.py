@@ -64,7 +64,8 @@ def command(
     packs = f"{train.packs:,} pack{'s' * (train.packs != 1)}"
     click.echo(f"{train.files_packed:,} files to train on in {packs}, {heldout.files_packed:,} held out")
     for told in tell_kinds(build):
-        click.echo(f"  {told.kind:11} {told.files:7,} files  {told.size_bytes / 1e6:9.2f} MB  about {told.tokens:,} tokens")
+        size = f"{told.size_bytes / 1e6:.2f} MB, about {told.tokens:,} tokens"
+        click.echo(f"  {told.kind:11} {told.files:6,} files, {size}")
     for reason, files in list(count_drops(build).items())[:8]:
         click.echo(f"  dropped {files:6,}  {reason}")
     for order, share in share_colocated(build).items():

@@ -19,7 +19,7 @@ from codegemma.corpus.quality_rules import Thresholds
 from codegemma.corpus.tokens import encode_text, hash_runs, hash_tokens
 
 # Gopher's eight; any text of some sentences has two of them.
-STOP_WORDS = frozenset({"the", "be", "to", "of", "and", "that", "have", "with"})
+ENGLISH_STOP_WORDS = frozenset({"the", "be", "to", "of", "and", "that", "have", "with"})
 # C4's phrases of pages that show no text, and what models say in place of an answer.
 BOILERPLATE = re2.compile(
     rb"(?i)lorem ipsum|terms of use|privacy policy|cookie policy|uses? cookies|use of cookies|enable javascript"
@@ -92,6 +92,8 @@ class Prose:
 
 
 Rule = Callable[[Prose, Thresholds], str | None]
+# The one rule that only English can keep.
+NO_STOP_WORDS = "no_stop_words"
 
 
 def _check_words(prose: Prose, thresholds: Thresholds) -> str | None:
@@ -116,9 +118,9 @@ def _check_alphabetic_words(prose: Prose, thresholds: Thresholds) -> str | None:
 def _check_stop_words(prose: Prose, thresholds: Thresholds) -> str | None:
     if not thresholds.min_stop_words:
         return None
-    count = len(STOP_WORDS & {word.lower() for word in prose.words})
+    count = len(ENGLISH_STOP_WORDS & {word.lower() for word in prose.words})
     least = thresholds.min_stop_words
-    return f"{count} of the {len(STOP_WORDS)} stop words, at least {least}" if count < least else None
+    return f"{count} of the {len(ENGLISH_STOP_WORDS)} stop words, at least {least}" if count < least else None
 
 
 def _check_symbols(prose: Prose, thresholds: Thresholds) -> str | None:
@@ -200,7 +202,7 @@ PROSE_RULES: dict[str, Rule] = {
     "cut_lines": _check_cut_lines,
     "short_lines": _check_short_lines,
     "unpunctuated": _check_punctuation,
-    "no_stop_words": _check_stop_words,
+    NO_STOP_WORDS: _check_stop_words,
     "repeated_lines": _check_repeated_lines,
     "repeated_words": _check_repeated_words,
 }

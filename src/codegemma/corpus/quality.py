@@ -16,7 +16,7 @@ import re2
 from jaxtyping import UInt8
 
 from codegemma.corpus.english import English, find_foreign
-from codegemma.corpus.prose import PROSE_RULES, Prose
+from codegemma.corpus.prose import NO_STOP_WORDS, PROSE_RULES, Prose
 from codegemma.corpus.quality_rules import Thresholds
 
 STAGE = "quality"
@@ -168,7 +168,10 @@ def find_document_defect(text: str, thresholds: Thresholds, english: English) ->
     if defect is not None:
         return defect
     prose = Prose(text)
-    broken = ((reason, rule(prose, thresholds)) for reason, rule in PROSE_RULES.items())
+    rules = {
+        reason: rule for reason, rule in PROSE_RULES.items() if english is not English.ANY or reason != NO_STOP_WORDS
+    }
+    broken = ((reason, rule(prose, thresholds)) for reason, rule in rules.items())
     return next((Defect(reason, detail) for reason, detail in broken if detail is not None), None)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from codegemma.recipe import from_plain
 from codegemma.records import DroppedFile, SourceKind
 from codegemma.shards import read_build_manifest, write_build_manifest
 
@@ -177,7 +178,7 @@ def _from_plain(plain: dict[str, Any]) -> CorpusReport:
         "stages": tuple(StageCount(**row) for row in plain["stages"]),
         "dropped": tuple(DropCount(**row) for row in plain["dropped"]),
         "licenses": tuple(LicenseCount(**row) for row in plain["licenses"]),
-        "kinds": tuple(KindCount(**row) for row in plain["kinds"]),
+        "kinds": from_plain(tuple[KindCount, ...], plain["kinds"]),
         "notes": tuple(plain["notes"]),
         "lists": tuple(plain["lists"]),
     }
