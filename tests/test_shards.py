@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codegemma.errors import InputError, OutputError
-from codegemma.records import DroppedFile, Pack, PackedFile, SourceFile, Split
+from codegemma.records import DroppedFile, Pack, PackedFile, SourceFile, SourceKind, Split
 from codegemma.shards import ROW_GROUP_RECORDS, count_records, measure_parts, read_records, read_rows, write_records
 
 TEXT = st.text(st.characters(codec="utf-8"))
@@ -114,6 +114,28 @@ def test_foreign_records_are_an_input_error_that_lists_the_columns(tmp_path: Pat
     write_records(tmp_path / "f.parquet", [dropped_file()])
     with pytest.raises(InputError, match=r"wanted columns repo, path, language.*came repo, path, stage"):
         list(read_records(tmp_path / "f.parquet", SourceFile))
+
+
+@dataclasses.dataclass(frozen=True)
+class OlderFile:
+    """A `SourceFile` as it was before files had a kind."""
+
+    repo: str
+    path: str
+    language: str
+    text: str
+    blob: str
+    license: str | None = None
+    commit: str | None = None
+    redactions: tuple[str, ...] = ()
+
+
+def test_records_older_than_a_field_with_a_default_are_read_with_the_default(tmp_path: Path) -> None:
+    older = OlderFile("r", "a.py", "python", "x", "0" * 40)
+    write_records(tmp_path / "f.parquet", [older])
+    (file,) = read_records(tmp_path / "f.parquet", SourceFile)
+    assert file == SourceFile(**dataclasses.asdict(older))
+    assert file.kind is SourceKind.CODE
 
 
 def test_missing_file_is_an_input_error(tmp_path: Path) -> None:

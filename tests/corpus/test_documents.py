@@ -20,8 +20,8 @@ from codegemma.corpus.documents import is_document, list_documents, read_record
 from codegemma.corpus.inputs import list_repositories
 from codegemma.corpus.read import read_listing
 from codegemma.errors import InputError
-from codegemma.records import DroppedFile, SourceFile
-from codegemma.text.languages import DOCUMENT_LANGUAGES
+from codegemma.records import DroppedFile, SourceFile, SourceKind
+from codegemma.text.languages import DOCUMENT_LANGUAGES, LANGUAGES
 
 CHOICES = CorpusChoices()
 RECORDS = [{"text": "One é.\n", "license": "mit"}, {"content": "Two.\n"}, {"text": "Three.\n", "id": 3}]
@@ -65,6 +65,43 @@ def test_math_is_known_by_its_fields(tmp_path: Path) -> None:
         ("MATH/train/algebra/1.json:1", "math", "Is $1<2$?\n\n\\boxed{yes}\n"),
         ("gsm8k/train.jsonl:1", "math", "Half of 48?\n\n48/2 = 24\n#### 24\n"),
     ]
+
+
+PAIRS = [
+    ({"Problem": "1 + 1?", "Rationale": "It is 2."}, None, "math"),
+    ({"query": "1 + 1?", "response": "It is 2."}, None, "math"),
+    ({"instruction": "Add.", "response": "x + y"}, None, "markdown"),
+    ({"instruction": "Add.", "output": "x + y"}, SourceKind.MATHEMATICS, "math"),
+    ({"problem": "Add.", "solution": "x + y", "lang": "python"}, SourceKind.SYNTHETIC, "markdown"),
+    ({"question": "1?", "answer": "1"}, SourceKind.TEXT, "math"),
+]
+
+
+@pytest.mark.parametrize(("record", "kind", "language"), PAIRS)
+def test_pairs_of_fields_are_known_from_public_sets_and_are_what_the_user_calls_them(
+    record: dict[str, str], kind: SourceKind | None, language: str
+) -> None:
+    document = read_record(json.dumps(record).encode(), kind=kind)
+    first, second = list(record.values())[:2]
+    assert (document.text, document.language) == (f"{first}\n\n{second}\n", language)
+
+
+def test_code_in_records_is_code_in_its_language_and_has_a_path_that_says_so(tmp_path: Path) -> None:
+    codes = [{"content": "x = 1\n", "language": "Python"}, {"text": "int x;\n", "lang": "C++"}]
+    path = write(tmp_path, {"made.jsonl": make_lines(*codes, {"text": "Prose.\n", "language": "en"})}) / "made.jsonl"
+    kinds = {
+        SourceKind.SYNTHETIC: [SourceKind.SYNTHETIC] * 3,
+        None: [SourceKind.CODE, SourceKind.CODE, SourceKind.TEXT],
+    }
+    for kind, wanted in kinds.items():
+        (listing,) = list_repositories([Path(f"{kind}={path}") if kind else path])
+        files = [file for file in read_listing(listing, CHOICES) if isinstance(file, SourceFile)]
+        assert [(file.path, file.language) for file in files] == [
+            ("made.jsonl:1.py", "python"),
+            ("made.jsonl:2.cc", "cpp"),
+            ("made.jsonl:3", "text"),
+        ]
+        assert [file.kind for file in files] == wanted
 
 
 def test_plain_files_an_array_and_a_table_of_documents_are_read(tmp_path: Path) -> None:
@@ -165,7 +202,7 @@ def test_any_line_is_a_document_or_refused(line: bytes) -> None:
     except ValueError as error:
         assert str(error)
     else:
-        assert document.language in DOCUMENT_LANGUAGES
+        assert document.language in (*DOCUMENT_LANGUAGES, *LANGUAGES)
 
 
 def test_unusable_inputs_say_what_to_do(tmp_path: Path) -> None:

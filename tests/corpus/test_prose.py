@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tests.corpus.sentences import ENGLISH
 
 from codegemma.corpus.english import English
-from codegemma.corpus.prose import PROSE_RULES, Prose
+from codegemma.corpus.prose import PROSE_RULES, Prose, share_common_run, share_repeated_runs
 from codegemma.corpus.quality import Defect, find_document_defect
 from codegemma.corpus.quality_rules import load_quality_rules
 from codegemma.errors import InputError
@@ -186,10 +186,14 @@ def test_repeated_runs_are_those_that_were_there_before(words: list[str], run_wo
     for start, run in enumerate(runs):
         covered |= set(range(start, start + run_words)) if run in seen else set()
         seen.add(run)
-    if len(words) >= 2 * run_words:
-        assert prose.share_repeated_runs(run_words) == len(covered) / len(words)
+    hashes = dict(prose.roll_runs(run_words))
+    assert (run_words in hashes) == (len(words) >= 2 * run_words)
+    if run_words in hashes:
+        assert share_repeated_runs(hashes[run_words], run_words) == len(covered) / len(words)
         most = max(runs.count(run) for run in runs)
-        assert prose.share_common_run(run_words) == (min(most * run_words / len(words), 1) if most > 1 else 0)
+        assert share_common_run(hashes[run_words], run_words) == (
+            min(most * run_words / len(words), 1) if most > 1 else 0
+        )
 
 
 @given(st.text(min_size=1), st.sampled_from(TABLES), st.integers(1, 300), st.sampled_from(English))

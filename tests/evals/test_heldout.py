@@ -11,7 +11,7 @@ from tests.feed.packs import make_file
 
 from codegemma.evals.choices import EvalChoices
 from codegemma.evals.heldout import Hole, HoleKind, make_holes
-from codegemma.records import Pack, Split
+from codegemma.records import Pack, SourceKind, Split
 
 CHOICES = EvalChoices()
 
@@ -95,6 +95,13 @@ def test_cap_of_a_file_holds() -> None:
 def test_choices_that_ask_for_nothing_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         dataclasses.replace(CHOICES, **wrong)  # type: ignore[arg-type]
+
+
+def test_documents_get_no_hole_as_in_training() -> None:
+    document = dataclasses.replace(make_file("a.md", "A line of a manual.\n" * 9), language="markdown")
+    packs = heldout_packs()
+    mixed = [*packs, Pack("p", "repo", None, Split.HELDOUT, (document,), SourceKind.TEXT)]
+    assert make_holes(mixed, CHOICES) == make_holes(packs, CHOICES)
 
 
 def test_hole_ids_are_unique() -> None:

@@ -16,7 +16,7 @@ import re2
 from jaxtyping import UInt64
 
 from codegemma.corpus.quality_rules import Thresholds
-from codegemma.corpus.tokens import encode_text, hash_runs, hash_tokens
+from codegemma.corpus.tokens import HASH_STEP, encode_text, hash_tokens
 
 # Gopher's eight; any text of some sentences has two of them.
 ENGLISH_STOP_WORDS = frozenset({"the", "be", "to", "of", "and", "that", "have", "with"})
@@ -66,29 +66,37 @@ class Prose:
         """Tell which share of the lines is such."""
         return sum(map(is_such, self.lines)) / max(len(self.lines), 1)
 
-    def share_common_run(self, run_words: int) -> float:
-        """Tell which share of the words stands in the most frequent run of so many words, if it is met twice."""
-        if len(self.word_hashes) < 2 * run_words:
-            return 0.0
-        most = int(np.unique(hash_runs(self.word_hashes, run_words), return_counts=True)[1].max())
-        return min(most * run_words / len(self.word_hashes), 1.0) if most > 1 else 0.0
+    def roll_runs(self, longest: int) -> Iterator[tuple[int, UInt64[np.ndarray, " runs"]]]:
+        """Give the hashes of the runs of 2, of 3 words and so on, each length from the one before, while two fit."""
+        runs = self.word_hashes
+        for run_words in range(2, min(longest, len(self.word_hashes) // 2) + 1):
+            runs = runs[:-1] * np.uint64(HASH_STEP) + self.word_hashes[run_words - 1 :]
+            yield run_words, runs
 
-    def share_repeated_runs(self, run_words: int) -> float:
-        """Tell which share of the words stands in runs of so many words that were there before.
 
-        >>> Prose("a b c d e f " * 2).share_repeated_runs(6)
-        0.5
-        """
-        if len(self.word_hashes) < 2 * run_words:
-            return 0.0
-        runs = hash_runs(self.word_hashes, run_words)
-        is_repeated = np.ones(len(runs), np.bool_)
-        is_repeated[np.unique(runs, return_index=True)[1]] = False
-        starts = np.flatnonzero(is_repeated)
-        covered = np.zeros(len(self.word_hashes) + 1, np.int64)
-        covered[starts] += 1
-        np.subtract.at(covered, starts + run_words, 1)
-        return float(np.count_nonzero(np.cumsum(covered)[:-1])) / len(self.word_hashes)
+def share_common_run(runs: UInt64[np.ndarray, " runs"], run_words: int) -> float:
+    """Tell which share of a text's words stands in the most frequent of its runs of so many words.
+
+    >>> share_common_run(np.array([7, 8, 7], np.uint64), 2)
+    1.0
+    """
+    most = int(np.unique(runs, return_counts=True)[1].max())
+    return min(most * run_words / (len(runs) + run_words - 1), 1.0) if most > 1 else 0.0
+
+
+def share_repeated_runs(runs: UInt64[np.ndarray, " runs"], run_words: int) -> float:
+    """Tell which share of a text's words stands in runs of so many words that were there before.
+
+    >>> share_repeated_runs(np.array([7, 8, 7], np.uint64), 2)
+    0.5
+    """
+    is_repeated = np.ones(len(runs), np.bool_)
+    is_repeated[np.unique(runs, return_index=True)[1]] = False
+    words = len(runs) + run_words - 1
+    covered = np.zeros(words + 1, np.int64)
+    covered[:-run_words] += is_repeated
+    covered[run_words:] -= is_repeated
+    return float(np.count_nonzero(np.cumsum(covered)[:-1])) / words
 
 
 Rule = Callable[[Prose, Thresholds], str | None]
@@ -177,10 +185,18 @@ def _check_repeated_words(prose: Prose, thresholds: Thresholds) -> str | None:
 
 
 def _list_repetitions(prose: Prose, thresholds: Thresholds) -> Iterator[str | None]:
-    for run_words, most in enumerate(thresholds.max_common_run_shares, start=COMMON_RUN_WORDS):
-        yield _above(prose.share_common_run(run_words), most, f"words in the most common run of {run_words}")
-    for run_words, most in enumerate(thresholds.max_repeated_run_shares, start=REPEATED_RUN_WORDS):
-        yield _above(prose.share_repeated_runs(run_words), most, f"words in repeated runs of {run_words}")
+    common = dict(enumerate(thresholds.max_common_run_shares, start=COMMON_RUN_WORDS))
+    repeated = dict(enumerate(thresholds.max_repeated_run_shares, start=REPEATED_RUN_WORDS))
+    for run_words, runs in prose.roll_runs(max([0, *common, *repeated])):
+        if run_words in common:
+            share = share_common_run(runs, run_words)
+            yield _above(share, common[run_words], f"words in the most common run of {run_words}")
+        if run_words in repeated:
+            share = share_repeated_runs(runs, run_words)
+            yield _above(share, repeated[run_words], f"words in repeated runs of {run_words}")
+            # What stands in longer repeated runs stands in shorter ones too.
+            if share <= min(thresholds.max_repeated_run_shares) and run_words >= max([0, *common]):
+                return
 
 
 def _above(share: float, most: float, what: str) -> str | None:
