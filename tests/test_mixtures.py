@@ -18,16 +18,20 @@ from codegemma.build import BuildReport, build_data, tell_kinds
 from codegemma.cli.build import command
 from codegemma.corpus.choices import CorpusChoices
 from codegemma.corpus.english import English
+from codegemma.corpus.forgotten import Removal
 from codegemma.corpus.inputs import list_repositories, split_kind
 from codegemma.corpus.quality import find_document_defect
 from codegemma.corpus.quality_rules import load_quality_rules
+from codegemma.corpus.report import read_manifest
 from codegemma.errors import InputError
 from codegemma.feed.choices import FeedChoices
 from codegemma.feed.loader import RowShape, open_loader
 from codegemma.feed.mixture import MixtureChoices
+from codegemma.forget import forget
 from codegemma.model.config import GemmaConfig
+from codegemma.pack.report import read_manifest as read_pack_manifest
 from codegemma.recipes import Recipe
-from codegemma.records import DroppedFile, Pack, SourceFile, SourceKind
+from codegemma.records import DroppedFile, Pack, SourceFile, SourceKind, Split
 from codegemma.shards import read_records
 
 CODE = Path(str(email.__file__)).parent
@@ -194,3 +198,20 @@ def test_command_says_how_much_there_is_of_each_kind(inputs: Path, tmp_path: Pat
     assert "tokens" in result.output
     again = CliRunner().invoke(command, [*places, "--out", str(tmp_path), "--workers", "1", "--json"])
     assert {row["kind"] for row in json.loads(again.stdout)["kinds"]} == {"code", "text"}
+
+
+def test_what_is_forgotten_is_counted_of_its_kind_no_more(built: tuple[Path, BuildReport], tmp_path: Path) -> None:
+    shutil.copytree(built[0], tmp_path / "data")
+    before = {row.kind: row for row in built[1].corpus.kinds}
+    assert forget(tmp_path / "data", Removal("web")).is_done
+    assert forget(tmp_path / "data", Removal("made", ("made.jsonl:1.py",))).is_done
+    corpus, packs = read_manifest(tmp_path / "data"), read_pack_manifest(tmp_path / "data")
+    assert corpus is not None
+    assert packs is not None
+    after = {row.kind: row for row in corpus.kinds}
+    assert before.keys() - after.keys() == {SourceKind.TEXT}
+    files = {kind: row.files_train + row.files_heldout for kind, row in after.items()}
+    synthetic = before[SourceKind.SYNTHETIC]
+    assert files[SourceKind.SYNTHETIC] == synthetic.files_train + synthetic.files_heldout - 1
+    assert after[SourceKind.CODE] == before[SourceKind.CODE]
+    assert SourceKind.TEXT not in packs.splits[Split.TRAIN].chars_by_kind

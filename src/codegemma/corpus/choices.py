@@ -26,7 +26,10 @@ class HeldoutBy(StrEnum):
 
 
 class NearDuplicatePolicy(StrEnum):
-    """Which near-duplicates go. `across_repos` leaves those inside one repository, so that repositories stay whole."""
+    """Which near-duplicates go. `across_repos` leaves those inside one repository, so that repositories stay whole.
+
+    Documents side by side are no such whole: theirs go with either policy.
+    """
 
     NONE = "none"
     ACROSS_REPOS = "across_repos"
