@@ -6,7 +6,7 @@
 norm weights are stored minus one, the embedding is scaled on the way in only, rotary pairs are half a head apart.
 """
 
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -134,12 +134,13 @@ def compute_logits(
 
 def embed(params: Params, config: GemmaConfig, ids: Int[Array, "B L"]) -> Float[Array, "B L D"]:
     """Look the tokens up and scale them by the square root of the width."""
-    return _look_up(params["emb"], ids).astype(jnp.float32) * jnp.float32(config.embed_dim**0.5)
+    rows: Array = _look_up(params["emb"], ids)
+    return rows.astype(jnp.float32) * jnp.float32(config.embed_dim**0.5)
 
 
 @jax.custom_vjp
 def _look_up(table: Float[Array, "V D"], ids: Int[Array, "B L"]) -> Float[Array, "B L D"]:
-    return cast(Array, table[ids])
+    return table[ids]
 
 
 def _look_up_forward(table: Array, ids: Array) -> tuple[Array, tuple[Array, Array]]:

@@ -7,7 +7,8 @@
 `data` holds copies, `fsdp` divides every large parameter over the devices that also divide the batch (ZeRO-3,
 Rajbhandari et al. 2020), `tensor` divides heads, feed-forward and vocabulary (Shoeybi et al. 2019). A weight is
 gathered one layer at a time in the format of the products, and its gradient goes back scattered: between layers no
-device holds more than its part. (XLA may write the scattering as an all-reduce of which a part is kept: libtpu 0.0.42 does.)
+device holds more than its part. (XLA may write the scattering as an all-reduce of
+which a part is kept: libtpu 0.0.42 does.)
 """
 
 from collections.abc import Mapping, Sequence

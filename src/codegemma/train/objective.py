@@ -153,7 +153,9 @@ def _sum_surprise_forward(
 
 
 def _sum_surprise_backward(
-    settings: _Settings,  # noqa: ARG001 slopes: tuple[Array, Array], weight: tuple[Array, dict[str, Array]]
+    settings: _Settings,  # noqa: ARG001
+    slopes: tuple[Array, Array],
+    weight: tuple[Array, dict[str, Array]],
 ) -> tuple[Array, Array, None, None]:
     hidden_slope, table_slope = ((slope * weight[0]).astype(slope.dtype) for slope in slopes)
     return hidden_slope, table_slope, None, None
