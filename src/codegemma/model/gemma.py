@@ -135,7 +135,8 @@ def compute_logits(
 def embed(params: Params, config: GemmaConfig, ids: Int[Array, "B L"]) -> Float[Array, "B L D"]:
     """Look the tokens up and scale them by the square root of the width."""
     rows: Array = _look_up(params["emb"], ids)
-    return rows.astype(jnp.float32) * jnp.float32(config.embed_dim**0.5)
+    scaled: Array = rows.astype(jnp.float32) * jnp.float32(config.embed_dim**0.5)
+    return scaled
 
 
 @jax.custom_vjp
