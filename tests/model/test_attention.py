@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jaxtyping import Array
 
-from codegemma.model.attention import Turns, attend, compute_turns, rotate
+from codegemma.model.attention import Turns, attend_in_blocks, compute_turns, rotate
 
 # Two whole blocks of queries and a part of a third, cut into packs across the blocks' borders.
 TOKENS = 300
@@ -41,7 +41,7 @@ def test_blocks_and_their_gradient_equal_the_whole_square(
         return mixed, *pull(slope)
 
     plain = jax.jit(lambda: differentiate(attend_plainly))()
-    blocked = jax.jit(lambda: differentiate(lambda q, k, v: attend(q, k, v, SEGMENTS, jnp.dtype(dtype))))()
+    blocked = jax.jit(lambda: differentiate(lambda q, k, v: attend_in_blocks(q, k, v, SEGMENTS, jnp.dtype(dtype))))()
     for ours, expected in zip(blocked, plain, strict=True):
         scale = float(jnp.max(jnp.abs(expected)))
         np.testing.assert_allclose(ours, expected, atol=tolerance * scale, rtol=0)

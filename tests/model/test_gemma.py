@@ -10,6 +10,7 @@ from jaxtyping import TypeCheckError
 from tests.model.oracle import SHAPES, compute_oracle_logits, make_oracle
 
 from codegemma.model.config import GemmaConfig
+from codegemma.model.execution import Execution
 from codegemma.model.gemma import Params, compute_logits, forward, forward_cached, init_cache, init_params
 from codegemma.model.weights import load_model
 
@@ -25,7 +26,7 @@ def read_rows(params: Params, config: GemmaConfig, ids: np.ndarray, **options: o
 
     def read(params: Params, ids: jax.Array) -> jax.Array:
         positions = jnp.broadcast_to(jnp.arange(ids.shape[1]), ids.shape)
-        hidden = forward(params, config, ids, jnp.ones_like(ids), positions, **options)  # type: ignore[arg-type]
+        hidden = forward(params, config, ids, jnp.ones_like(ids), positions, Execution(**options))  # type: ignore[arg-type]
         return compute_logits(params, hidden)
 
     return np.asarray(jax.jit(read)(params, jnp.asarray(ids)))
@@ -71,7 +72,7 @@ def test_greedy_continuation_equals_that_of_transformers_token_for_token(shape: 
     np.testing.assert_array_equal(np.concatenate(ours, axis=1), theirs)
 
 
-@pytest.mark.parametrize(("unroll", "remat"), [(False, "none"), (2, "layer")])
+@pytest.mark.parametrize(("unroll", "remat"), [(False, "none"), (2, "full"), (False, "qkvo")])
 def test_unrolling_and_recomputation_change_nothing(unroll: bool | int, remat: str) -> None:
     params, ids = init_params(MQA, jax.random.key(0)), draw_ids(MQA, 2, 16)
     np.testing.assert_allclose(

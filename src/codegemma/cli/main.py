@@ -21,6 +21,7 @@ VERBS = {
     "adapt": "Turn repositories into a model that knows them, and prove it on held-out files.",
     "build": "Repositories to packs, with every dropped file and its reason.",
     "forget": "Remove a repository, or files of it, from a data folder, and keep it out.",
+    "plan": "Will a training fit on these chips? Compiled without them.",
     "train": "Train on packs; killed and started again, it goes on where it was.",
     "complete": "Complete the code at a cursor.",
     "trace": "From a trained token back to its repository, file and line.",

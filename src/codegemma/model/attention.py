@@ -65,7 +65,7 @@ def _rotate_backward(turns: Turns, slope: Array) -> tuple[Array, None]:
 rotate.defvjp(_rotate_forward, _rotate_backward)
 
 
-def attend(
+def attend_in_blocks(
     q: Float[Array, "B L H A"],
     k: Float[Array, "B L K A"],
     v: Float[Array, "B L K A"],

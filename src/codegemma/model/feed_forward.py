@@ -5,12 +5,11 @@
 **Not**: the norm before it and the sum after it.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from codegemma.model.execution import Execution
 from codegemma.model.products import multiply, multiply_each
 
 # Hendrycks and Gimpel (2016): gelu(x) is near 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))).
@@ -19,11 +18,12 @@ _CUBIC = 0.044715
 
 
 def feed_forward(
-    x: Float[Array, "B L D"], gate_up: Float[Array, "2 D F"], down: Float[Array, "F D"], compute_dtype: Any
+    x: Float[Array, "B L D"], gate_up: Float[Array, "2 D F"], down: Float[Array, "F D"], execution: Execution
 ) -> Float[Array, "B L D"]:
     """Compute `(gelu(x gate) * (x up)) down`, the gelu by its tanh approximation."""
-    opening, value = multiply_each(x, (gate_up[0], gate_up[1]), compute_dtype)
-    return multiply(gate(opening, value), down, compute_dtype)
+    opening, value = multiply_each(x, (gate_up[0], gate_up[1]), execution.compute_dtype)
+    opened = gate(opening.astype(execution.activation_dtype), value.astype(execution.activation_dtype))
+    return multiply(opened, down, execution.compute_dtype)
 
 
 @jax.custom_vjp
@@ -33,7 +33,8 @@ def gate(opening: Float[Array, "*rows F"], value: Float[Array, "*rows F"]) -> Fl
     >>> gate(jnp.array([-9.0, 0.0, 9.0]), jnp.array([5.0, 5.0, 5.0])).tolist()
     [-0.0, 0.0, 45.0]
     """
-    return _gelu(opening) * value
+    wide = opening.astype(jnp.float32)
+    return (_gelu(wide) * value).astype(opening.dtype)
 
 
 def _gate_forward(opening: Array, value: Array) -> tuple[Array, tuple[Array, Array]]:
@@ -41,12 +42,13 @@ def _gate_forward(opening: Array, value: Array) -> tuple[Array, tuple[Array, Arr
 
 
 def _gate_backward(saved: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:
-    opening, value = saved
+    opening, value = (x.astype(jnp.float32) for x in saved)
     square = jnp.square(opening)
     bent = jnp.tanh(_SLOPE * opening * (1 + _CUBIC * square))
     inner_slope = _SLOPE * (1 + 3 * _CUBIC * square)
     gelu_slope = 0.5 * (1 + bent) + 0.5 * opening * (1 - jnp.square(bent)) * inner_slope
-    return slope * value * gelu_slope, slope * 0.5 * opening * (1 + bent)
+    slopes = slope * value * gelu_slope, slope * 0.5 * opening * (1 + bent)
+    return slopes[0].astype(saved[0].dtype), slopes[1].astype(saved[1].dtype)
 
 
 gate.defvjp(_gate_forward, _gate_backward)

@@ -6,16 +6,19 @@
 norm weights are stored minus one, the embedding is scaled on the way in only, rotary pairs are half a head apart.
 """
 
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array, Float, Int
 
-from codegemma.model.attention import Turns, attend, attend_cached, compute_turns, rotate
+from codegemma.model.attention import Turns, attend_cached, compute_turns, rotate
 from codegemma.model.config import GemmaConfig
+from codegemma.model.execution import Execution
 from codegemma.model.feed_forward import feed_forward
+from codegemma.model.kernels import attend
 from codegemma.model.products import multiply, multiply_by_rows, multiply_each
 
 # Stacked over layers, layer axis first. Hugging Face names of the same tensors are in `weights.py`:
@@ -23,8 +26,6 @@ from codegemma.model.products import multiply, multiply_by_rows, multiply_each
 #   ffw_norm [N D]   gate_up [N 2 D F]   down [N F D]   final_norm [D]
 Params = dict[str, Array]
 LAYER_NAMES = ("attn_norm", "q", "kv", "o", "ffw_norm", "gate_up", "down")
-
-Remat = Literal["none", "layer"]
 
 
 class Cache(NamedTuple):
@@ -63,28 +64,22 @@ def forward(
     ids: Int[Array, "B L"],
     segments: Int[Array, "B L"],
     positions: Int[Array, "B L"],
-    *,
-    compute_dtype: Any = jnp.float32,
-    unroll: bool | int = True,
-    remat: Remat = "none",
+    execution: Execution = Execution(),  # noqa: B008 (frozen)
 ) -> Float[Array, "B L D"]:
-    """Read whole rows at once; attention is causal and stays within a segment (0 is padding).
-
-    `compute_dtype` is that of the operands of matrix products, which add up in float32; all else is float32.
-    `unroll` lays the layers out one after the other, which XLA's CPU backend runs faster than a loop; a deep model
-    compiles quicker with `False`. `remat="layer"` keeps only the layers' inputs for the gradient.
-    """
-    x = embed(params, config, ids)
+    """Read whole rows at once; attention is causal and stays within a segment (0 is padding)."""
+    x = embed(params, config, ids).astype(execution.activation_dtype)
     turns = compute_turns(positions, config.head_dim, config.rope_theta)
 
-    def run_layer(x: Float[Array, "B L D"], layer: Params) -> tuple[Float[Array, "B L D"], None]:
-        q, k, v = project(x, layer, turns, config, compute_dtype)
-        mixed = attend(q, k, v, segments, compute_dtype)
-        return finish_layer(x, mixed, layer, config, compute_dtype), None
+    def run_layer(x: Float[Array, "B L D"], parts: Params) -> tuple[Float[Array, "B L D"], None]:
+        layer = {name: execution.gather(name, part) for name, part in parts.items()}
+        q, k, v = project(x, layer, turns, config, execution)
+        q, k, v = checkpoint_name(q, "q"), checkpoint_name(k, "k"), checkpoint_name(v, "v")
+        mixed = checkpoint_name(attend(q, k, v, segments, execution), "attention")
+        return finish_layer(x, mixed, layer, config, execution), None
 
-    body = jax.checkpoint(run_layer) if remat == "layer" else run_layer
-    x, _ = lax.scan(body, x, {name: params[name] for name in LAYER_NAMES}, unroll=unroll)
-    return normalize(x, params["final_norm"], config.norm_epsilon)
+    layers = {name: params[name] for name in LAYER_NAMES}
+    x, _ = lax.scan(execution.checkpoint(run_layer), x, layers, unroll=execution.unroll)
+    return normalize(x, params["final_norm"], config.norm_epsilon).astype(execution.activation_dtype)
 
 
 def init_cache(config: GemmaConfig, batch: int, slots: int, dtype: Any = jnp.float32) -> Cache:
@@ -99,8 +94,7 @@ def forward_cached(
     ids: Int[Array, "B T"],
     positions: Int[Array, "B T"],
     cache: Cache,
-    *,
-    compute_dtype: Any = jnp.float32,
+    execution: Execution = Execution(),  # noqa: B008 (frozen)
 ) -> tuple[Float[Array, "B T D"], Cache]:
     """Read the next tokens of each row, whole prompts (`T` many) or one token a row (`T` = 1).
 
@@ -109,7 +103,7 @@ def forward_cached(
     such a filler stores is never seen, because the row's real token of that position overwrites it first. A position
     at or past the number of slots stores nothing: give that to rows that are finished.
     """
-    x = embed(params, config, ids)
+    x = embed(params, config, ids).astype(execution.activation_dtype)
     turns = compute_turns(positions, config.head_dim, config.rope_theta)
     rows = jnp.arange(ids.shape[0])[:, None]
 
@@ -117,13 +111,13 @@ def forward_cached(
         carry: tuple[Float[Array, "B T D"], Cache], indexed: tuple[Int[Array, ""], Params]
     ) -> tuple[tuple[Float[Array, "B T D"], Cache], None]:
         (x, cache), (n, layer) = carry, indexed
-        q, k, v = project(x, layer, turns, config, compute_dtype)
+        q, k, v = project(x, layer, turns, config, execution)
         cache = Cache(
             cache.keys.at[n, rows, positions].set(k.astype(cache.keys.dtype), mode="drop"),
             cache.values.at[n, rows, positions].set(v.astype(cache.values.dtype), mode="drop"),
         )
-        mixed = attend_cached(q, cache.keys[n], cache.values[n], positions, compute_dtype)
-        return (finish_layer(x, mixed, layer, config, compute_dtype), cache), None
+        mixed = attend_cached(q, cache.keys[n], cache.values[n], positions, execution.compute_dtype)
+        return (finish_layer(x, mixed, layer, config, execution), cache), None
 
     layers = {name: params[name] for name in LAYER_NAMES}
     (x, cache), _ = lax.scan(run_layer, (x, cache), (jnp.arange(config.num_layers), layers))
@@ -140,9 +134,30 @@ def compute_logits(
 
 def embed(params: Params, config: GemmaConfig, ids: Int[Array, "B L"]) -> Float[Array, "B L D"]:
     """Look the tokens up and scale them by the square root of the width."""
-    table: Array = params["emb"]
-    scaled: Array = table[ids].astype(jnp.float32) * jnp.float32(config.embed_dim**0.5)
+    rows: Array = _look_up(params["emb"], ids)
+    scaled: Array = rows.astype(jnp.float32) * jnp.float32(config.embed_dim**0.5)
     return scaled
+
+
+@jax.custom_vjp
+def _look_up(table: Float[Array, "V D"], ids: Int[Array, "B L"]) -> Float[Array, "B L D"]:
+    return table[ids]
+
+
+def _look_up_forward(table: Array, ids: Array) -> tuple[Array, tuple[Array, Array]]:
+    # Of the table, only its shape and format are needed again.
+    return _look_up(table, ids), (jnp.zeros((table.shape[0], 0), table.dtype), ids)
+
+
+def _look_up_backward(saved: tuple[Array, Array], slope: Array) -> tuple[Array, None]:
+    """Add up in float32 whatever the table's format: a frequent token adds thousands of small slopes."""
+    like, ids = saved
+
+    total = jnp.zeros((like.shape[0], slope.shape[-1]), jnp.float32).at[ids].add(slope.astype(jnp.float32))
+    return total.astype(like.dtype), None
+
+
+_look_up.defvjp(_look_up_forward, _look_up_backward)
 
 
 def normalize(x: Float[Array, "*rows D"], weight: Float[Array, " D"], epsilon: float) -> Float[Array, "*rows D"]:
@@ -151,26 +166,29 @@ def normalize(x: Float[Array, "*rows D"], weight: Float[Array, " D"], epsilon: f
     >>> print(normalize(jnp.array([[2.0, -2.0]]), jnp.array([0.0, 0.5]), 0.0))
     [[ 1.  -1.5]]
     """
+    x = x.astype(jnp.float32)
     scale = lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + epsilon)
     return x * scale * (1.0 + weight.astype(jnp.float32))
 
 
 def project(
-    x: Float[Array, "B L D"], layer: Params, turns: Turns, config: GemmaConfig, compute_dtype: Any
+    x: Float[Array, "B L D"], layer: Params, turns: Turns, config: GemmaConfig, execution: Execution
 ) -> tuple[Float[Array, "B L H A"], Float[Array, "B L K A"], Float[Array, "B L K A"]]:
     """Make the layer's queries (turned and scaled), keys (turned) and values, in one product."""
     y = normalize(x, layer["attn_norm"], config.norm_epsilon)
     matrices = (layer["q"], layer["kv"][0], layer["kv"][1])
-    flat = multiply_each(y, tuple(m.reshape(config.embed_dim, -1) for m in matrices), compute_dtype)
+    flat = multiply_each(y, tuple(m.reshape(config.embed_dim, -1) for m in matrices), execution.compute_dtype)
     q, k, v = (part.reshape(*x.shape[:2], -1, config.head_dim) for part in flat)
-    return rotate(q, turns) * config.head_dim**-0.5, rotate(k, turns), v
+    q, k = rotate(q, turns) * config.head_dim**-0.5, rotate(k, turns)
+    return q.astype(x.dtype), k.astype(x.dtype), v.astype(x.dtype)
 
 
 def finish_layer(
-    x: Float[Array, "B L D"], mixed: Float[Array, "B L H A"], layer: Params, config: GemmaConfig, compute_dtype: Any
+    x: Float[Array, "B L D"], mixed: Float[Array, "B L H A"], layer: Params, config: GemmaConfig, execution: Execution
 ) -> Float[Array, "B L D"]:
     """Add what attention mixed, then what the gated feed-forward makes of the sum."""
     flat = mixed.reshape(*x.shape[:2], -1)
-    x = x + multiply(flat, layer["o"].reshape(-1, config.embed_dim), compute_dtype)
+    x = x + multiply(flat, layer["o"].reshape(-1, config.embed_dim), execution.compute_dtype).astype(x.dtype)
     y = normalize(x, layer["ffw_norm"], config.norm_epsilon)
-    return x + feed_forward(y, layer["gate_up"], layer["down"], compute_dtype)
+    added = feed_forward(y, layer["gate_up"], layer["down"], execution)
+    return x + added.astype(x.dtype)

@@ -45,12 +45,22 @@ def _multiply_each(x: Array, weights: tuple[Array, ...], compute_dtype: Any) -> 
 def _multiply_each_forward(x: Array, weights: tuple[Array, ...], compute_dtype: Any) -> tuple[tuple[Array, ...], Any]:
     x = x.astype(compute_dtype)
     weights = tuple(w.astype(compute_dtype) for w in weights)
+    # Joined, one product reads the rows once; elsewhere joining would move weights that are divided over devices.
+    parts = lax.platform_dependent(x, *weights, cpu=_multiply_joined, default=_multiply_apart)
+    return parts, (x, weights)
+
+
+def _multiply_apart(x: Array, *weights: Array) -> tuple[Array, ...]:
+    return tuple(dot(x, weight, -1, -2) for weight in weights)
+
+
+def _multiply_joined(x: Array, *weights: Array) -> tuple[Array, ...]:
     joined = dot(x, jnp.concatenate(weights, axis=1), -1, -2)
     parts, start = [], 0
     for weight in weights:
         parts.append(joined[:, start : start + weight.shape[1]])
         start += weight.shape[1]
-    return tuple(parts), (x, weights)
+    return tuple(parts)
 
 
 def _multiply_each_backward(
@@ -109,7 +119,7 @@ def _multiply_columns_cpu(a: Array, b: Array) -> Array:
 
 
 def _keep_layout(matrix: Array) -> Array:
-    kept: Array = with_layout_constraint(matrix, Layout(tuple(range(matrix.ndim))))  # type: ignore[no-untyped-call]
+    kept: Array = with_layout_constraint(matrix, Layout(tuple(range(matrix.ndim))))
     return kept
 
 

@@ -5,14 +5,13 @@
 **Not**: weighting, averaging or generation.
 """
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
 from codegemma.model.config import GemmaConfig
+from codegemma.model.execution import Execution
 from codegemma.model.gemma import Params, compute_logits, forward
 
 # Tokens whose logits exist at the same time: 1,024 x 256,000 x 4 bytes is 1 GB.
@@ -25,9 +24,7 @@ def score_tokens(
     ids: Int[Array, "B L"],
     segments: Int[Array, "B L"],
     positions: Int[Array, "B L"],
-    *,
-    compute_dtype: Any = jnp.float32,
-    unroll: bool | int = True,
+    execution: Execution = Execution(),  # noqa: B008 (frozen)
 ) -> tuple[Float[Array, "B L"], Int[Array, "B L"]]:
     """Rate each token given what stands before it in its row, beside the id that greedy decoding would write there.
 
@@ -35,7 +32,7 @@ def score_tokens(
 
     The entry at the first token of a later segment rates it after the end of another pack: it means nothing.
     """
-    hidden = forward(params, config, ids, segments, positions, compute_dtype=compute_dtype, unroll=unroll)
+    hidden = forward(params, config, ids, segments, positions, execution)
     targets = jnp.roll(ids, -1, axis=1)
     rows = ids.size
     chunk = min(_CHUNK_TOKENS, rows)

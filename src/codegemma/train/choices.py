@@ -16,7 +16,10 @@ class TrainChoices:
     The model's window is `row_tokens` less `margin_tokens`: the last tokens of a row are always near an end, and where
     rows are short a model would learn to end by position there (`docs/lab_log.md`). `steps=None` leaves the number to
     `--minutes`. `compute_dtype` is that of the operands of matrix products; they add up in float32, and parameters and
-    optimiser state are float32. `final_lr_share` is the share of the peak that the learning rate falls to, linearly.
+    optimiser state are float32. `activation_dtype` is that of what stands between products: bfloat16 halves what deep
+    models keep. `remat` says what a layer keeps for the gradient (`model/execution.py`), `attention` which kernel reads
+    rows: `auto` takes what the device has. `mesh` lays the devices out along data, fsdp and tensor, -1 for what is left
+    (`model/sharding.py`). `final_lr_share` is the share of the peak that the learning rate falls to, linearly.
     `loss_chunk_tokens` bounds the tokens whose logits exist at the same time. `z_loss` weighs the squared
     log-normaliser (PaLM, section 5).
     A checkpoint is due when either of `save_every_steps` and `save_every_s` has passed. `save_dtype` is that of the
@@ -38,7 +41,10 @@ class TrainChoices:
     clip_norm: float = 1.0
     z_loss: float = 0.0
     compute_dtype: Literal["float32", "bfloat16"] = "bfloat16"
-    remat: Literal["none", "layer"] = "none"
+    activation_dtype: Literal["float32", "bfloat16"] = "float32"
+    remat: Literal["none", "full", "qkvo", "offload"] = "none"
+    attention: Literal["auto", "xla", "splash", "cudnn"] = "auto"
+    mesh: tuple[int, int, int] = (1, -1, 1)
     loss_chunk_tokens: int = 4096
     seed: int = 0
     save_every_steps: int = 500

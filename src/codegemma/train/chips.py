@@ -1,0 +1,85 @@
+"""Accelerators that a run can be planned for: what they hold, how fast they are, what they cost.
+
+**In**: a topology as `codegemma plan` takes it: `v5e:4x4`, `2*v5e:16x16` (slices), `h100:8`.
+**Out**: a `Chip` and a `Topology`.
+**Not**: measurements: the figures are the makers' own.
+"""
+
+import math
+import re
+from dataclasses import dataclass
+
+from codegemma.errors import InputError
+
+_TOPOLOGY = re.compile(r"(?:(?P<slices>\d+)\*)?(?P<chip>[a-z0-9]+):(?P<shape>\d+(?:x\d+)*)")
+GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True)
+class Chip:
+    """One accelerator.
+
+    `memory_gib` is what XLA may use; `bf16_flops` and `memory_bytes_per_s` are peaks. `link_bytes_per_s` is what a chip
+    sends and receives over all its links at once, one way. `dollars_per_hour` is a list price on demand in the United
+    States, for orientation; `None` where no list price is public.
+    """
+
+    name: str
+    kind: str
+    memory_gib: float
+    bf16_flops: float
+    memory_bytes_per_s: float
+    link_bytes_per_s: float
+    dollars_per_hour: float | None
+
+
+# cloud.google.com/tpu/docs (v4, v5e, v5p, v6e), nvidia.com data sheets (A100 80 GB, H100 SXM, H200); 15.75 GiB is the
+# limit that XLA itself names for a v5e.
+CHIPS = {
+    chip.name: chip
+    for chip in (
+        Chip("v4", "tpu", 31.25, 275e12, 1228e9, 300e9, 3.22),
+        Chip("v5e", "tpu", 15.75, 197e12, 819e9, 200e9, 1.20),
+        Chip("v5p", "tpu", 95.74, 459e12, 2765e9, 600e9, 4.20),
+        Chip("v6e", "tpu", 31.25, 918e12, 1640e9, 448e9, 2.70),
+        Chip("a100", "gpu", 79.0, 312e12, 2039e9, 300e9, None),
+        Chip("h100", "gpu", 79.0, 989e12, 3350e9, 450e9, None),
+        Chip("h200", "gpu", 139.0, 989e12, 4800e9, 450e9, None),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """Chips and how they are laid out; several slices are joined by the data-centre network."""
+
+    name: str
+    chip: Chip
+    shape: tuple[int, ...]
+    slices: int = 1
+
+    @property
+    def chips(self) -> int:
+        """How many chips there are in all."""
+        return math.prod(self.shape) * self.slices
+
+
+def read_topology(name: str) -> Topology:
+    """Read a topology's name.
+
+    >>> read_topology("2*v5e:4x4").chips
+    32
+
+    Raises:
+        InputError: no such spelling, or no such chip.
+    """
+    match = _TOPOLOGY.fullmatch(name)
+    if match is None:
+        raise InputError(
+            f"{name!r} is no topology; wanted CHIP:SHAPE such as v5e:4x4, 2*v5e:16x16 (two slices) or h100:8"
+        )
+    chip = CHIPS.get(match["chip"])
+    if chip is None:
+        raise InputError(f"{name!r}: no figures of a chip {match['chip']!r}; known: {', '.join(CHIPS)}")
+    shape = tuple(int(size) for size in match["shape"].split("x"))
+    return Topology(name, chip, shape, int(match["slices"] or 1))
