@@ -11,6 +11,7 @@ of the learning rate, warm-up, weight decay, clipping, where holes lie and end, 
 """
 
 from codegemma.feed.choices import FeedChoices
+from codegemma.feed.mixture import MixtureChoices
 from codegemma.model.config import codegemma_2b
 from codegemma.recipes import Recipe
 from codegemma.train.choices import TrainChoices
@@ -21,7 +22,7 @@ _STEPS = 119_210
 RECIPE = Recipe(
     name="codegemma_2b",
     model=codegemma_2b(),
-    feed=FeedChoices(infill_share=0.8, spm_share=0.5),
+    feed=FeedChoices(infill_share=0.8, spm_share=0.5, mixture=MixtureChoices(("code",))),
     train=TrainChoices(
         batch_rows=512,
         row_tokens=8192,

@@ -8,6 +8,7 @@ What Google did not publish is what `codegemma_2b` chose; less is kept for the g
 
 import dataclasses
 
+from codegemma.feed.mixture import MixtureChoices
 from codegemma.model.config import codegemma_7b
 from codegemma.recipes import codegemma_2b
 
@@ -15,6 +16,7 @@ RECIPE = dataclasses.replace(
     codegemma_2b.RECIPE,
     name="codegemma_7b",
     model=codegemma_7b(),
+    feed=dataclasses.replace(codegemma_2b.RECIPE.feed, mixture=MixtureChoices(("code_and_text",))),
     train=dataclasses.replace(codegemma_2b.RECIPE.train, remat="full"),
     base="google/gemma-7b",
 )
