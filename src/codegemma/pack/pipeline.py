@@ -91,7 +91,7 @@ def _list_parse_tasks(corpus: Path, split: Split, choices: PackChoices, out: Pat
 
 
 def name_packs(split: Split) -> str:
-    """Name the folder that holds the packs of one split."""
+    """Name the folder that holds the packs of one split; in ArrayRecord its name ends so (`shards.find_format`)."""
     return f"packs-{split}.parquet"
 
 
@@ -160,7 +160,8 @@ class _Build:
         links = list(self._list_link_tasks(split, parsed))
         self._run(link_repositories, links, f"link {split}")
         by_name = {task.out.name: task for task in parsed}
-        writes = [make_write_task(plans, by_name, self.out / STEPS) for plans in self._read_plans(split, links)]
+        suffix = f".{self.choices.format}"
+        writes = [make_write_task(plans, by_name, self.out / STEPS, suffix) for plans in self._read_plans(split, links)]
         self._run(write_packs, writes, f"pack {split}")
         self.found += [task.out for task in writes]
         publish([task.out for task in writes], self.out / name_packs(split))
