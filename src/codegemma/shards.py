@@ -270,17 +270,44 @@ def write_build_manifest(file: Path, report: BuildReport) -> None:
 
 
 def read_build_manifest(file: Path, from_plain: Callable[[dict[str, Any]], R]) -> R | None:
-    """Read the report of an earlier build, or `None` where there is none or a Parquet file is not the one it tells.
+    """Read the report of an earlier build, or `None` where there is none or a file of records is not the one it tells.
 
     Raises:
         InputError: a store that does not answer: nobody knows what is there.
     """
     try:
-        report = from_plain(json.loads(get_bytes(file).decode()))
-        is_whole = all(size_bytes(file.parent / name) == size for name, size in report.parquet_bytes.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        report = parse_build_manifest(get_bytes(file), from_plain)
+        is_whole = report is not None and all(
+            size_bytes(file.parent / name) == size for name, size in report.parquet_bytes.items()
+        )
+    except OSError:
         return None
     return report if is_whole else None
+
+
+def parse_build_manifest(data: bytes, from_plain: Callable[[dict[str, Any]], R]) -> R | None:
+    """Read a report from a manifest's bytes; `None` where they are not of this version."""
+    try:
+        return from_plain(json.loads(data.decode()))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def narrow_build_manifest(file: Path) -> None:
+    """Let a manifest, whose folder is a copy of some files of a build, vouch for those that are there alone.
+
+    Raises:
+        InputError: the manifest cannot be read.
+        OutputError: it cannot be written.
+    """
+    try:
+        plain = json.loads(file.read_bytes())
+        sizes = plain.get("parquet_bytes", {})
+        there = {name: size for name, size in sizes.items() if (file.parent / name).exists()}
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f"{file}: cannot be read ({error}); build again") from error
+    if there != sizes:
+        write_whole(file, json.dumps({**plain, "parquet_bytes": there}, indent=2).encode())
 
 
 @contextlib.contextmanager

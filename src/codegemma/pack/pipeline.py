@@ -19,8 +19,8 @@ from typing import TypeVar
 from codegemma.errors import InputError, OutputError
 from codegemma.folders import refuse_half_removed
 from codegemma.pack.choices import PackChoices
-from codegemma.pack.link import LinkTask, PackPlan, RepoLinks, link_repositories, make_link_task
-from codegemma.pack.parse import FileFacts, ParseTask, make_parse_task, parse_part
+from codegemma.pack.link import LINK_VERSION, LinkTask, PackPlan, RepoLinks, link_repositories, make_link_task
+from codegemma.pack.parse import PARSE_VERSION, FileFacts, ParseTask, list_grammars, make_parse_task, parse_part
 from codegemma.pack.report import MANIFEST, PackReport, SplitCount, read_manifest, write_manifest
 from codegemma.pack.write import make_write_task, write_packs
 from codegemma.recipe import fingerprint
@@ -83,6 +83,11 @@ def build_packs(
     )
     write_manifest(out, report)
     return report
+
+
+def describe_packing(choices: PackChoices) -> str:
+    """Name all that packs hang on, besides the corpus."""
+    return fingerprint(PIPELINE_VERSION, PARSE_VERSION, LINK_VERSION, choices, list_grammars())
 
 
 def _list_parse_tasks(corpus: Path, split: Split, choices: PackChoices, out: Path) -> list[ParseTask]:
