@@ -201,7 +201,7 @@ def test_wire_that_breaks_while_publishing_and_lending_costs_only_time(
 def test_upload_that_fails_is_named_the_rest_goes_on_and_a_rerun_does_it(
     out: Path, repo: Path, uploads: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put = published.put_file
+    put = places.put_file
 
     def fail_once(place: Path, file: Path) -> None:
         if place.name.startswith("dropped-"):
