@@ -123,13 +123,15 @@ class _PackedInput:
     def _list_archives(self, names: Sequence[str]) -> tuple[list[Listing], list[Entry]]:
         listings, refused = [], []
         for name in names:
-            repo = escape_path(strip_archive_suffix(PurePosixPath(name).name)) or "repository"
+            repo, place = escape_path(strip_archive_suffix(PurePosixPath(name).name)) or "repository", self.root / name
             try:
-                listings.append(list_archive(self.fetch(self.root / name), repo, self.scratch))
+                copy = self.fetch(place)
+                listings.append(list_archive(copy, repo, self.scratch))
             except UnreachableError as error:
                 refused.append(refuse(name, UNREACHABLE, str(error)))
             except InputError as error:
+                reason = str(error).replace(str(copy), str(place))  # the same on every machine
                 if self.is_single:
-                    raise InputError(f"{self.root / name}: {error}") from error
-                refused.append(refuse(name, "corrupt_archive", str(error)))
+                    raise InputError(reason) from error
+                refused.append(refuse(name, "corrupt_archive", reason))
         return listings, refused
