@@ -104,10 +104,13 @@ def find_format(path: Path) -> Path:
 
 
 def list_parts(path: Path) -> list[Path]:
-    """List the files that `path` is made of, in either format: itself, or, of a folder, its parts by their names."""
-    path = find_format(path)
-    parts = sorted(part for part in path.glob("[!.]*") if part.suffix in SUFFIXES) if path.is_dir() else []
-    return parts if path.is_dir() else [path]
+    """List the files that `path` is made of, in either format: itself, or, of a folder, its parts by their names.
+
+    In a store it is one object: builds that are published there are read by `published.lend_build`.
+    """
+    if is_remote(path) or not (path := find_format(path)).is_dir():
+        return [path]
+    return sorted(part for part in path.glob("[!.]*") if part.suffix in SUFFIXES)
 
 
 def find_output(place: Path, name: str) -> Path:

@@ -1,6 +1,7 @@
 """Inputs that lie in stores are listed and read as the same files in folders are, whatever breaks on the way."""
 
 import json
+import resource
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,14 +15,16 @@ from codegemma import places
 from codegemma.build import build_data
 from codegemma.corpus import copies
 from codegemma.corpus.choices import CorpusChoices
+from codegemma.corpus.contents import StoredFile
 from codegemma.corpus.copies import Copies
+from codegemma.corpus.entries import Content
 from codegemma.corpus.inputs import list_repositories
 from codegemma.corpus.pipeline import DROPPED_FILE, STEPS, TRAIN_FILE, build_corpus
 from codegemma.corpus.read import read_listing
-from codegemma.errors import InputError
+from codegemma.errors import InputError, OutputError
 from codegemma.files import write_whole
 from codegemma.places import parse_place, remove_object
-from codegemma.recipe import override
+from codegemma.recipe import from_plain, override, to_plain
 from codegemma.recipes import load_recipe
 from codegemma.records import DroppedFile, Pack, SourceFile
 from codegemma.shards import read_records
@@ -262,9 +265,34 @@ def test_object_that_goes_after_it_was_listed_is_unreachable_not_a_crash(out: Pa
     assert len(read) == 5
 
 
-def test_full_scratch_is_an_output_error_that_names_it(out: Path, tmp_path: Path) -> None:
-    from codegemma.errors import OutputError
+def test_full_disk_is_an_output_error_not_a_damaged_input(out: Path, tmp_path: Path) -> None:
+    write_whole(out / "app.zip", bytes(5_000))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, hard))
+    try:
+        with pytest.raises(OutputError, match=r"copies/.*cannot be written \(File too large\); make room"):
+            list_repositories([out], copies=tmp_path / "copies")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list((tmp_path / "copies").rglob("*copy-*"))
 
+
+def test_whole_bucket_is_an_input_named_after_itself(out: Path) -> None:
+    bucket = parse_place(f"{str(out).partition(':')[0]}://alone")
+    bucket.fs.mkdir("alone")  # type: ignore[attr-defined]
+    write_whole(bucket / "a.py", b"a = 1\n")
+    assert read_all([bucket]) == {("alone", "a.py", "a = 1\n")}
+
+
+def test_contents_in_a_store_travel_to_a_cluster_as_plain_data(out: Path) -> None:
+    content = StoredFile(str(out), "a.py", 6)
+    write_whole(out / "a.py", b"a = 1\n")
+    back = from_plain(Content, json.loads(json.dumps(to_plain(content))))
+    assert back == content
+    assert (back.read(100), back.read(3)) == (b"a = 1\n", b"a =")
+
+
+def test_full_scratch_is_an_output_error_that_names_it(out: Path, tmp_path: Path) -> None:
     upload(make_form(tmp_path, "app.zip", FILES), out / "app.zip")
     (tmp_path / "copies").write_text("in the way")
     with pytest.raises(OutputError, match=r"copies/.*cannot be written"):
