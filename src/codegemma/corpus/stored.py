@@ -78,8 +78,9 @@ def _is_hidden(name: str) -> bool:
 
 
 def _list_loose_files(root: Path, repo: str, objects: Mapping[str, StoredObject]) -> Listing:
+    prefix = str(root)  # one text for all
     members = [
-        Member(name, found.size_bytes, found.mark, None, StoredFile(str(root), name, found.size_bytes))
+        Member(name, found.size_bytes, found.mark, None, StoredFile(prefix, name, found.size_bytes))
         for name, found in objects.items()
     ]
     return Listing(repo, None, tuple(sorted(list_members(members), key=lambda entry: entry.path)))
