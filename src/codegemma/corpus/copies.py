@@ -5,13 +5,13 @@
 **Not**: what is in them. Files that are read once and in small pieces need no copy (`contents.StoredFile`).
 """
 
+import contextlib
 import fcntl
 import json
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -63,6 +63,8 @@ class Copies:
         # Its end tells what kind of file it is.
         copy = folder / f"copy-{_FOREIGN_SIGNS.sub('', place.name.lower())[-_NAME_CHARS:]}"
         if not copy.is_file():
+            with contextlib.suppress(OSError):  # writing tells better what is wrong
+                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)  # nothing was taken out of them yet
             note = {"address": str(place), "mark": found.mark, "copy": copy.name}
             write_whole(folder / _NOTE, json.dumps(note).encode())
             _fetch(folder)
@@ -123,7 +125,7 @@ def _fetch(folder: Path) -> None:
     _make_room(folder)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _lock(folder: Path) -> Iterator[None]:
     with (folder / ".lock").open("ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
