@@ -92,7 +92,7 @@ def parse_local(text: str) -> Path:
 def identify_place(place: Path | str) -> str:
     """Name a place: equal for two spellings of one."""
     place = parse_place(place) if isinstance(place, str) else place
-    return str(place) if is_remote(place) else str(place.resolve())
+    return str(place) if is_remote(place) else os.path.realpath(place)  # a link to itself is no error yet
 
 
 def choose_cache(*parts: str) -> Path:
