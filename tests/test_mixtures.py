@@ -19,7 +19,7 @@ from codegemma.cli.build import command
 from codegemma.corpus.choices import CorpusChoices
 from codegemma.corpus.english import English
 from codegemma.corpus.forgotten import Removal
-from codegemma.corpus.inputs import list_repositories, split_kind
+from codegemma.corpus.inputs import Input, list_repositories, parse_input
 from codegemma.corpus.quality import find_document_defect
 from codegemma.corpus.quality_rules import load_quality_rules
 from codegemma.corpus.report import read_manifest
@@ -165,22 +165,22 @@ def test_rows_of_a_build_have_the_shares_of_the_recipe(built, shares, wanted) ->
 def test_a_repository_gives_its_code_and_its_documents_apart(tmp_path: Path) -> None:
     commit(write(tmp_path / "repo", {"a.py": "x = 1\n", "README.md": "# A\n", "docs/use.txt": "Use it.\n"}))
     repo = tmp_path / "repo"
-    listings = list_repositories([repo, Path(f"text={repo}")])
+    listings = list_repositories([repo, Input(repo, SourceKind.TEXT)])
     assert [(listing.repo, listing.kind) for listing in listings] == [("repo", None), ("repo#2", SourceKind.TEXT)]
     hints = {e.path: e.language_hint for e in listings[1].entries if e.refusal is None}
     assert hints == {"README.md": "markdown", "docs/use.txt": "text"}
-    (mathematics,) = list_repositories([Path(f"mathematics={repo}")])
+    (mathematics,) = list_repositories([Input(repo, SourceKind.MATHEMATICS)])
     assert {e.language_hint for e in mathematics.entries if e.refusal is None} == {"markdown", "math"}
     with pytest.raises(InputError, match="given twice"):
-        list_repositories([Path(f"text={repo}"), Path(f"text={repo}")])
+        list_repositories([Input(repo, SourceKind.TEXT), Input(repo, SourceKind.TEXT)])
     with pytest.raises(InputError, match="no document in it"):
-        list_repositories([Path(f"text={tmp_path / 'none'}")])
+        list_repositories([Input(tmp_path / "none", SourceKind.TEXT)])
 
 
 def test_only_the_four_kinds_are_read_off_an_input() -> None:
-    assert split_kind(Path("mathematics=/a/b=c")) == (SourceKind.MATHEMATICS, Path("/a/b=c"))
+    assert parse_input("mathematics=/a/b=c") == (Path("/a/b=c"), SourceKind.MATHEMATICS)
     for path in ("prose=a", "text=", "a/text=b", "text"):
-        assert split_kind(Path(path)) == (None, Path(path))
+        assert parse_input(path) == (Path(path), None)
 
 
 def test_language_policy_is_a_choice_and_only_judges_anew(inputs: Path, tmp_path: Path) -> None:

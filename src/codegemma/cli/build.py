@@ -8,25 +8,45 @@
 import json
 import shlex
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from codegemma.cli.options import choose_recipe, json_option, recipe_options, runner_option, workers_option
+from codegemma.cli.options import (
+    INPUT,
+    LOCAL,
+    PLACE,
+    choose_recipe,
+    json_option,
+    recipe_options,
+    runner_option,
+    workers_option,
+)
 from codegemma.cli.progress import show_progress
+from codegemma.places import is_remote
 from codegemma.recipe import to_plain
+
+if TYPE_CHECKING:
+    from codegemma.corpus.inputs import Input
 
 
 @click.command(short_help="Repositories to packs.")
-@click.argument("repos", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="REPO...")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for packs and report.")
+@click.argument("repos", nargs=-1, required=True, type=INPUT, metavar="REPO...")
+@click.option("--out", required=True, type=PLACE, help="Folder for packs and report, or an address: s3:// or gs://.")
+@click.option(
+    "--work",
+    type=LOCAL,
+    help="Where a build for an address is made and resumed [default: in ~/.cache/codegemma, or the runner's folder].",
+)
 @workers_option
 @runner_option
 @recipe_options
 @json_option
 def command(
-    repos: tuple[Path, ...],
+    repos: "tuple[Input, ...]",
     *,
     out: Path,
+    work: Path | None,
     workers: int,
     runner_text: str,
     recipe: str,
@@ -37,7 +57,7 @@ def command(
 
     A REPO is a git working tree, a bare repository, a plain folder, or an archive of one (.zip, .tar.zst and the like),
     a table of source files (.parquet), or documents: .txt, .md, .jsonl and .json (also .gz, .zst), or a folder of them.
-    The same command again does only what changed.
+    REPO and --out may also be addresses in an object store. The same command again does only what changed.
 
     For a mixture, every file is of a kind: code, mathematics, text or synthetic. A document says its own where it can,
     as GSM8K and MATH do; KIND=REPO says it of all files of a REPO. text= and mathematics= read documents only, from a
@@ -49,14 +69,17 @@ def command(
       codegemma build ~/code/service ~/code/library --out data
       codegemma build ~/code/service text=~/docs gsm8k.jsonl synthetic=made.jsonl --out data
       codegemma build ~/code/service --out data --set corpus.heldout_by=time --set pack.order=codegemma
+      codegemma build s3://code/the-stack/ ~/code/service --out s3://code/data
     """
-    from codegemma.build import REPORT_FILE, build_data, count_drops, share_colocated, tell_kinds
+    if work is not None and not is_remote(out):
+        raise click.UsageError("--work is for a build whose --out is an address; a build in a folder is made in there")
+    from codegemma.build import REPORT_FILE, build_data, choose_work, count_drops, share_colocated, tell_kinds
     from codegemma.records import Split
     from codegemma.runner import parse_runner
 
     chosen, runner = choose_recipe(recipe, settings), parse_runner(runner_text, workers)
     with show_progress() as on_progress:
-        build = build_data(repos, out, chosen, runner, on_progress)
+        build = build_data(repos, out, chosen, runner, on_progress, work=work)
     if as_json:
         click.echo(json.dumps(to_plain(build) | {"kinds": to_plain(tell_kinds(build))}))
         return
@@ -71,6 +94,8 @@ def command(
     for order, share in share_colocated(build).items():
         click.echo(f"  imports in one pack, {order:13} {share:6.1%}")
     click.echo(f"report   {out / REPORT_FILE}")
+    if is_remote(out):
+        click.echo(f"made in  {work or choose_work(out, runner)}, which the next build goes on from")
     click.echo(
         f"next     codegemma train --data {shlex.quote(str(out))} --out run --recipe {shlex.quote(recipe)} --minutes 10"
     )

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from codegemma.places import is_remote, parse_local, parse_place
+
 if TYPE_CHECKING:
+    from codegemma.corpus.inputs import Input
     from codegemma.recipes import Recipe
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -35,6 +38,28 @@ runner_option = click.option(
 )
 
 
+class _PlaceType(click.Path):
+    """A path for click, which completes it in a shell, read by a function of ours."""
+
+    def __init__(self, parse: Callable[[str], Any]) -> None:
+        super().__init__()
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ARG002
+        """Read the text."""
+        return self._parse(str(value))
+
+
+def _parse_input(text: str) -> "Input":
+    from codegemma.corpus.inputs import parse_input
+
+    return parse_input(text)
+
+
+# An argument that may be an address in a store, one that may not, and one that may say of what kind its files are.
+PLACE, LOCAL, INPUT = _PlaceType(parse_place), _PlaceType(parse_local), _PlaceType(_parse_input)
+
+
 def recipe_options(function: F) -> F:
     """Add `--recipe` and `--set`, passed on as `recipe` and `settings`."""
     function = click.option(
@@ -51,12 +76,19 @@ def recipe_options(function: F) -> F:
 
 def replay_options(function: F) -> F:
     """Add the argument `RUN`, `--data` and `--tokenizer`, which tell whose rows are recomputed."""
-    folder = click.Path(path_type=Path)
-    function = click.option("--tokenizer", type=folder, help="The run's tokenizer.json, where RUN does not hold it.")(
+    function = click.option("--tokenizer", type=LOCAL, help="The run's tokenizer.json, where RUN does not hold it.")(
         function
     )
-    function = click.option("--data", type=folder, help="The run's data folder [default: RUN/data].")(function)
-    return click.argument("run", required=False, type=folder)(function)
+    function = click.option("--data", type=PLACE, help="The run's data, a folder or an address [default: RUN/data].")(
+        function
+    )
+    return click.argument("run", required=False, type=LOCAL)(function)
+
+
+def check_run(run: Path | None, data: Path | None) -> None:
+    """Refuse data at an address without a run: no run lies around it."""
+    if run is None and data is not None and is_remote(data):
+        raise click.UsageError(f"which run read {data}? Name the folder of the run, before --data")
 
 
 def choose_recipe(name: str, settings: Sequence[str]) -> "Recipe":

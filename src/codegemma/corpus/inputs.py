@@ -1,6 +1,6 @@
 """Lists everything that a build was given: repositories, archives of them, tables of source files, documents.
 
-**In**: paths, each alone or as `kind=PATH`, which says what its files are to a mixture.
+**In**: paths, and addresses in stores; each may say of what kind its files are to a mixture.
 **Out**: one `Listing` per repository, each with a name of its own.
 **Not**: what is read of them; that is `read.py`.
 
@@ -13,74 +13,100 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
 from codegemma.corpus.columns import parse_columns
+from codegemma.corpus.contents import choose_scratch
+from codegemma.corpus.copies import Copies
 from codegemma.corpus.documents import MATH, TEXT, is_document, list_documents
 from codegemma.corpus.entries import Listing
 from codegemma.corpus.listing import list_repository
 from codegemma.corpus.parquet import is_parquet, list_parquet
+from codegemma.corpus.stored import list_stored
 from codegemma.errors import InputError
+from codegemma.places import identify_place, is_remote, parse_place
 from codegemma.records import SourceKind
 
 
+class Input(NamedTuple):
+    """A place to read, and what its files are to a mixture, where the user says so."""
+
+    place: Path
+    kind: SourceKind | None = None
+
+
 def list_repositories(
-    inputs: Sequence[Path],
+    inputs: Sequence[Path | Input],
     exclude: Path | None = None,
     scratch: Path | None = None,
     parquet_columns: Sequence[str] = (),
     document_language: str = TEXT,
+    copies: Path | None = None,
 ) -> list[Listing]:
     """List the repositories of all inputs, with `exclude` left out; those of one name are told apart by a number.
 
     `scratch` is a folder for what must be copied to be read again, which must outlive the listings; by default it goes
     with this process. `parquet_columns` name columns as `role=column`; `document_language` is that of documents which
-    do not show theirs.
+    do not show theirs. `copies` is a folder for copies of objects from stores; those of this call's inputs stay there.
 
     Raises:
         InputError: none given, one given twice, or one that cannot be used.
     """
     if not inputs:
         raise InputError("no repository given; wanted at least one folder")
-    given: set[tuple[SourceKind | None, Path]] = set()
+    kept = Copies(copies or choose_scratch(scratch) / "copies")
+    given: set[tuple[SourceKind | None, str]] = set()
     listings: list[Listing] = []
     names: set[str] = set()
-    for place in inputs:
-        kind, path = split_kind(place)
-        if (kind, path.resolve()) in given:
+    for place, kind in map(as_input, inputs):
+        identity = (kind, identify_place(place))
+        if identity in given:
             raise InputError(f"{place}: given twice; give each repository once")
-        given.add((kind, path.resolve()))
+        given.add(identity)
         language = _LANGUAGE_OF_KIND.get(kind, document_language) if kind else document_language
-        for listing in _list_input(path, kind, exclude, scratch, parquet_columns, language):
+        for listing in _list_input(Input(place, kind), exclude, scratch, parquet_columns, language, kept):
             name = _find_free_name(listing.repo, names)
             names.add(name)
             listings.append(replace(listing, repo=name, kind=kind))
+    kept.remove_others()
     return listings
 
 
 _LANGUAGE_OF_KIND = MappingProxyType({SourceKind.TEXT: TEXT, SourceKind.MATHEMATICS: MATH})
 
 
-def split_kind(place: Path) -> tuple[SourceKind | None, Path]:
-    """Take the kind off an input. Where a folder's name really begins so, its absolute path says what is meant.
+def parse_input(text: str) -> Input:
+    """Read an input as a user gives it, `PLACE` or `KIND=PLACE`.
 
-    >>> split_kind(Path("synthetic=runs/made"))
-    (<SourceKind.SYNTHETIC: 'synthetic'>, PosixPath('runs/made'))
-    >>> split_kind(Path("runs/a=b"))
-    (None, PosixPath('runs/a=b'))
+    Where a folder's name really begins with a kind, its absolute path says what is meant.
+
+    >>> parse_input("synthetic=runs/made")
+    Input(place=PosixPath('runs/made'), kind=<SourceKind.SYNTHETIC: 'synthetic'>)
+    >>> parse_input("runs/a=b")
+    Input(place=PosixPath('runs/a=b'), kind=None)
     """
-    name, sign, path = str(place).partition("=")
-    is_kind = bool(sign and path) and name in tuple(SourceKind)
-    return (SourceKind(name), Path(path)) if is_kind else (None, Path(place))
+    name, sign, place = text.partition("=")
+    if sign and place and name in tuple(SourceKind):
+        return Input(parse_place(place), SourceKind(name))
+    return Input(parse_place(text))
+
+
+def as_input(given: Path | Input) -> Input:
+    """Take a path alone as an input that says nothing of its kind."""
+    return given if isinstance(given, Input) else Input(given)
 
 
 def _list_input(
-    path: Path,
-    kind: SourceKind | None,
+    given: Input,
     exclude: Path | None,
     scratch: Path | None,
     parquet_columns: Sequence[str],
     document_language: str,
+    copies: Copies,
 ) -> list[Listing]:
+    path, kind = given
+    if is_remote(path):
+        return list_stored(path, copies, parse_columns(parquet_columns), document_language, scratch, kind)
     if is_parquet(path):
         return list_parquet(path, parse_columns(parquet_columns), scratch, document_language)
     if kind in _LANGUAGE_OF_KIND or (kind is not SourceKind.CODE and is_document(path)):

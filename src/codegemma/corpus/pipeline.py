@@ -24,13 +24,14 @@ import xxhash
 from codegemma.corpus import block_list, decontaminate, dedup, licenses, quality, read, safety, split
 from codegemma.corpus.benchmarks import read_benchmarks
 from codegemma.corpus.choices import CorpusChoices, ForkPolicy, HeldoutBy, NearDuplicatePolicy, narrow
+from codegemma.corpus.copies import UNREACHABLE
 from codegemma.corpus.decontaminate import read_allow_list
 from codegemma.corpus.dedup import find_duplicates
 from codegemma.corpus.entries import Listing
 from codegemma.corpus.forgotten import describe_forgotten, read_forgotten, refuse_forgotten
 from codegemma.corpus.history import find_birth_times_s
-from codegemma.corpus.inputs import list_repositories, split_kind
-from codegemma.corpus.intake import IntakeTask, Sighting, describe_lists, make_intake_task, take_in
+from codegemma.corpus.inputs import Input, as_input, list_repositories
+from codegemma.corpus.intake import IntakeTask, Sighting, describe_lists, has_unreached, make_intake_task, take_in
 from codegemma.corpus.judge import (
     LEAK_CHOICES,
     Leak,
@@ -71,6 +72,7 @@ from codegemma.corpus.sketch_shards import read_repository_sketches, read_shard
 from codegemma.corpus.split import Heldout
 from codegemma.errors import InputError, OutputError
 from codegemma.folders import refuse_half_removed
+from codegemma.places import identify_place, is_remote
 from codegemma.recipe import fingerprint
 from codegemma.records import DroppedFile, Pack, PackedFile
 from codegemma.runner import LocalRunner, Progress, Runner, ignore_progress
@@ -82,6 +84,8 @@ TRAIN_FILE = "files-train.parquet"
 HELDOUT_FILE = "files-heldout.parquet"
 DROPPED_FILE = "dropped.parquet"
 STEPS = f"{STEPS_FOLDER}/corpus"
+# Copies of inputs that lie in stores.
+COPIES = f"{STEPS_FOLDER}/copies"
 STAGES = (
     read.STAGE,
     block_list.STAGE,
@@ -100,7 +104,7 @@ T = TypeVar("T", bound=Task)
 
 
 def build_corpus(
-    repos: Sequence[Path],
+    repos: Sequence[Path | Input],
     out: Path,
     choices: CorpusChoices,
     runner: Runner = LocalRunner(),  # noqa: B008 (frozen)
@@ -108,13 +112,15 @@ def build_corpus(
     *,
     exclude: Path | None = None,
     trained: Sequence[Path] = (),
+    elsewhere: CorpusReport | None = None,
 ) -> CorpusReport:
     """Build the corpus of some repositories in `out`, or find that it is there already.
 
     `exclude` is a folder that belongs to no repository although it may lie in one: the whole output of a run that `out`
     is a part of, or else `out`. What is written there between two builds must not look like a change of the repository.
     `trained` are packs that models were trained on earlier: what they give away is not held out either, although the
-    repositories may hold it no more.
+    repositories may hold it no more. `elsewhere` is the report of a build that stands in another place, whole: should
+    it be of this very input, it is returned itself.
 
     Raises:
         InputError: a repository that cannot be used, or nothing left to train on.
@@ -122,7 +128,7 @@ def build_corpus(
         WorkerError: a worker process died.
     """
     exclude = out if exclude is None else exclude
-    if Path(exclude).resolve() in {split_kind(repo)[1].resolve() for repo in repos}:
+    if identify_place(exclude) in {identify_place(as_input(repo).place) for repo in repos}:
         raise OutputError(f"{exclude}: is the repository itself; choose a folder of its own, inside it or elsewhere")
     refuse_half_removed(out)
     opt_out, forgotten = read_opt_out(choices.opt_out), read_forgotten(out)
@@ -140,16 +146,16 @@ def build_corpus(
         listings = [
             refuse_forgotten(refuse_opted_out(listing, opt_out), forgotten)
             for listing in list_repositories(
-                repos, exclude, scratch, choices.parquet_columns, choices.document_language
+                repos, exclude, scratch, choices.parquet_columns, choices.document_language, out / COPIES
             )
         ]
         key = _fingerprint_inputs(listings, choices, [*lists, benchmarks.digest, allowed.digest])
-        earlier = read_manifest(out)
-        if earlier is not None and earlier.fingerprint == key:
-            return earlier
+        for earlier in (read_manifest(out), elsewhere):
+            if earlier is not None and earlier.fingerprint == key:
+                return earlier
         _clear_results(out)
         build = _Build(listings, choices, runner, on_progress, out)
-        build.take_in()
+        build.take_in(has_stored=any(is_remote(as_input(repo).place) for repo in repos))
         build.judge_licenses()
         build.judge_quality()
         build.drop_duplicates()
@@ -264,13 +270,16 @@ class _Build:
         self.found.append(path)
         return path
 
-    def take_in(self) -> None:
-        """Read every file, drop what holds secrets, put pseudonyms in place."""
+    def take_in(self, *, has_stored: bool) -> None:
+        """Read every file, drop what holds secrets, put pseudonyms in place; of stores, ask for what was missing."""
         tables = [*_read_tables(self.choices), *describe_lists(self.choices)]
         self.shards = [
             make_intake_task(files, self.choices, self.out / STEPS, tables)
             for files in cut_shards(self.listings, self.choices.max_file_bytes)
         ]
+        for shard in self.shards if has_stored else ():
+            if is_whole(shard.out) and has_unreached(shard):
+                shard.out.unlink()
         self._run(take_in, self.shards, "read")
         for number, shard in enumerate(self.shards):
             self.dropped += read_records(shard.dropped, DroppedFile)
@@ -495,8 +504,11 @@ class _Build:
         if self.heldout == set() and self.how and self.choices.heldout_share > 0 and not self.notes:
             self.notes.append("every held-out file was given away by a training file: nothing is held out")
         sightings = {key: kept.sighting for key, kept in self.kept.items()}
+        unreached = sum(drop.reason == UNREACHABLE for drop in self.dropped)
+        if unreached:
+            self.notes.append(f"{unreached} files or objects could not be reached in their stores: build again")
         return CorpusReport(
-            fingerprint=key,
+            fingerprint=fingerprint(key, "unreached") if unreached else key,  # the next build looks again
             repos=tuple(RepoCount(x.repo, x.commit, len(x.entries), self.how[x.repo]) for x in self.listings),
             stages=stages,
             dropped=count_drops(self.dropped),

@@ -15,7 +15,7 @@ from codegemma.corpus import dedup
 from codegemma.corpus.forgotten import REASON, Removal, describe_forgotten, make_matcher
 from codegemma.corpus.intake import Sighting
 from codegemma.corpus.ledger import LEDGER_FILE, Side
-from codegemma.corpus.pipeline import DROPPED_FILE, HELDOUT_FILE, STEPS, TRAIN_FILE
+from codegemma.corpus.pipeline import COPIES, DROPPED_FILE, HELDOUT_FILE, STEPS, TRAIN_FILE
 from codegemma.corpus.report import (
     CorpusReport,
     KindCount,
@@ -29,7 +29,7 @@ from codegemma.corpus.report import (
 )
 from codegemma.errors import InputError
 from codegemma.records import DroppedFile, SourceFile, SourceKind, Split
-from codegemma.removal import list_parts_of, remove_steps, rewrite
+from codegemma.removal import list_parts_of, remove_folder, remove_steps, rewrite
 from codegemma.shards import read_records
 
 _FILES = {Split.TRAIN: TRAIN_FILE, Split.HELDOUT: HELDOUT_FILE}
@@ -251,6 +251,7 @@ def remove_files(out: Path, removal: Removal) -> None:
         for part in each:
             rewrite(part, SourceFile, lambda file: None if matches(file.repo, file.path) else file)
     remove_steps(out / STEPS, matches, removal.repo)
+    remove_folder(out / COPIES)  # nobody knows what stands in them
 
 
 def _remove_sides(ledger: Path, matches: Callable[[str, str], bool]) -> None:
