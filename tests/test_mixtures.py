@@ -90,12 +90,12 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def build(inputs: Path, out: Path, *names: str, **corpus: Any) -> BuildReport:
     choices = CorpusChoices(decontaminate=(str(inputs / "gsm8k_test.jsonl"),), **corpus)
     recipe = Recipe("test", GemmaConfig(512, 32, 1, num_heads=2, num_kv_heads=1, head_dim=16, mlp_dim=64), choices)
-    return build_data([_place(inputs, name) for name in names], out, recipe)
+    return build_data([parse_input(_place(inputs, name)) for name in names], out, recipe)
 
 
-def _place(inputs: Path, name: str) -> Path:
+def _place(inputs: Path, name: str) -> str:
     kind, sign, path = name.rpartition("=")
-    return Path(f"{kind}{sign}{inputs / path}")
+    return f"{kind}{sign}{inputs / path}"
 
 
 ALL = ("code", "web.jsonl", "gsm8k.jsonl", "synthetic=made.jsonl")
@@ -191,7 +191,7 @@ def test_language_policy_is_a_choice_and_only_judges_anew(inputs: Path, tmp_path
 
 
 def test_command_says_how_much_there_is_of_each_kind(inputs: Path, tmp_path: Path) -> None:
-    places = [str(_place(inputs, name)) for name in ("code", "text=web.jsonl")]
+    places = [_place(inputs, name) for name in ("code", "text=web.jsonl")]
     result = CliRunner().invoke(command, [*places, "--out", str(tmp_path), "--workers", "1"])
     assert result.exit_code == 0, result.output
     assert "  text " in result.output

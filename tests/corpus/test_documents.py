@@ -17,7 +17,7 @@ from tests.corpus.repositories import commit, write
 from codegemma.corpus import documents
 from codegemma.corpus.choices import CorpusChoices
 from codegemma.corpus.documents import is_document, list_documents, read_record
-from codegemma.corpus.inputs import list_repositories
+from codegemma.corpus.inputs import Input, list_repositories
 from codegemma.corpus.read import read_listing
 from codegemma.errors import InputError
 from codegemma.records import DroppedFile, SourceFile, SourceKind
@@ -94,7 +94,7 @@ def test_code_in_records_is_code_in_its_language_and_has_a_path_that_says_so(tmp
         None: [SourceKind.CODE, SourceKind.CODE, SourceKind.TEXT],
     }
     for kind, wanted in kinds.items():
-        (listing,) = list_repositories([Path(f"{kind}={path}") if kind else path])
+        (listing,) = list_repositories([Input(path, SourceKind(kind) if kind else None)])
         files = [file for file in read_listing(listing, CHOICES) if isinstance(file, SourceFile)]
         assert [(file.path, file.language) for file in files] == [
             ("made.jsonl:1.py", "python"),
