@@ -135,7 +135,8 @@ def _add_packs(report: Report, build: BuildReport, train: SplitCount) -> None:
         "imports with both files in one pack, %",
         f"Co-location of {train.edges:,} import edges in {train.packs:,} packs of at most "
         f"{build.packs.budget_tokens:,} tokens; this build packs by `{build.packs.order}`. "
-        f"{train.broken_edges:,} edges closed cycles and were broken.",
+        f"{train.broken_edges:,} edges closed cycles and were broken. {train.reference_edges:,} lead to a file "
+        f"in place of its dropped copy; {train.outside_edges:,} more would, to another repository or a held-out file.",
         digits=1,
     )
     report.table(

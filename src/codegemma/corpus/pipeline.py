@@ -1,7 +1,8 @@
 """Builds the corpus: reads repositories, refuses what must not be trained on, and divides training from held-out files.
 
 **In**: repositories and `CorpusChoices`.
-**Out**: folders of parts `files-train.parquet` and `files-heldout.parquet`, `dropped.parquet`, and last `corpus.json`.
+**Out**: folders of parts `files-train.parquet` and `files-heldout.parquet`, `dropped.parquet`, what leads imports
+(`build-files.parquet`, `copies.parquet`), and last `corpus.json`.
 **Not**: packs; `pack/` makes them from these files. The files have the same bytes for any number of workers.
 
 Every stage is a step over shards (`steps.py`): what one found out stays in `steps/`, named by what it was made from, so
@@ -23,7 +24,14 @@ import xxhash
 
 from codegemma.corpus import block_list, decontaminate, dedup, licenses, quality, read, safety, split
 from codegemma.corpus.benchmarks import read_benchmarks
-from codegemma.corpus.choices import CorpusChoices, ForkPolicy, HeldoutBy, NearDuplicatePolicy, narrow
+from codegemma.corpus.choices import (
+    CorpusChoices,
+    ExactDuplicatePolicy,
+    ForkPolicy,
+    HeldoutBy,
+    NearDuplicatePolicy,
+    narrow,
+)
 from codegemma.corpus.decontaminate import read_allow_list
 from codegemma.corpus.dedup import find_duplicates
 from codegemma.corpus.entries import Listing
@@ -71,7 +79,7 @@ from codegemma.corpus.split import Heldout
 from codegemma.errors import InputError, OutputError
 from codegemma.folders import refuse_half_removed
 from codegemma.recipe import fingerprint
-from codegemma.records import DroppedFile, Pack, PackedFile
+from codegemma.records import BuildFile, DroppedFile, FileCopy, Pack, PackedFile
 from codegemma.runner import LocalRunner, Progress, Runner, ignore_progress
 from codegemma.shards import count_records, measure_parts, read_records, write_records
 from codegemma.steps import STEPS_FOLDER, Task, is_whole, publish, remove_output, run_missing, sweep
@@ -80,6 +88,9 @@ from codegemma.text.languages import has_grammar
 TRAIN_FILE = "files-train.parquet"
 HELDOUT_FILE = "files-heldout.parquet"
 DROPPED_FILE = "dropped.parquet"
+BUILD_FILES = "build-files.parquet"
+COPIES = "copies.parquet"
+OUTPUTS = (TRAIN_FILE, HELDOUT_FILE, DROPPED_FILE, BUILD_FILES, COPIES)
 STEPS = f"{STEPS_FOLDER}/corpus"
 STAGES = (
     read.STAGE,
@@ -92,7 +103,7 @@ STAGES = (
     split.STAGE,
 )
 # Part of the fingerprint: raise it when the same choices and files come to give another corpus.
-PIPELINE_VERSION = 6
+PIPELINE_VERSION = 7
 
 FileKey = tuple[str, str]  # repository and path
 T = TypeVar("T", bound=Task)
@@ -206,7 +217,7 @@ def _clear_results(out: Path) -> None:
     """
     try:
         (out / STEPS).mkdir(parents=True, exist_ok=True)
-        for name in (MANIFEST, TRAIN_FILE, HELDOUT_FILE, DROPPED_FILE):
+        for name in (MANIFEST, *OUTPUTS):
             remove_output(out / name)
     except OSError as error:
         raise OutputError(f"{out}: cannot be written ({error.strerror}); choose another --out") from error
@@ -233,6 +244,7 @@ class _Build:
         self.dropped: list[DroppedFile] = []
         self.kept: dict[FileKey, _Kept] = {}
         self.heldout: set[FileKey] = set()
+        self.copies: dict[FileKey, FileKey] = {}
         self.how: dict[str, str] = {}
         self.notes: list[str] = []
         self.found: list[Path] = []
@@ -301,11 +313,15 @@ class _Build:
     def drop_duplicates(self) -> None:
         """Keep one of each group of equal files."""
         seen = [kept.sighting for kept in self.kept.values()]
-        duplicates = find_duplicates(dedup.Sighting(s.repo, s.path, s.blob, s.digest) for s in seen)
+        duplicates = find_duplicates(
+            (dedup.Sighting(s.repo, s.path, s.blob, s.digest) for s in seen),
+            within_repos=self.choices.exact_duplicates is ExactDuplicatePolicy.WITHIN_REPOS,
+        )
         for key, duplicate in duplicates.items():
             kept = duplicate.kept
             where = kept.path if kept.repo == key[0] else f"{kept.repo}: {kept.path}"
             self._drop(key, dedup.STAGE, duplicate.reason, f"the same as {where}")
+            self.copies[key] = (kept.repo, kept.path)
 
     def drop_resembling(self, benchmarks: str, allowed: str | None) -> None:
         """Drop what is almost another file, or another repository's fork, and what holds items of benchmarks.
@@ -361,6 +377,7 @@ class _Build:
             if key in self.kept and (repo, path) in self.kept:
                 where = path if repo == key[0] else f"{repo}: {path}"
                 self._drop(key, dedup.STAGE, "near_duplicate", f"Jaccard index {jaccard:.2f} with {where}")
+                self.copies[key] = (repo, path)
 
     def hold_out(self) -> None:
         """Divide each repository on its own, so that one more repository changes nothing in the others.
@@ -467,9 +484,22 @@ class _Build:
             publish([task.out for task in tasks], self.out / name)
         dropped = sorted(self.dropped, key=lambda drop: (drop.repo, drop.path, drop.stage))
         write_records(self.out / DROPPED_FILE, dropped, DroppedFile)
-        shard_files = [file for shard in self.shards for file in (shard.out, shard.sightings, shard.dropped)]
+        build_files = (file for shard in self.shards for file in read_records(shard.build_files, BuildFile))
+        write_records(self.out / BUILD_FILES, build_files, BuildFile)
+        write_records(self.out / COPIES, self._list_copies(), FileCopy)
+        shard_files = [
+            file for shard in self.shards for file in (shard.out, shard.sightings, shard.dropped, shard.build_files)
+        ]
         sweep(self.out / STEPS, [*shard_files, *self.found])
-        return measure_parts(self.out, (TRAIN_FILE, HELDOUT_FILE, DROPPED_FILE))
+        return measure_parts(self.out, OUTPUTS)
+
+    def _list_copies(self) -> Iterator[FileCopy]:
+        """List the copies that went and the file that stays for each, also where that was dropped as a copy itself."""
+        for key, kept in sorted(self.copies.items()):
+            while kept in self.copies:
+                kept = self.copies[kept]  # noqa: PLW2901 - one step along the chain
+            if kept in self.kept:
+                yield FileCopy(*key, *kept)
 
     def report(self, key: str, written: dict[str, int], lists: Sequence[str]) -> CorpusReport:
         """Count everything, and check that every listed file was either kept or dropped."""

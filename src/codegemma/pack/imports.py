@@ -16,11 +16,7 @@ from codegemma.pack.import_rules import c_family, csharp, go, javascript, jvm, p
 from codegemma.pack.import_rules.statement import Import, ImportKind, Resolver, find_top_end
 from codegemma.text.languages import detect_language
 
-__all__ = ["BUILD_FILES", "Edge", "Import", "ImportKind", "extract_imports", "resolve_imports"]
-
-# Names of the files that say what the modules of a repository are called.
-BUILD_FILES: Final = frozenset({"go.mod", "package.json", "Cargo.toml"})
-
+__all__ = ["Edge", "Import", "ImportKind", "extract_imports", "resolve_imports"]
 
 MakeResolver = Callable[[Mapping[str, Sequence[Import]], str, Mapping[str, str]], Resolver]
 
@@ -79,8 +75,8 @@ def resolve_imports(
     """Find the files that imports mean, by the longest path suffix; sorted, one edge for each pair of files.
 
     `imports` has a key for every file of the repository. The folder `repo` itself may be the package that is imported.
-    `languages` names the language of a path that does not say it; `build_files` maps paths of `BUILD_FILES` to their
-    text, without which module names are inferred from the paths.
+    `languages` names the language of a path that does not say it; `build_files` maps paths of build files (see
+    `languages.toml`) to their text, without which module names are inferred from the paths.
 
     >>> use_helper = Import("lib.helper", ("x", "y"), 0, 1)
     >>> resolve_imports({"src/lib/app.py": [use_helper], "src/lib/helper.py": []}, repo="lib-repo")

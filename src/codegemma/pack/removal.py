@@ -22,7 +22,7 @@ from codegemma.records import DroppedFile, Pack, Split
 from codegemma.removal import Matches, list_parts_of, remove_steps, rewrite
 from codegemma.shards import read_records, write_records
 
-_LINK_COUNTS = ("edges", "broken_edges", "paired_tests")
+_LINK_COUNTS = ("edges", "reference_edges", "outside_edges", "broken_edges", "paired_tests")
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,8 @@ class SplitCount:
 
     `chars_in_reach` counts the places that have a natural cut at most `parse.REACH_CHARS` further on.
     `colocated_edges` maps each order to the import edges whose two files it puts in one pack, out of `edges`;
-    `broken_edges` closed cycles.
+    `broken_edges` closed cycles; `reference_edges` lead to a file in place of its dropped copy, and `outside_edges`,
+    which are not among `edges`, would lead to one in another repository or across the held-out border.
     """
 
     files_in: int = 0
@@ -34,6 +35,8 @@ class SplitCount:
     chars_in_reach: int = 0
     block_starts: int = 0
     edges: int = 0
+    reference_edges: int = 0
+    outside_edges: int = 0
     broken_edges: int = 0
     paired_tests: int = 0
     colocated_edges: Counter[str] = field(default_factory=Counter)
