@@ -52,6 +52,56 @@ def test_scripts_are_found_by_package_json_and_tsconfig(files: dict[str, str], w
     assert edges(files) == wanted
 
 
+TYPE = "namespace Lib.Text;\npublic class Reader {}\n"
+USES = "namespace App;\nclass Run { Reader r; }\n"
+TWO = """namespace Lib {
+    namespace Text {
+        class Reader {
+            class Inner {}
+        }
+    }
+}
+namespace Other {
+    class Writer {}
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("files", "wanted"),
+    [
+        ({"l/R.cs": TYPE, "a/A.cs": USES}, set()),
+        ({"l/R.cs": TYPE, "a/A.cs": USES, "b/G.cs": "global using Lib.Text;\n"}, {("a/A.cs", "l/R.cs")}),
+        ({"l/R.cs": TYPE, "a/A.cs": USES, "b/G.cs": "global using Lib.Text;\n", "b/B.csproj": ""}, set()),
+        ({"l/R.cs": TYPE, "a/x/A.cs": USES, "a/A.csproj": '<Project><Using Include="Lib.Text" /></Project>'},
+         {("a/x/A.cs", "l/R.cs")}),
+        ({"l/R.cs": TYPE, "a/A.cs": USES, "Directory.Build.props": "<Using Include='Lib.Text'/>"},
+         {("a/A.cs", "l/R.cs")}),
+        ({"l/R.cs": TYPE, "a/A.cs": USES, "a/A.csproj": '<Using Include="Lib.Text" Alias="T" />'}, set()),
+        ({"l/Two.cs": TWO, "A.cs": "using Lib.Text;\n" + USES}, {("A.cs", "l/Two.cs")}),
+        ({"l/Two.cs": TWO, "A.cs": "using Other;\n" + USES}, set()),
+        ({"l/Two.cs": TWO, "A.cs": "using Lib.Text;\nclass B { Inner i; }\n"}, set()),
+        ({"NoteAttribute.cs": "namespace N;\nclass NoteAttribute {}\n", "A.cs": "using N;\n[Note]\nclass B {}\n"},
+         {("A.cs", "NoteAttribute.cs")}),
+        ({"E.cs": "namespace N;\nstatic class E {\n    static int Trim<T>(this T x) => 1;\n}\n",
+          "A.cs": "using N;\nclass B { int Run() => y.Trim(2); }\n"}, {("A.cs", "E.cs")}),
+        ({"E.cs": "namespace N;\nstatic class E {\n    static int Trim(this int x) => 1;\n}\nclass F {}\n",
+          "G.cs": "namespace N;\nclass G {}\n", "A.cs": "using N;\nclass B { G g; int Run() => y.Trim(2); }\n"},
+         {("A.cs", "G.cs")}),
+        ({"R.cs": TYPE, "A.cs": "using Lib.Text;\nclass B {\n" + 300 * "    int i;\n" + "    Reader r;\n}\n"},
+         {("A.cs", "R.cs")}),
+        ({"P.cs": "namespace N;\npartial class P {}\n", "P.Io.cs": "namespace N;\npartial class P {}\n",
+          "A.cs": "using N;\nclass B { P p; }\n"}, {("A.cs", "P.cs"), ("P.Io.cs", "P.cs")}),
+    ],
+    ids=["no_using", "global", "other_project", "project_item", "for_all_projects", "alias", "nested", "not_there",
+         "within_a_type", "attribute", "extension", "not_if_a_type_is_named", "far_below", "partial"],
+)  # fmt: skip
+def test_the_types_that_a_file_names_tell_which_files_its_usings_mean(
+    files: dict[str, str], wanted: set[tuple[str, str]]
+) -> None:
+    assert edges(files) == wanted
+
+
 @given(st.text(alphabet='{}[]",:/*\\ \n.aname', max_size=200))
 def test_any_manifest_is_read_without_an_error(text: str) -> None:
     NodeManifests({"package.json": text, "a/tsconfig.json": text})

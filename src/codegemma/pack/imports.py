@@ -32,7 +32,7 @@ RULES: Final[Mapping[str, ImportRule]] = MappingProxyType(
     {
         "c": ImportRule(c_family.extract, c_family.Headers),
         "cpp": ImportRule(c_family.extract, c_family.Headers),
-        "csharp": ImportRule(csharp.extract, packages.NestedNamespaces),
+        "csharp": ImportRule(csharp.extract, csharp.NestedNamespaces),
         "go": ImportRule(go.extract, go.GoPackages),
         "java": ImportRule(jvm.extract_java, packages.Namespaces),
         "javascript": ImportRule(javascript.extract, javascript.Scripts),

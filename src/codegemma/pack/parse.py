@@ -24,7 +24,7 @@ from codegemma.text.languages import DOCUMENT_LANGUAGES, LANGUAGES, has_grammar
 from codegemma.text.syntax import Syntax, analyze_document, analyze_syntax
 
 # Part of the fingerprint: raise it when the same text comes to give other cuts or imports.
-PARSE_VERSION = 3
+PARSE_VERSION = 4
 # How far the loader moves a cut to make it natural (the fill-in-the-middle specification, version 1).
 REACH_CHARS = 256
 

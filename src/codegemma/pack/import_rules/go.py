@@ -82,7 +82,7 @@ class GoPackages:
         self._files: dict[str, list[str]] = {}
         for path in sorted(sources):
             self._files.setdefault(find_folder(path), []).append(path)
-        self._index = PackageIndex(sources, lambda path, _: find_folder(path))
+        self._index = PackageIndex(sources, lambda path, _: (find_folder(path),))
         modules = {
             match[1]: find_folder(path)
             for path, text in sorted(build_files.items())
