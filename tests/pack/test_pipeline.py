@@ -7,6 +7,7 @@ import pytest
 
 from codegemma.errors import InputError, OutputError
 from codegemma.pack.choices import PackChoices, PackOrder
+from codegemma.pack.naturalness import Boundary
 from codegemma.pack.pipeline import DROPPED_FILE, build_packs
 from codegemma.pack.report import MANIFEST
 from codegemma.records import DroppedFile, Pack, SourceFile
@@ -147,7 +148,8 @@ def test_manifest_is_plain_json_with_the_counts(tmp_path: Path) -> None:
     train = plain["splits"]["train"]
     assert train["files_by_language"] == {"python": 5}
     assert set(train["colocated_edges"]) == {"grouped", "codegemma", "alphabetical", "random"}
-    assert 0.9 < train["chars_in_reach"] / train["chars"] <= 1.0
+    assert 0.9 < sum(train["boundary_places"].values()) / train["chars_by_language"]["python"] <= 1.0
+    assert set(train["boundary_cuts"]) == {f"python.{boundary}" for boundary in Boundary}  # one comment ends a line
     assert {"parse_cpu_s", "imports_cpu_s", "group_cpu_s", "all_wall_s"} <= set(plain["seconds"])
 
 

@@ -17,6 +17,7 @@ from jaxtyping import Int32
 
 from codegemma.errors import InputError
 from codegemma.pack.imports import Import, extract_imports
+from codegemma.pack.naturalness import count_boundaries
 from codegemma.recipe import fingerprint
 from codegemma.records import SourceFile
 from codegemma.shards import count_records, read_records, write_records
@@ -25,13 +26,11 @@ from codegemma.text.syntax import Syntax, analyze_document, analyze_syntax
 
 # Part of the fingerprint: raise it when the same text comes to give other cuts or imports.
 PARSE_VERSION = 4
-# How far the loader moves a cut to make it natural (the fill-in-the-middle specification, version 1).
-REACH_CHARS = 256
 
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """What is counted and linked of one file. `chars_in_reach` counts the places with a natural cut soon after them."""
+    """What is counted and linked of one file; `boundary_cuts` and `boundary_places` are those of `BoundaryCounts`."""
 
     repo: str
     commit: str | None
@@ -41,9 +40,9 @@ class FileFacts:
     size_bytes: int
     chars: int
     error_share: float
-    natural_cuts: int
     block_starts: int
-    chars_in_reach: int
+    boundary_cuts: tuple[int, ...]
+    boundary_places: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +144,7 @@ def _analyze(source: SourceFile) -> Syntax:
 
 
 def _state_facts(source: SourceFile, syntax: Syntax) -> FileFacts:
+    boundaries = count_boundaries(source.text, syntax.natural_cuts)
     return FileFacts(
         repo=source.repo,
         commit=source.commit,
@@ -154,16 +154,7 @@ def _state_facts(source: SourceFile, syntax: Syntax) -> FileFacts:
         size_bytes=len(source.text.encode()),
         chars=len(source.text),
         error_share=syntax.error_share,
-        natural_cuts=len(syntax.natural_cuts),
         block_starts=len(syntax.block_starts),
-        chars_in_reach=count_chars_in_reach(syntax.natural_cuts),
+        boundary_cuts=boundaries.cuts,
+        boundary_places=boundaries.places,
     )
-
-
-def count_chars_in_reach(natural_cuts: Int32[np.ndarray, " cuts"]) -> int:
-    """Count the places that have a natural cut at most `REACH_CHARS` further on.
-
-    >>> count_chars_in_reach(np.array([100, 1100], dtype=np.int32))
-    356
-    """
-    return int(np.minimum(np.diff(natural_cuts, prepend=0), REACH_CHARS).sum())

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from codegemma.pack.naturalness import name_boundaries
 from codegemma.pack.parse import FileFacts
 from codegemma.shards import read_build_manifest, write_build_manifest
 
@@ -20,7 +21,8 @@ MANIFEST = "packs.json"
 class SplitCount:
     """Counts of one split. Always `files_in == files_packed + files_dropped`.
 
-    `chars_in_reach` counts the places that have a natural cut at most `parse.REACH_CHARS` further on.
+    `boundary_cuts` counts natural cuts by language and class (`naturalness.name_boundaries`), `boundary_places` the
+    places from which a cut would move on to one of them, out of the `chars_by_language`.
     `colocated_edges` maps each order to the import edges whose two files it puts in one pack, out of `edges`;
     `broken_edges` closed cycles; `reference_edges` lead to a file in place of its dropped copy, and `outside_edges`,
     which are not among `edges`, would lead to one in another repository or across the held-out border.
@@ -31,8 +33,6 @@ class SplitCount:
     files_dropped: int = 0
     packs: int = 0
     chars: int = 0
-    natural_cuts: int = 0
-    chars_in_reach: int = 0
     block_starts: int = 0
     edges: int = 0
     reference_edges: int = 0
@@ -41,15 +41,19 @@ class SplitCount:
     paired_tests: int = 0
     colocated_edges: Counter[str] = field(default_factory=Counter)
     files_by_language: Counter[str] = field(default_factory=Counter)
+    chars_by_language: Counter[str] = field(default_factory=Counter)
+    boundary_cuts: Counter[str] = field(default_factory=Counter)
+    boundary_places: Counter[str] = field(default_factory=Counter)
 
     def add_file(self, facts: FileFacts) -> None:
         """Count one packed file."""
         self.files_packed += 1
         self.files_by_language[facts.language] += 1
         self.chars += facts.chars
-        self.natural_cuts += facts.natural_cuts
+        self.chars_by_language[facts.language] += facts.chars
         self.block_starts += facts.block_starts
-        self.chars_in_reach += facts.chars_in_reach
+        self.boundary_cuts.update(name_boundaries(facts.language, facts.boundary_cuts))
+        self.boundary_places.update(name_boundaries(facts.language, facts.boundary_places))
 
 
 @dataclass(frozen=True, slots=True)
