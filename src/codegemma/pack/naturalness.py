@@ -12,13 +12,10 @@ from enum import StrEnum
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Int8, Int32
 
 # How far the loader moves a cut to make it natural (the fill-in-the-middle specification, version 1).
 REACH_CHARS = 256
-_CLOSING = np.frombuffer(b")]}", np.uint8)
-_OPENING = np.frombuffer(b"{:([", np.uint8)
-_LINE_ENDS = np.frombuffer(b"\r\n", np.uint8)
 
 
 class Boundary(StrEnum):
@@ -41,19 +38,31 @@ class BoundaryCounts(NamedTuple):
     places: tuple[int, ...]
 
 
+def _classify() -> Int8[np.ndarray, "256 256"]:
+    """Number the class of a cut by the characters before and after it."""
+    classes = np.full((256, 256), 3, np.int8)
+    classes[:, list(b"\r\n")] = 2
+    classes[list(b"{:([")] = 1
+    classes[:, list(b")]}")] = 0
+    return classes
+
+
+_CLASSES = _classify()
+
+
 def count_boundaries(text: str, natural_cuts: Int32[np.ndarray, " cuts"]) -> BoundaryCounts:
     r"""Count the cuts of each class, and the places from which the next cut is one of these and within reach.
 
     >>> count_boundaries("def f(a):\n    return 1\n", np.array([7, 9, 22], dtype=np.int32))
     BoundaryCounts(cuts=(1, 1, 1, 0), places=(7, 2, 13, 0))
     """
-    chars = np.frombuffer(f"\n{text}\n".encode("utf-32-le", "surrogatepass"), np.uint32)
-    before, after = chars[natural_cuts], chars[natural_cuts + 1]
-    is_class = [np.isin(after, _CLOSING), np.isin(before, _OPENING), np.isin(after, _LINE_ENDS)]
-    classes = np.select(is_class, range(len(is_class)), len(is_class))
-    reach = np.minimum(np.diff(natural_cuts, prepend=0), REACH_CHARS)
+    # One byte for each character: what is not in Latin-1 is none of the signs.
+    chars = np.frombuffer(f"\n{text}\n".encode("latin-1", "replace"), np.uint8)
+    classes = _CLASSES[chars[natural_cuts], chars[natural_cuts + 1]]
+    reach = natural_cuts.copy()
+    reach[1:] -= natural_cuts[:-1]
     cuts = np.bincount(classes, minlength=len(Boundary))
-    places = np.bincount(classes, reach, minlength=len(Boundary)).astype(np.int64)
+    places = np.bincount(classes, np.minimum(reach, REACH_CHARS), minlength=len(Boundary)).astype(np.int64)
     return BoundaryCounts(tuple(cuts.tolist()), tuple(places.tolist()))
 
 
