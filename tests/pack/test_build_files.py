@@ -102,9 +102,54 @@ def test_the_types_that_a_file_names_tell_which_files_its_usings_mean(
     assert edges(files) == wanted
 
 
-@given(st.text(alphabet='{}[]",:/*\\ \n.aname', max_size=200))
+SETUPTOOLS = """[tool.setuptools.package-dir]
+shop = "source"
+"""
+SETUP_CFG = """[options]
+package_dir =
+    shop.core = source
+"""
+CARGO = '[package]\nname = "big-lib"\n[lib]\npath = "src/begin.rs"\n[[bin]]\nname = "x"\npath = "tools/run.rs"\n'
+USER = '[package]\nname = "user"\n[dependencies]\nsmall = { package = "big-lib", path = "../lib" }\n'
+GO = "module x.org/app\n\nreplace x.org/old/lib v1.2.0 => ./third/lib\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "wanted"),
+    [
+        ({"pyproject.toml": SETUPTOOLS, "source/a.py": "", "b.py": "from shop.a import x"}, {("b.py", "source/a.py")}),
+        ({"w/setup.cfg": SETUP_CFG, "w/source/a.py": "", "b.py": "import shop.core.a"}, {("b.py", "w/source/a.py")}),
+        ({"pyproject.toml": '[tool.maturin]\npython-source = "py/lib"\n', "py/lib/queue/a.py": "",
+          "b.py": "import queue.a"}, {("b.py", "py/lib/queue/a.py")}),
+        ({"pyproject.toml": "[tool.poetry]\npackages = [{from = 3}, 4]\n[tool.pdm]\nbuild = []\n", "b.py": "import c"},
+         set()),
+        ({"lib/Cargo.toml": CARGO, "lib/src/begin.rs": "mod part;\n", "lib/src/part.rs": "use crate::Thing;\n"},
+         {("lib/src/begin.rs", "lib/src/part.rs"), ("lib/src/part.rs", "lib/src/begin.rs")}),
+        ({"lib/Cargo.toml": CARGO, "lib/src/begin.rs": "", "u/src/lib.rs": "use big_lib::A;\n"},
+         {("u/src/lib.rs", "lib/src/begin.rs")}),
+        ({"lib/Cargo.toml": CARGO, "u/Cargo.toml": USER, "lib/src/begin.rs": "", "u/src/lib.rs": "use small::A;\n"},
+         {("u/src/lib.rs", "lib/src/begin.rs")}),
+        ({"lib/Cargo.toml": CARGO, "lib/tools/run.rs": "mod help;\n", "lib/tools/help.rs": ""},
+         {("lib/tools/run.rs", "lib/tools/help.rs")}),
+        ({"Cargo.toml": "[lib]\npath = 3\n[bin]\n[dependencies]\na = []\n", "src/lib.rs": "mod b;\n", "src/b.rs": ""},
+         {("src/lib.rs", "src/b.rs")}),
+        ({"go.mod": GO, "third/lib/l.go": "package lib\nfunc F() {}\n",
+          "a.go": 'package main\nimport "x.org/old/lib"\nfunc main() { lib.F() }\n'}, {("a.go", "third/lib/l.go")}),
+    ],
+    ids=["setuptools", "setup_cfg", "maturin", "wrong_python", "lib_path", "crate", "renamed", "bin_path", "wrong_rust",
+         "replace"],
+)  # fmt: skip
+def test_manifests_of_python_rust_and_go_say_where_modules_lie(
+    files: dict[str, str], wanted: set[tuple[str, str]]
+) -> None:
+    assert edges(files) == wanted
+
+
+@given(st.text(alphabet='{}[]",:/*\\ \n.aname=<>', max_size=200))
 def test_any_manifest_is_read_without_an_error(text: str) -> None:
     NodeManifests({"package.json": text, "a/tsconfig.json": text})
+    for name in ("pyproject.toml", "setup.cfg", "Cargo.toml", "go.mod", "A.csproj"):
+        edges({name: text, "a.py": "import b", "a.rs": "use b;", "a.go": 'import "b"', "a.cs": "using B;"})
 
 
 @pytest.mark.parametrize("unit", ["/*", '"\\', ",  ", "[", '{"a":', "//"])
