@@ -70,6 +70,7 @@ from codegemma.corpus.sketch_shards import read_repository_sketches, read_shard
 from codegemma.corpus.split import Heldout
 from codegemma.errors import InputError, OutputError
 from codegemma.folders import refuse_half_removed
+from codegemma.places import identify_place
 from codegemma.recipe import fingerprint
 from codegemma.records import DroppedFile, Pack, PackedFile
 from codegemma.runner import LocalRunner, Progress, Runner, ignore_progress
@@ -107,13 +108,15 @@ def build_corpus(
     *,
     exclude: Path | None = None,
     trained: Sequence[Path] = (),
+    elsewhere: CorpusReport | None = None,
 ) -> CorpusReport:
     """Build the corpus of some repositories in `out`, or find that it is there already.
 
     `exclude` is a folder that belongs to no repository although it may lie in one: the whole output of a run that `out`
     is a part of, or else `out`. What is written there between two builds must not look like a change of the repository.
     `trained` are packs that models were trained on earlier: what they give away is not held out either, although the
-    repositories may hold it no more.
+    repositories may hold it no more. `elsewhere` is the report of a build that stands in another place, whole: should
+    it be of this very input, it is returned itself.
 
     Raises:
         InputError: a repository that cannot be used, or nothing left to train on.
@@ -121,7 +124,7 @@ def build_corpus(
         WorkerError: a worker process died.
     """
     exclude = out if exclude is None else exclude
-    if Path(exclude).resolve() in {Path(repo).resolve() for repo in repos}:
+    if identify_place(exclude) in set(map(identify_place, repos)):
         raise OutputError(f"{exclude}: is the repository itself; choose a folder of its own, inside it or elsewhere")
     refuse_half_removed(out)
     opt_out, forgotten = read_opt_out(choices.opt_out), read_forgotten(out)
@@ -143,9 +146,9 @@ def build_corpus(
             )
         ]
         key = _fingerprint_inputs(listings, choices, [*lists, benchmarks.digest, allowed.digest])
-        earlier = read_manifest(out)
-        if earlier is not None and earlier.fingerprint == key:
-            return earlier
+        for earlier in (read_manifest(out), elsewhere):
+            if earlier is not None and earlier.fingerprint == key:
+                return earlier
         _clear_results(out)
         build = _Build(listings, choices, runner, on_progress, out)
         build.take_in()

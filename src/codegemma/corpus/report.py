@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from codegemma.records import DroppedFile
-from codegemma.shards import read_build_manifest, write_build_manifest
+from codegemma.shards import parse_build_manifest, read_build_manifest, write_build_manifest
 
 MANIFEST = "corpus.json"
 
@@ -143,6 +143,11 @@ def write_manifest(out: Path, report: CorpusReport) -> None:
 def read_manifest(out: Path) -> CorpusReport | None:
     """Read the report of an earlier build, or `None` where there is no whole one."""
     return read_build_manifest(out / MANIFEST, _from_plain)
+
+
+def parse_manifest(data: bytes) -> CorpusReport | None:
+    """Read the report of a build from the bytes of its manifest, or `None` where they are of another version."""
+    return parse_build_manifest(data, _from_plain)
 
 
 def _from_plain(plain: dict[str, Any]) -> CorpusReport:

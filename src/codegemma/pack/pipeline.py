@@ -19,8 +19,8 @@ from typing import TypeVar
 from codegemma.errors import InputError, OutputError
 from codegemma.folders import refuse_half_removed
 from codegemma.pack.choices import PackChoices
-from codegemma.pack.link import LinkTask, PackPlan, RepoLinks, link_repositories, make_link_task
-from codegemma.pack.parse import FileFacts, ParseTask, make_parse_task, parse_part
+from codegemma.pack.link import LINK_VERSION, LinkTask, PackPlan, RepoLinks, link_repositories, make_link_task
+from codegemma.pack.parse import PARSE_VERSION, FileFacts, ParseTask, list_grammars, make_parse_task, parse_part
 from codegemma.pack.report import MANIFEST, PackReport, SplitCount, read_manifest, write_manifest
 from codegemma.pack.write import make_write_task, write_packs
 from codegemma.recipe import fingerprint
@@ -85,13 +85,18 @@ def build_packs(
     return report
 
 
+def describe_packing(choices: PackChoices) -> str:
+    """Name all that packs hang on, besides the corpus."""
+    return fingerprint(PIPELINE_VERSION, PARSE_VERSION, LINK_VERSION, choices, list_grammars())
+
+
 def _list_parse_tasks(corpus: Path, split: Split, choices: PackChoices, out: Path) -> list[ParseTask]:
     parts = list_parts(corpus / f"files-{split}.parquet")
     return [make_parse_task(part, choices.import_top_lines, out / STEPS) for part in parts]
 
 
 def name_packs(split: Split) -> str:
-    """Name the folder that holds the packs of one split."""
+    """Name the folder that holds the packs of one split; in ArrayRecord its name ends so (`shards.find_format`)."""
     return f"packs-{split}.parquet"
 
 
@@ -160,7 +165,8 @@ class _Build:
         links = list(self._list_link_tasks(split, parsed))
         self._run(link_repositories, links, f"link {split}")
         by_name = {task.out.name: task for task in parsed}
-        writes = [make_write_task(plans, by_name, self.out / STEPS) for plans in self._read_plans(split, links)]
+        suffix = f".{self.choices.format}"
+        writes = [make_write_task(plans, by_name, self.out / STEPS, suffix) for plans in self._read_plans(split, links)]
         self._run(write_packs, writes, f"pack {split}")
         self.found += [task.out for task in writes]
         publish([task.out for task in writes], self.out / name_packs(split))
