@@ -3,6 +3,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from codegemma.errors import InputError, OutputError
@@ -134,7 +135,8 @@ def test_build_that_ends_halfway_leaves_no_held_out_packs_of_an_earlier_one(tmp_
     build_packs(corpus, out, PackChoices())
     heldout = corpus / "files-heldout.parquet"
     content = bytearray(heldout.read_bytes())
-    content[len(content) // 4] ^= 0xFF
+    texts = pq.read_metadata(heldout).row_group(0).column(3)
+    content[texts.data_page_offset + texts.total_compressed_size - 1] ^= 0xFF
     heldout.write_bytes(content)
     with pytest.raises(InputError, match="damaged"):
         build_packs(corpus, out, PackChoices())
