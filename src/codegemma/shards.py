@@ -166,13 +166,30 @@ def read_rows(path: Path, kind: type[T], rows: Collection[int]) -> Iterator[T]:
     yield from _read_part(_as_place(path), kind, frozenset(rows))
 
 
+def read_columns(path: Path, kind: type) -> Any:
+    """Read the records of one Parquet file as an Arrow table, where an object for each would be too much.
+
+    Raises:
+        InputError: as `read_records`.
+    """
+    with _open_records(_as_place(path), kind) as file, pq.ParquetFile(file, page_checksum_verification=True) as parquet:
+        _check_schema(path, parquet, kind)
+        return parquet.read(use_threads=False)
+
+
 def _read_part(path: Path, kind: type[T], rows: frozenset[int] | None) -> Iterator[T]:
+    read = _read_blobs if path.suffix == array_records.SUFFIX else _read_table
+    with _open_records(path, kind) as file:
+        yield from read(path, file, kind, rows)
+
+
+@contextlib.contextmanager
+def _open_records(path: Path, kind: type) -> Iterator[Path]:
     if not is_remote(path) and not path.is_file():
         raise InputError(f"{path}: no such file; wanted {kind.__name__} records in Parquet")
-    read = _read_blobs if path.suffix == array_records.SUFFIX else _read_table
     try:
         with open_local(path) as file:
-            yield from read(path, file, kind, rows)
+            yield file
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; wanted {kind.__name__} records in Parquet") from error
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
