@@ -16,8 +16,6 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int64
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from codegemma.pack.imports import Edge
 
@@ -110,6 +108,10 @@ def _join_few(sources: list[int], targets: list[int]) -> Bool[np.ndarray, " edge
 
 def _strong_components(left: Ends, right: Ends, is_active: Bool[np.ndarray, " edges"]) -> tuple[Ends, Ends]:
     """Give both ends of each edge the number of their component in the graph of the active edges."""
+    # It takes a quarter of a second to import, and few repositories need it.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     nodes, numbers = np.unique(np.concatenate([left, right]), return_inverse=True)
     sources, targets = numbers[: len(left)], numbers[len(left) :]
     ones = np.ones(np.count_nonzero(is_active), np.int8)

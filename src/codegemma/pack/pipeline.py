@@ -11,7 +11,7 @@ As in the corpus, what a step found out stays in `steps/`: a file that is added 
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -65,11 +65,9 @@ def build_packs(
     _clear_results(out)
     started_s = time.perf_counter()
     build = _Build(choices, runner, on_progress, out)
-    for split in Split:
-        build.parse(corpus, split, parsed[split])
+    build.parse(corpus, parsed)
     build.check_not_empty()
-    for split in Split:
-        build.pack(split, parsed[split])
+    build.pack(parsed)
     write_records(out / DROPPED_FILE, build.dropped, DroppedFile)
     sweep(out / STEPS, build.found)
     build.seconds["all_wall_s"] = time.perf_counter() - started_s
@@ -135,19 +133,20 @@ class _Build:
         for step, seconds in run_missing(function, tasks, self.runner, self.on_progress, stage).items():
             self.seconds[step] += seconds
 
-    def parse(self, corpus: Path, split: Split, tasks: Sequence[ParseTask]) -> None:
-        """Parse every file of one split and drop what does not parse."""
-        self._run(parse_part, tasks, f"parse {split}")
-        last = None
-        for number, task in enumerate(tasks):
-            self.found += [task.out, task.facts, task.imports]
-            for facts in read_records(task.facts, FileFacts):
-                if facts.repo != last and facts.repo in self.repos[split]:
-                    raise InputError(f"{corpus}: the files of {facts.repo} do not stand together; build it again")
-                last = facts.repo
-                files = self.repos[split].setdefault(facts.repo, {})
-                if self._admit(split, facts):
-                    files[number] = files.get(number, 0) + 1
+    def parse(self, corpus: Path, tasks: Mapping[Split, Sequence[ParseTask]]) -> None:
+        """Parse every file of both splits and drop what does not parse."""
+        self._run(parse_part, [task for split in Split for task in tasks[split]], "parse")
+        for split in Split:
+            last = None
+            for number, task in enumerate(tasks[split]):
+                self.found += [task.out, task.facts, task.imports]
+                for facts in read_records(task.facts, FileFacts):
+                    if facts.repo != last and facts.repo in self.repos[split]:
+                        raise InputError(f"{corpus}: the files of {facts.repo} do not stand together; build it again")
+                    last = facts.repo
+                    files = self.repos[split].setdefault(facts.repo, {})
+                    if self._admit(split, facts):
+                        files[number] = files.get(number, 0) + 1
 
     def _admit(self, split: Split, facts: FileFacts) -> bool:
         count = self.counts[split]
@@ -160,16 +159,20 @@ class _Build:
         self.dropped.append(DroppedFile(facts.repo, facts.path, STAGE, "syntax_errors", detail, facts.size_bytes))
         return False
 
-    def pack(self, split: Split, parsed: Sequence[ParseTask]) -> None:
-        """Link the files of one split's repositories and write their packs."""
-        links = list(self._list_link_tasks(split, parsed))
-        self._run(link_repositories, links, f"link {split}")
-        by_name = {task.out.name: task for task in parsed}
-        suffix = f".{self.choices.format}"
-        writes = [make_write_task(plans, by_name, self.out / STEPS, suffix) for plans in self._read_plans(split, links)]
-        self._run(write_packs, writes, f"pack {split}")
-        self.found += [task.out for task in writes]
-        publish([task.out for task in writes], self.out / name_packs(split))
+    def pack(self, parsed: Mapping[Split, Sequence[ParseTask]]) -> None:
+        """Link the files of the repositories of both splits and write their packs."""
+        links = {split: list(self._list_link_tasks(split, parsed[split])) for split in Split}
+        self._run(link_repositories, [task for split in Split for task in links[split]], "link")
+        by_name = {task.out.name: task for split in Split for task in parsed[split]}
+        suffix, folder = f".{self.choices.format}", self.out / STEPS
+        writes = {
+            split: [make_write_task(plans, by_name, folder, suffix) for plans in self._read_plans(split, links[split])]
+            for split in Split
+        }
+        self._run(write_packs, [task for split in Split for task in writes[split]], "pack")
+        for split in Split:
+            self.found += [task.out for task in writes[split]]
+            publish([task.out for task in writes[split]], self.out / name_packs(split))
 
     def _list_link_tasks(self, split: Split, parsed: Sequence[ParseTask]) -> Iterator[LinkTask]:
         repos: dict[str, dict[int, int]] = {}
