@@ -1,7 +1,7 @@
 """Repositories to packs: the data reaches in their order, and the report of what became of every file.
 
 **In**: repositories and the `corpus` and `pack` choices of a recipe.
-**Out**: a data folder that `train` and `evaluate` read, with `report.html`.
+**Out**: a data folder that `train` and `evaluate` read, with `report.html`; or that at an address in a store.
 **Not**: any step itself; each reach can be rerun alone from what the one before left on disk.
 """
 
@@ -9,12 +9,26 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from codegemma.corpus import report as corpus_report
+from codegemma.corpus.forgotten import FORGOTTEN_FILE
+from codegemma.corpus.ledger import LEDGER_FILE
 from codegemma.corpus.pipeline import build_corpus
 from codegemma.corpus.report import CorpusReport
-from codegemma.folders import hold_folder
+from codegemma.folders import claim_folder, hold_folder
+from codegemma.pack import report as pack_report
 from codegemma.pack.naturalness import REACH_CHARS, Boundary
-from codegemma.pack.pipeline import build_packs
+from codegemma.pack.pipeline import build_packs, describe_packing
 from codegemma.pack.report import PackReport, SplitCount
+from codegemma.places import get_bytes, is_remote
+from codegemma.published import (
+    Publication,
+    choose_work_folder,
+    is_published_whole,
+    is_up_to_date,
+    publish_folder,
+    read_publication,
+    take_up,
+)
 from codegemma.recipes import Recipe
 from codegemma.records import Split
 from codegemma.report import Column, Report
@@ -42,22 +56,64 @@ def build_data(
     *,
     exclude: Path | None = None,
     trained: Sequence[Path] = (),
+    work: Path | None = None,
 ) -> BuildReport:
     """Build the data folder `out`; reaches whose input and choices have not changed are skipped.
 
     `exclude` is a folder inside a repository that is not part of it, such as this job's own output; else it is `out`.
-    `trained` are packs of earlier runs, which give held-out files away as well as those of this build.
+    `trained` are packs of earlier runs, which give held-out files away as well as those of this build. If `out` is an
+    address, the build is made in `work` and published; by default, that is a folder below the user's cache, or below
+    the cluster's `folder`.
 
     Raises:
         InputError: a repository that cannot be used, or nothing kept.
         OutputError: `out` cannot be written, holds something else, or is in use.
     """
+    if is_remote(out):
+        return _build_published(repos, out, recipe, runner, on_progress, work or _choose_work_folder(out, runner))
     with hold_folder(out), keep_workers():
         corpus = build_corpus(repos, out, recipe.corpus, runner, on_progress, exclude=exclude or out, trained=trained)
         packs = build_packs(out, out, recipe.pack, runner, on_progress)
         build = BuildReport(corpus, packs)
         write_report(out, build)
     return build
+
+
+def _choose_work_folder(out: Path, runner: Runner) -> Path:
+    shared = None if isinstance(runner, LocalRunner) else runner.folder
+    return choose_work_folder(out, None if shared is None else Path(shared))
+
+
+def _build_published(
+    repos: Sequence[Path], out: Path, recipe: Recipe, runner: Runner, on_progress: Progress, work: Path
+) -> BuildReport:
+    """Build in the work folder and publish, unless just this build is published already."""
+    published, packing = read_publication(out), describe_packing(recipe.pack)
+    if published is None:
+        claim_folder(out)
+    with hold_folder(work), keep_workers():
+        take_up(work, out, published, (corpus_report.MANIFEST, pack_report.MANIFEST), (LEDGER_FILE, FORGOTTEN_FILE))
+        found = _find_published(out, published, packing)
+        elsewhere = None if found is None else found.corpus
+        corpus = build_corpus(repos, work, recipe.corpus, runner, on_progress, exclude=work, elsewhere=elsewhere)
+        if found is not None and corpus is found.corpus:
+            return found
+        packs = build_packs(work, work, recipe.pack, runner, on_progress)
+        build = BuildReport(corpus, packs)
+        if not (corpus.is_reused and packs.is_reused and is_up_to_date(work, out, published, packing)):
+            write_report(work, build)
+            publish_folder(work, out, packing, on_progress)
+    return build
+
+
+def _find_published(out: Path, published: Publication | None, packing: str) -> BuildReport | None:
+    """Read the reports of the build that is published, if it is whole and packed by these choices."""
+    if published is None or published.choices != packing or not is_published_whole(out, published):
+        return None
+    manifests = [published.find(name) for name in (corpus_report.MANIFEST, pack_report.MANIFEST)]
+    data = [b"" if file is None else get_bytes(out / file.key) for file in manifests]
+    corpus, packs = corpus_report.parse_manifest(data[0]), pack_report.parse_manifest(data[1])
+    return None if corpus is None or packs is None else BuildReport(corpus, packs)
 
 
 def write_report(out: Path, build: BuildReport) -> None:

@@ -21,7 +21,7 @@ LOCK_FILE = ".lock"
 REMOVAL_FOLDER = "forgetting"
 REMOVAL_FILE = f"{REMOVAL_FOLDER}/request.json"
 # A folder with one of these was made by a job: the lock, or what a job writes last.
-_MARKS = (LOCK_FILE, "packs.json", "run.json", "key.json")
+_MARKS = (LOCK_FILE, "packs.json", "run.json", "key.json", "build.json", "frozen.json")
 _MAX_NAMED = 3
 
 

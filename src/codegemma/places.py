@@ -7,14 +7,16 @@ A store has no rename and needs none: an object appears whole, when its upload h
 """
 
 import contextlib
+import errno
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from codegemma.errors import InputError, MissingExtraError, OutputError
+from codegemma.errors import InputError, MissingExtraError, OutputError, UserError
 
 T = TypeVar("T")
 
@@ -22,6 +24,8 @@ SCHEMES = ("s3", "gs")
 # The stores' libraries try five or six times inside each of these; an upload that broke then starts from its beginning.
 ATTEMPTS = 2
 PAUSE_S = 1.0
+# What only the disk of this machine says.
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 _CONNECT_TIMEOUT_S = 10
 _READ_TIMEOUT_S = 60
 _STORE_OPTIONS: dict[str, dict[str, Any]] = {
@@ -65,9 +69,36 @@ def parse_place(text: str) -> Path:
         place.fs  # noqa: B018 (imports s3fs or gcsfs)
     except ImportError as error:
         raise MissingExtraError(
-            f"{text}: needs packages that are not here ({error}); install codegemma[cloud]"
+            f"{text}: needs packages that are not here ({error}); pip install codegemma[cloud]"
         ) from error
     return place  # type: ignore[no-any-return]
+
+
+def parse_local(text: str) -> Path:
+    """Read a path where no address will do.
+
+    >>> parse_local("run")
+    PosixPath('run')
+
+    Raises:
+        InputError: it is an address.
+    """
+    if "://" in text:
+        raise InputError(f"{text}: wanted a path of this machine; only inputs, data and the --out of build and freeze "
+                         "may be addresses. Copy it here, or work here and copy the result there")  # fmt: skip
+    return Path(text)
+
+
+def identify_place(place: Path | str) -> str:
+    """Name a place: equal for two spellings of one."""
+    place = parse_place(place) if isinstance(place, str) else place
+    return str(place).rstrip("/") if is_remote(place) else str(place.resolve())
+
+
+def choose_cache(*parts: str) -> Path:
+    """Name a folder below the user's cache, for what stands elsewhere too: in `$XDG_CACHE_HOME/codegemma`."""
+    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(home, "codegemma", *parts)
 
 
 def is_remote(place: Path) -> bool:
@@ -128,6 +159,93 @@ def list_names(place: Path) -> list[str]:
         return []
 
 
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """What a store's listing tells of an object: `mark` changes with its content, on every machine alike."""
+
+    size_bytes: int
+    mark: str
+
+
+def list_objects(place: Path) -> dict[str, StoredObject]:
+    """List all objects below an address, by the rest of their keys, sorted; nothing there is no object.
+
+    Raises:
+        InputError: no such bucket, or the store refuses or does not answer.
+    """
+    store: Any = place
+    top = store.path.rstrip("/") + "/"
+
+    def look() -> dict[str, dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = store.fs.find(top, detail=True)
+        if not found and not store.fs.exists(top.partition("/")[0]):
+            raise FileNotFoundError("no such bucket")
+        return found
+
+    try:
+        infos = _ask(place, look)
+    except FileNotFoundError as error:
+        raise InputError(f"{place}: no such bucket; look at the address and the credentials") from error
+    names = {key.removeprefix(top): info for key, info in infos.items() if key.startswith(top)}
+    # A key that ends in a slash is how consoles show a folder.
+    return {name: _describe_object(names[name]) for name in sorted(names) if name and not name.endswith("/")}
+
+
+def find_object(place: Path) -> StoredObject | None:
+    """Look one object up; `None` where there is none under that very key.
+
+    Raises:
+        InputError: the store refuses or does not answer.
+    """
+    store: Any = place
+    try:
+        info = _ask(place, lambda: store.fs.info(store.path))
+    except FileNotFoundError:
+        return None
+    return _describe_object(info) if info.get("type") == "file" else None
+
+
+def _describe_object(info: Mapping[str, Any]) -> StoredObject:
+    size_bytes = int(info.get("size") or 0)
+    # Google's content is told by its generation where there is no etag, and last by its time.
+    mark = next(
+        (info[name] for name in ("ETag", "etag", "generation", "LastModified", "updated") if info.get(name)), ""
+    )
+    return StoredObject(size_bytes, f"{mark}:{size_bytes}".replace('"', ""))
+
+
+def get_file(place: Path, file: Path) -> None:
+    """Copy an object to a local file.
+
+    Raises:
+        FileNotFoundError: no such object.
+        InputError: the store refuses, or does not answer.
+        OutputError: the file cannot be written.
+    """
+    store: Any = place
+
+    def act() -> None:
+        try:
+            store.fs.get_file(store.path, str(file))
+        except OSError as error:
+            if error.errno in _DISK_ERRORS:
+                raise OutputError(f"{file}: cannot be written ({error.strerror}); make room") from error
+            raise
+
+    _ask(place, act)
+
+
+def remove_object(place: Path) -> None:
+    """Remove an object; nothing there is as good.
+
+    Raises:
+        OutputError: the store refuses, or does not answer.
+    """
+    store: Any = place
+    with contextlib.suppress(FileNotFoundError):
+        _ask(place, lambda: store.fs.rm_file(store.path))
+
+
 @contextlib.contextmanager
 def open_local(place: Path) -> Iterator[Path]:
     """Lend a file of this machine: the file itself, or a copy of the object that goes when the block ends.
@@ -139,10 +257,9 @@ def open_local(place: Path) -> Iterator[Path]:
     if not is_remote(place):
         yield place
         return
-    store: Any = place
     with tempfile.TemporaryDirectory(prefix="codegemma-") as folder:
         copy = Path(folder) / place.name
-        _ask(place, lambda: store.fs.get_file(store.path, str(copy)))
+        get_file(place, copy)
         yield copy
 
 
@@ -155,6 +272,8 @@ def _ask(place: Path, act: Callable[[], T], failure: type[InputError] | type[Out
             if failure is InputError:
                 raise
             raise OutputError(f"{place}: no such bucket ({error}); make it first, or choose another --out") from error
+        except UserError:
+            raise
         except PermissionError as error:
             raise failure(f"{place}: not permitted ({error}); look at the credentials") from error
         # aiohttp, botocore, google-auth and gcsfs each raise classes of their own, and nothing of ours is called here.

@@ -5,6 +5,7 @@
 **Not**: which files and counts those are: each reach has its own `removal.py`.
 """
 
+import json
 import shutil
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -15,8 +16,9 @@ from typing import Any, TypeVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from codegemma import array_records
 from codegemma.errors import InputError, OutputError
-from codegemma.shards import list_parts, read_records, write_records
+from codegemma.shards import SUFFIXES, list_parts, read_records, write_records
 
 T = TypeVar("T")
 # Repository and path -> whether it must go.
@@ -34,12 +36,14 @@ def list_parts_of(output: Path, repo: str) -> list[Path]:
 
 def _read_column(file: Path, name: str) -> set[str]:
     try:
+        if file.suffix == array_records.SUFFIX:
+            return {json.loads(blob)[name] for blob in array_records.read_blobs(file)}
         with pq.ParquetFile(file) as parquet:
             batches = parquet.iter_batches(columns=[name])
             return {value for batch in batches for value in batch.column(name).unique().to_pylist()}
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         reason = str(error).partition("\n")[0]
-        raise InputError(f"{file}: truncated, damaged or not Parquet ({reason}); build it again") from error
+        raise InputError(f"{file}: truncated, damaged or no file of records ({reason}); build it again") from error
 
 
 def rewrite(file: Path, kind: type[T], change: Callable[[T], T | None]) -> None:
@@ -55,7 +59,7 @@ def rewrite(file: Path, kind: type[T], change: Callable[[T], T | None]) -> None:
         return
     kept = (changed for record in read_records(file, kind) if (changed := change(record)) is not None)
     first = next(kept, None)
-    if first is None and file.parent.suffix == ".parquet":
+    if first is None and file.parent.suffix in SUFFIXES:
         _unlink(file)
     else:
         write_records(file, kept if first is None else chain([first], kept), kind)

@@ -25,7 +25,7 @@ from codegemma.model.publish import publish_model
 from codegemma.model.weights import CONFIG_NAME
 from codegemma.recipe import to_plain
 from codegemma.records import Pack
-from codegemma.shards import list_parts, read_records, write_records
+from codegemma.shards import find_format, list_parts, read_records, write_records
 from codegemma.steps import is_whole, publish, remove_output
 from codegemma.train.choices import TrainChoices
 from codegemma.train.loop import MODEL_FOLDER
@@ -297,5 +297,5 @@ def _list_trained(known: Known) -> Iterator[TrainedFile]:
 
 def list_trained_packs(out: Path) -> list[Path]:
     """List the packs of every round that has begun: all texts that a model here may have learned from."""
-    packs = [folder / PACKS_FILE for folder in find_rounds(out).values()]
+    packs = [find_format(folder / PACKS_FILE) for folder in find_rounds(out).values()]
     return [file for file in packs if file.exists()]

@@ -1,50 +1,40 @@
-"""Records on disk: frozen dataclasses to Parquet and back, so that the data reaches can each be rerun alone.
+"""Records on disk: frozen dataclasses to files and back, so that the data reaches can each be rerun alone.
 
-**In**: records of `records.py` (nested records, tuples, enums and int32 arrays included).
-**Out**: Parquet files, written under a temporary name, synced, renamed when whole; equal records give equal bytes.
-Beside them lies a build's manifest, which stands for their being whole. An object store gets and gives whole files.
+**In**: records of `records.py`.
+**Out**: Parquet, or ArrayRecord where the name ends so, each record the bytes of one JSON object; written under a
+temporary name, synced, renamed when whole; equal records give equal bytes. Beside them lies a build's manifest, which
+stands for their being whole. An object store gets and gives whole files.
 **Not**: any knowledge of what a record means.
 """
 
 import contextlib
 import dataclasses
-import enum
-import functools
 import json
 import os
 import tempfile
-import types
-import typing
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
+from collections.abc import Callable, Collection, Container, Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
+from codegemma import array_records
 from codegemma.errors import InputError, OutputError
 from codegemma.files import write_whole
 from codegemma.folders import refuse_half_removed
+from codegemma.layout import Column, from_columns, from_row, lay_out, make_schema, to_columns, to_row
 from codegemma.places import get_bytes, is_remote, open_local, put_file, size_bytes
 from codegemma.recipe import to_plain
 
 T = TypeVar("T")
 
+PARQUET_SUFFIX = ".parquet"
+SUFFIXES = (PARQUET_SUFFIX, array_records.SUFFIX)
 # Records in one row group: enough for zstd to find repetition, few enough that a reader holds some megabytes.
 ROW_GROUP_RECORDS = 128
-SCALARS = {str: pa.string(), bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
-
-
-class Column(NamedTuple):
-    """How one annotation is stored: its Arrow type, and the way there and back."""
-
-    arrow_type: Any
-    is_nullable: bool
-    encode: Callable[[Any], Any]
-    decode: Callable[[Any], Any]
 
 
 def write_records(path: Path, records: Iterable[T], kind: type[T] | None = None) -> int:
@@ -67,7 +57,8 @@ def write_records(path: Path, records: Iterable[T], kind: type[T] | None = None)
     try:
         with _as_output_error(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-        count = _write_table(temporary, path, chain(first, iterator), kind)
+        write = _write_blobs if path.suffix == array_records.SUFFIX else _write_table
+        count = write(temporary, path, chain(first, iterator), kind)
         with _as_output_error(path):
             _rename_synced(temporary, path)
     finally:
@@ -77,14 +68,15 @@ def write_records(path: Path, records: Iterable[T], kind: type[T] | None = None)
 
 
 def _write_table(temporary: Path, path: Path, records: Iterator[Any], kind: type | None) -> int:
-    schema = _schema(kind) if kind is not None else pa.schema([])
-    columns = _columns(kind) if kind is not None else {}
+    schema = make_schema(kind) if kind is not None else pa.schema([])
+    columns = lay_out(kind) if kind is not None else {}
     count = 0
     with _as_output_error(path):
-        writer = pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True)
+        # Dictionaries cost a quarter of the time: texts and offsets hardly repeat, and zstd finds what does.
+        writer = pq.ParquetWriter(temporary, schema, compression="zstd", use_dictionary=False, write_page_checksum=True)
     try:
         while group := list(islice(records, ROW_GROUP_RECORDS)):
-            table = pa.Table.from_pylist([_to_row(record, columns) for record in group], schema=schema)
+            table = pa.Table.from_arrays(list(to_columns(group, columns)), schema=schema)
             with _as_output_error(path):
                 writer.write_table(table, row_group_size=ROW_GROUP_RECORDS)
             count += len(group)
@@ -94,9 +86,29 @@ def _write_table(temporary: Path, path: Path, records: Iterator[Any], kind: type
     return count
 
 
+def _write_blobs(temporary: Path, path: Path, records: Iterator[Any], kind: type | None) -> int:
+    columns = lay_out(kind) if kind is not None else {}
+    with _as_output_error(path):
+        return array_records.write_blobs(temporary, (_to_json(to_row(record, columns)) for record in records))
+
+
+def _to_json(row: dict[str, Any]) -> bytes:
+    # Only an array is no plain data.
+    spelled = json.dumps(row, ensure_ascii=False, separators=(",", ":"), default=lambda array: array.tolist())
+    return spelled.encode()
+
+
+def find_format(path: Path) -> Path:
+    """Find records by the name that they have in Parquet: where they stand in ArrayRecord only, by that name."""
+    other = path.with_suffix(array_records.SUFFIX)
+    return other if path.suffix == PARQUET_SUFFIX and not path.exists() and other.exists() else path
+
+
 def list_parts(path: Path) -> list[Path]:
-    """List the files that `path` is made of: itself, or, of a folder, its Parquet files in the order of their names."""
-    return sorted(path.glob("[!.]*.parquet")) if path.is_dir() else [path]
+    """List the files that `path` is made of, in either format: itself, or, of a folder, its parts by their names."""
+    path = find_format(path)
+    parts = sorted(part for part in path.glob("[!.]*") if part.suffix in SUFFIXES) if path.is_dir() else []
+    return parts if path.is_dir() else [path]
 
 
 def find_output(place: Path, name: str) -> Path:
@@ -105,7 +117,7 @@ def find_output(place: Path, name: str) -> Path:
     Raises:
         InputError: a repository is being removed from it.
     """
-    found = place / name if place.is_dir() and place.name != name else place
+    found = find_format(place / name) if place.is_dir() and place.stem != Path(name).stem else place
     refuse_half_removed(found.parent)
     return found
 
@@ -154,24 +166,65 @@ def read_rows(path: Path, kind: type[T], rows: Collection[int]) -> Iterator[T]:
     yield from _read_part(_as_place(path), kind, frozenset(rows))
 
 
+def read_columns(path: Path, kind: type) -> Any:
+    """Read the records of one Parquet file as an Arrow table, where an object for each would be too much.
+
+    Raises:
+        InputError: as `read_records`.
+    """
+    with _open_records(_as_place(path), kind) as file, pq.ParquetFile(file, page_checksum_verification=True) as parquet:
+        _check_schema(path, parquet, kind)
+        return parquet.read(use_threads=False)
+
+
 def _read_part(path: Path, kind: type[T], rows: frozenset[int] | None) -> Iterator[T]:
+    read = _read_blobs if path.suffix == array_records.SUFFIX else _read_table
+    with _open_records(path, kind) as file:
+        yield from read(path, file, kind, rows)
+
+
+@contextlib.contextmanager
+def _open_records(path: Path, kind: type) -> Iterator[Path]:
     if not is_remote(path) and not path.is_file():
         raise InputError(f"{path}: no such file; wanted {kind.__name__} records in Parquet")
     try:
-        with open_local(path) as file, pq.ParquetFile(file, page_checksum_verification=True) as parquet:
-            columns = _columns(typing.cast(Hashable, kind))
-            _check_schema(path, parquet, kind)
-            wanted = None if rows is None else {row // ROW_GROUP_RECORDS for row in rows}
-            for group in range(parquet.num_row_groups) if wanted is None else sorted(wanted):
-                read = parquet.read_row_group(group).to_pylist()
-                for number, row in enumerate(read, start=group * ROW_GROUP_RECORDS):
-                    if rows is None or number in rows:
-                        yield _from_row(row, kind, columns)
+        with open_local(path) as file:
+            yield file
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; wanted {kind.__name__} records in Parquet") from error
-    except (pa.ArrowException, OSError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"{path}: truncated, damaged or not Parquet ({reason}); build it again") from error
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _describe_damage(path, error) from error
+
+
+def _read_table(path: Path, file: Path, kind: type[T], rows: frozenset[int] | None) -> Iterator[T]:
+    with pq.ParquetFile(file, page_checksum_verification=True) as parquet:
+        columns = _check_schema(path, parquet, kind)
+        wanted = None if rows is None else {row // ROW_GROUP_RECORDS for row in rows}
+        for group in range(parquet.num_row_groups) if wanted is None else sorted(wanted):
+            table = parquet.read_row_group(group, use_threads=False)
+            if rows is not None:
+                first = group * ROW_GROUP_RECORDS
+                places = [row - first for row in sorted(rows) if 0 <= row - first < table.num_rows]
+                table = table.take(pa.array(places, pa.int64()))
+            arrays = {name: table[name].combine_chunks() for name in columns}
+            yield from from_columns(arrays, kind, columns)
+
+
+def _read_blobs(path: Path, file: Path, kind: type[T], rows: frozenset[int] | None) -> Iterator[T]:
+    for blob in array_records.read_blobs(file, None if rows is None else sorted(rows)):
+        row = json.loads(blob)
+        if not isinstance(row, dict):
+            raise ValueError("no JSON object")
+        columns = _find_columns(row, kind)
+        if row.keys() != columns.keys():
+            raise _describe_strangers(path, row, kind)
+        yield from_row(row, kind, columns)
+
+
+def _describe_damage(path: Path, error: Exception) -> InputError:
+    reason = str(error).partition("\n")[0]
+    wanted = "ArrayRecord" if path.suffix == array_records.SUFFIX else "Parquet"
+    return InputError(f"{path}: truncated, damaged or not {wanted} ({reason}); build it again")
 
 
 def count_records(path: Path) -> int:
@@ -184,10 +237,10 @@ def count_records(path: Path) -> int:
         count = 0
         for part in list_parts(_as_place(path)):
             with open_local(part) as file:
-                count += pq.read_metadata(file).num_rows
+                is_blobs = part.suffix == array_records.SUFFIX
+                count += array_records.count_blobs(file) if is_blobs else pq.read_metadata(file).num_rows
     except (pa.ArrowException, OSError, ValueError) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"{path}: truncated, damaged or not Parquet ({reason}); build it again") from error
+        raise _describe_damage(path, error) from error
     return count
 
 
@@ -195,90 +248,25 @@ def _as_place(path: Path | str) -> Path:
     return Path(path) if isinstance(path, str) else path
 
 
-def _check_schema(path: Path, parquet: Any, kind: Any) -> None:
+def _check_schema(path: Path, parquet: Any, kind: Any) -> dict[str, Column]:
+    """Check that a file holds records of a kind, and return the columns that it has of it."""
     schema = parquet.schema_arrow
+    columns = _find_columns(schema.names, kind)
     is_empty = parquet.metadata.num_rows == 0 and not schema.names
-    if not is_empty and not schema.equals(_schema(kind)):
-        wanted, came = ", ".join(_columns(kind)), ", ".join(schema.names)
-        raise InputError(f"{path}: not {kind.__name__} records; wanted columns {wanted}; came {came}; build it again")
+    if not is_empty and not schema.equals(pa.schema([make_schema(kind).field(name) for name in columns])):
+        raise _describe_strangers(path, schema.names, kind)
+    return columns
 
 
-@functools.cache
-def _schema(kind: Any) -> Any:
-    return pa.schema([pa.field(n, c.arrow_type, nullable=c.is_nullable) for n, c in _columns(kind).items()])
+def _find_columns(names: Container[str], kind: Any) -> dict[str, Column]:
+    """Choose the columns to look for: a field with a default may be missing, the record is older than the field."""
+    defaults = {field.name for field in dataclasses.fields(kind) if field.default is not dataclasses.MISSING}
+    return {name: column for name, column in lay_out(kind).items() if name in names or name not in defaults}
 
 
-@functools.cache
-def _columns(kind: Any) -> dict[str, Column]:
-    hints = typing.get_type_hints(kind)
-    return {field.name: _column(hints[field.name]) for field in dataclasses.fields(kind)}
-
-
-def _column(annotation: Any) -> Column:
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin in (types.UnionType, typing.Union) and len(arguments) == 2 and type(None) in arguments:
-        return _optional(_column(next(a for a in arguments if a is not type(None))))
-    if origin is tuple and len(arguments) == 2 and arguments[1] is Ellipsis:
-        return _tuple(_column(arguments[0]))
-    if getattr(annotation, "array_type", None) is np.ndarray and list(annotation.dtypes) == ["int32"]:
-        return _int32_array()
-    if annotation in SCALARS:
-        return Column(SCALARS[annotation], False, _same, _same)
-    if isinstance(annotation, type) and issubclass(annotation, enum.StrEnum):
-        return Column(pa.string(), False, str, annotation)
-    if dataclasses.is_dataclass(annotation):
-        return _nested(typing.cast(type, annotation))
-    raise TypeError(
-        f"a record field of type {annotation} cannot be stored; known: {SCALARS.keys()} and what holds them"
-    )
-
-
-def _same(value: Any) -> Any:
-    return value
-
-
-def _optional(inner: Column) -> Column:
-    def encode(value: Any) -> Any:
-        return None if value is None else inner.encode(value)
-
-    def decode(value: Any) -> Any:
-        return None if value is None else inner.decode(value)
-
-    return Column(inner.arrow_type, True, encode, decode)
-
-
-def _tuple(inner: Column) -> Column:
-    element = pa.field("element", inner.arrow_type, nullable=inner.is_nullable)
-    return Column(
-        pa.list_(element),
-        False,
-        lambda values: [inner.encode(v) for v in values],
-        lambda values: tuple(inner.decode(v) for v in values),
-    )
-
-
-def _int32_array() -> Column:
-    element = pa.field("element", pa.int32(), nullable=False)
-    return Column(pa.list_(element), False, _same, lambda values: np.array(values, dtype=np.int32))
-
-
-def _nested(kind: type) -> Column:
-    columns = _columns(kind)
-
-    return Column(
-        pa.struct(list(_schema(kind))),
-        False,
-        lambda record: _to_row(record, columns),
-        lambda row: _from_row(row, kind, columns),
-    )
-
-
-def _to_row(record: Any, columns: dict[str, Column]) -> dict[str, Any]:
-    return {name: column.encode(getattr(record, name)) for name, column in columns.items()}
-
-
-def _from_row(row: dict[str, Any], kind: type[T], columns: dict[str, Column]) -> T:
-    return kind(**{name: column.decode(row[name]) for name, column in columns.items()})
+def _describe_strangers(path: Path, names: Iterable[str], kind: Any) -> InputError:
+    wanted, came = ", ".join(lay_out(kind)), ", ".join(names)
+    return InputError(f"{path}: not {kind.__name__} records; wanted columns {wanted}; came {came}; build it again")
 
 
 class BuildReport(Protocol):
@@ -303,17 +291,44 @@ def write_build_manifest(file: Path, report: BuildReport) -> None:
 
 
 def read_build_manifest(file: Path, from_plain: Callable[[dict[str, Any]], R]) -> R | None:
-    """Read the report of an earlier build, or `None` where there is none or a Parquet file is not the one it tells.
+    """Read the report of an earlier build, or `None` where there is none or a file of records is not the one it tells.
 
     Raises:
         InputError: a store that does not answer: nobody knows what is there.
     """
     try:
-        report = from_plain(json.loads(get_bytes(file).decode()))
-        is_whole = all(size_bytes(file.parent / name) == size for name, size in report.parquet_bytes.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        report = parse_build_manifest(get_bytes(file), from_plain)
+        is_whole = report is not None and all(
+            size_bytes(file.parent / name) == size for name, size in report.parquet_bytes.items()
+        )
+    except OSError:
         return None
     return report if is_whole else None
+
+
+def parse_build_manifest(data: bytes, from_plain: Callable[[dict[str, Any]], R]) -> R | None:
+    """Read a report from a manifest's bytes; `None` where they are not of this version."""
+    try:
+        return from_plain(json.loads(data.decode()))
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def narrow_build_manifest(file: Path) -> None:
+    """Let a manifest, whose folder is a copy of some files of a build, vouch for those that are there alone.
+
+    Raises:
+        InputError: the manifest cannot be read.
+        OutputError: it cannot be written.
+    """
+    try:
+        plain = json.loads(file.read_bytes())
+        sizes = plain.get("parquet_bytes", {})
+        there = {name: size for name, size in sizes.items() if (file.parent / name).exists()}
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f"{file}: cannot be read ({error}); build again") from error
+    if there != sizes:
+        write_whole(file, json.dumps({**plain, "parquet_bytes": there}, indent=2).encode())
 
 
 @contextlib.contextmanager

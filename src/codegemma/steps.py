@@ -13,11 +13,9 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from codegemma.errors import OutputError
-from codegemma.runner import LocalRunner, Progress, Runner
+from codegemma.errors import InputError, OutputError
+from codegemma.runner import LocalRunner, Progress, Runner, has_workers
+from codegemma.shards import SUFFIXES, count_records, find_format
 from codegemma.tasks import run_tasks
 
 # The folder, inside a build's own, in which steps keep what they found out.
@@ -67,8 +65,8 @@ def run_missing(
     missing = [task for task in tasks if not is_whole(task.out)]
     total = sum(task.size for task in tasks)
     done = list(accumulate((task.size for task in missing), initial=total - sum(task.size for task in missing)))
-    if isinstance(runner, LocalRunner):  # a process that has nothing to do need not be started
-        runner = LocalRunner(max(1, min(runner.workers, len(missing))))
+    if isinstance(runner, LocalRunner) and len(missing) <= 1 and not has_workers(runner):
+        runner = LocalRunner()  # a process need not be started for it
     results = run_tasks(
         function, missing, runner, lambda _, tasks_done, __: on_progress(stage, done[tasks_done], total), stage
     )
@@ -80,14 +78,14 @@ def run_missing(
 
 
 def is_whole(path: Path) -> bool:
-    """Say whether a file is there and its end is that of a whole one; a Parquet file that was cut off is taken away."""
+    """Say whether a file is there and its end is that of a whole one; a file of records that was cut off goes."""
     if not path.is_file():
         return False
-    if path.suffix != ".parquet":
+    if path.suffix not in SUFFIXES:
         return True
     try:
-        pq.read_metadata(path)
-    except (pa.ArrowException, OSError, ValueError):
+        count_records(path)
+    except InputError:
         path.unlink()
         return False
     return True
@@ -111,13 +109,16 @@ def sweep(folder: Path, keep: Iterable[Path]) -> None:
 def publish(files: Sequence[Path], folder: Path) -> None:
     """Make `folder` out of files that steps wrote, as numbered parts: links where the disk has them, else copies.
 
+    Its name ends as those of the files do.
+
     Raises:
         OutputError: no permission or no space.
     """
+    folder = folder.with_suffix(files[0].suffix) if files else folder
     try:
         folder.mkdir(parents=True)
         for number, file in enumerate(files):
-            part = folder / f"part-{number:05d}.parquet"
+            part = folder / f"part-{number:05d}{file.suffix}"
             try:
                 part.hardlink_to(file)
             except OSError:
@@ -128,11 +129,12 @@ def publish(files: Sequence[Path], folder: Path) -> None:
 
 
 def remove_output(path: Path) -> None:
-    """Remove a file or a folder of parts, if it is there.
+    """Remove a file or a folder of parts, if it is there, in whichever format it is.
 
     Raises:
         OSError: no permission.
     """
+    path = find_format(path)
     if path.is_dir():
         shutil.rmtree(path)
     else:

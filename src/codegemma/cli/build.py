@@ -11,14 +11,28 @@ from pathlib import Path
 
 import click
 
-from codegemma.cli.options import choose_recipe, json_option, recipe_options, runner_option, workers_option
+from codegemma.cli.options import (
+    LOCAL,
+    PLACE,
+    choose_recipe,
+    json_option,
+    recipe_options,
+    runner_option,
+    workers_option,
+)
 from codegemma.cli.progress import show_progress
+from codegemma.places import is_remote
 from codegemma.recipe import to_plain
 
 
 @click.command(short_help="Repositories to packs.")
-@click.argument("repos", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="REPO...")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for packs and report.")
+@click.argument("repos", nargs=-1, required=True, type=PLACE, metavar="REPO...")
+@click.option("--out", required=True, type=PLACE, help="Folder for packs and report, or an address: s3:// or gs://.")
+@click.option(
+    "--work",
+    type=LOCAL,
+    help="Where a build for an address is made and resumed [default: in ~/.cache/codegemma, or the runner's folder].",
+)
 @workers_option
 @runner_option
 @recipe_options
@@ -27,6 +41,7 @@ def command(
     repos: tuple[Path, ...],
     *,
     out: Path,
+    work: Path | None,
     workers: int,
     runner_text: str,
     recipe: str,
@@ -36,20 +51,24 @@ def command(
     """Turn repositories into packs that explain themselves, and say what became of every file.
 
     A REPO is a git working tree, a bare repository, a plain folder, or an archive of one (.zip, .tar.zst and the like).
-    The same command again does only what changed.
+    The same command again does only what changed. REPO and --out may also be addresses in an object store, where REPO
+    is an archive, a table, a file of documents, or a prefix of those or of a tree of files.
 
     \b
     Example:
       codegemma build ~/code/service ~/code/library --out data
       codegemma build ~/code/service --out data --set corpus.heldout_by=time --set pack.order=codegemma
+      codegemma build s3://code/the-stack/ ~/code/service --out s3://code/data
     """
+    if work is not None and not is_remote(out):
+        raise click.UsageError("--work is for a build whose --out is an address; a build in a folder is made in there")
     from codegemma.build import REPORT_FILE, build_data, count_drops, share_colocated
     from codegemma.records import Split
     from codegemma.runner import parse_runner
 
     chosen, runner = choose_recipe(recipe, settings), parse_runner(runner_text, workers)
     with show_progress() as on_progress:
-        build = build_data(repos, out, chosen, runner, on_progress)
+        build = build_data(repos, out, chosen, runner, on_progress, work=work)
     if as_json:
         click.echo(json.dumps(to_plain(build)))
         return

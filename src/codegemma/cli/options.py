@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from codegemma.places import parse_local, parse_place
+
 if TYPE_CHECKING:
     from codegemma.recipes import Recipe
 
@@ -35,6 +37,22 @@ runner_option = click.option(
 )
 
 
+class _PlaceType(click.Path):
+    """A path for click, which completes it in a shell, read by a function of ours."""
+
+    def __init__(self, parse: Callable[[str], Path]) -> None:
+        super().__init__()
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:  # noqa: ARG002
+        """Read the text."""
+        return self._parse(str(value))
+
+
+# An argument that may be an address in a store, and one that may not.
+PLACE, LOCAL = _PlaceType(parse_place), _PlaceType(parse_local)
+
+
 def recipe_options(function: F) -> F:
     """Add `--recipe` and `--set`, passed on as `recipe` and `settings`."""
     function = click.option(
@@ -51,12 +69,11 @@ def recipe_options(function: F) -> F:
 
 def replay_options(function: F) -> F:
     """Add the argument `RUN`, `--data` and `--tokenizer`, which tell whose rows are recomputed."""
-    folder = click.Path(path_type=Path)
-    function = click.option("--tokenizer", type=folder, help="The run's tokenizer.json, where RUN does not hold it.")(
+    function = click.option("--tokenizer", type=LOCAL, help="The run's tokenizer.json, where RUN does not hold it.")(
         function
     )
-    function = click.option("--data", type=folder, help="The run's data folder [default: RUN/data].")(function)
-    return click.argument("run", required=False, type=folder)(function)
+    function = click.option("--data", type=PLACE, help="The run's data folder [default: RUN/data].")(function)
+    return click.argument("run", required=False, type=LOCAL)(function)
 
 
 def choose_recipe(name: str, settings: Sequence[str]) -> "Recipe":

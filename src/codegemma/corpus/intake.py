@@ -68,6 +68,11 @@ class IntakeTask:
         return len(self.files)
 
     @property
+    def files_out(self) -> tuple[Path, ...]:
+        """All that the task writes."""
+        return self.out, self.sightings, self.dropped, self.build_files
+
+    @property
     def sightings(self) -> Path:
         """Where what is known of each text stands."""
         return self.out.with_suffix(".sightings.parquet")
@@ -83,12 +88,10 @@ class IntakeTask:
         return self.out.with_suffix(".build.parquet")
 
 
-def make_intake_task(
-    files: tuple[ListedFile, ...], choices: CorpusChoices, folder: Path, tables: Sequence[object]
-) -> IntakeTask:
+def make_intake_task(files: tuple[ListedFile, ...], choices: CorpusChoices, folder: Path, tables: str) -> IntakeTask:
     """Name a shard's task by all that its texts hang on: the files as listed, the choices, and the tables of rules.
 
-    `tables` hold what `describe_lists` says, read once for all shards.
+    `tables` names them and what `describe_lists` says, once for all shards.
     """
     narrowed = narrow(choices, CHOICES)
     settings = narrow(choices, [name for name in CHOICES if name not in _NAMED])

@@ -145,7 +145,8 @@ def _correct(
 ) -> CorpusReport:
     """Count as if the files had never been listed, so that in = kept + dropped still holds."""
     listed = len(gone) + drops
-    stages = count_stages([stage.stage for stage in report.stages], report.stages[0].files_in - listed, rest)
+    dropped = count_drops(rest)
+    stages = count_stages([stage.stage for stage in report.stages], report.stages[0].files_in - listed, dropped)
     redactions = Counter(report.redactions)
     redactions.subtract(count_redactions(file.redactions for file in gone))
     named = _find_name(removal.repo)
@@ -154,7 +155,7 @@ def _correct(
         report,
         repos=_correct_repos(report.repos, removal, listed),
         stages=stages,
-        dropped=count_drops(rest),
+        dropped=dropped,
         licenses=_subtract_licenses(report.licenses, gone),
         redactions={kind: number for kind, number in sorted(redactions.items()) if number > 0},
         notes=(*notes, f"{listed} files were removed on request after the build: the counts are those of the rest"),

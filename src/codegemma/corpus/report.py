@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from codegemma.records import DroppedFile
-from codegemma.shards import read_build_manifest, write_build_manifest
+from codegemma.shards import parse_build_manifest, read_build_manifest, write_build_manifest
 
 MANIFEST = "corpus.json"
 
@@ -83,13 +83,15 @@ class CorpusReport:
     is_reused: bool = False
 
 
-def count_stages(stages: Sequence[str], files_in: int, dropped: Sequence[DroppedFile]) -> tuple[StageCount, ...]:
+def count_stages(stages: Sequence[str], files_in: int, dropped: Iterable[DropCount]) -> tuple[StageCount, ...]:
     """Count through the stages: what one keeps, the next takes.
 
-    >>> count_stages(["read", "safety"], 3, [DroppedFile("r", "a", "safety", "secret", "", 1)])[-1]
+    >>> count_stages(["read", "safety"], 3, [DropCount("safety", "secret", files=1, size_bytes=9)])[-1]
     StageCount(stage='safety', files_in=3, files_kept=2, files_dropped=1)
     """
-    drops = Counter(drop.stage for drop in dropped)
+    drops: Counter[str] = Counter()
+    for drop in dropped:
+        drops[drop.stage] += drop.files
     counts = []
     for stage in stages:
         counts.append(StageCount(stage, files_in, files_in - drops[stage], drops[stage]))
@@ -97,7 +99,7 @@ def count_stages(stages: Sequence[str], files_in: int, dropped: Sequence[Dropped
     return tuple(counts)
 
 
-def count_drops(dropped: Sequence[DroppedFile]) -> tuple[DropCount, ...]:
+def count_drops(dropped: Iterable[DroppedFile]) -> tuple[DropCount, ...]:
     """Count files and bytes by stage and reason, sorted by both."""
     files: Counter[tuple[str, str]] = Counter()
     size_bytes: Counter[tuple[str, str]] = Counter()
@@ -143,6 +145,11 @@ def write_manifest(out: Path, report: CorpusReport) -> None:
 def read_manifest(out: Path) -> CorpusReport | None:
     """Read the report of an earlier build, or `None` where there is no whole one."""
     return read_build_manifest(out / MANIFEST, _from_plain)
+
+
+def parse_manifest(data: bytes) -> CorpusReport | None:
+    """Read the report of a build from the bytes of its manifest, or `None` where they are of another version."""
+    return parse_build_manifest(data, _from_plain)
 
 
 def _from_plain(plain: dict[str, Any]) -> CorpusReport:

@@ -32,7 +32,7 @@ class Examination:
         """
         for place in self.data:
             path = find_output(place, name)
-            if path.name == name and path.exists():
+            if path.stem == Path(name).stem and path.exists():
                 return path
         where = ", ".join(map(str, self.data)) or "no --data given"
         raise InputError(f"no {name} in --data ({where}); wanted {wanted}")

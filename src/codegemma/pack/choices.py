@@ -20,6 +20,13 @@ class PackOrder(StrEnum):
     CODEGEMMA = "codegemma"
 
 
+class PackFormat(StrEnum):
+    """What files packs stand in: Parquet, or ArrayRecord with one JSON object for each pack."""
+
+    PARQUET = "parquet"
+    ARRAYRECORD = "arrayrecord"
+
+
 @dataclass(frozen=True, slots=True)
 class PackChoices:
     """Choices of the pack reach."""
@@ -34,6 +41,8 @@ class PackChoices:
     import_top_lines: int = 200
     # Share of a file's bytes in syntax errors above which it is dropped.
     max_error_share: float = 0.05
+    # Parquet is smaller and known everywhere; Grain's own sources read ArrayRecord at random.
+    format: PackFormat = PackFormat.PARQUET
 
     def __post_init__(self) -> None:
         """Refuse values that no repository could be packed with."""

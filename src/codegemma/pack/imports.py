@@ -8,7 +8,6 @@ Each family of languages has its module in `import_rules/`; a language without o
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -45,8 +44,7 @@ RULES: Final[Mapping[str, ImportRule]] = MappingProxyType(
 )
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Edge:
+class Edge(NamedTuple):
     """`importer` imports `weight` names or modules from the file `imported`; both are paths."""
 
     importer: str

@@ -5,13 +5,14 @@
 **Not**: the packs themselves; `pipeline.py` has them written.
 """
 
+import dataclasses
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from codegemma.pack.choices import PackChoices
+from codegemma.pack.choices import PackChoices, PackFormat
 from codegemma.pack.graph import break_cycles
 from codegemma.pack.group import RepositoryGraph, count_colocated_by_order, group_files
 from codegemma.pack.guides import LinkGuides
@@ -88,6 +89,7 @@ def make_link_task(
     folder: Path,
 ) -> LinkTask:
     """Name a task by the parsed parts, which of the repositories in them it takes, what leads imports, and choices."""
+    choices = dataclasses.replace(choices, format=PackFormat.PARQUET)  # of no matter here
     key = fingerprint(LINK_VERSION, repos, split, [task.out.name for task in parsed], guides.digest, choices)
     return LinkTask(tuple(repos), split, tuple(parsed), guides, choices, size, folder / f"plans-{key}.parquet")
 

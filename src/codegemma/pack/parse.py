@@ -5,6 +5,8 @@
 **Not**: links between files, which need the whole repository (`link.py`).
 """
 
+import functools
+import hashlib
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -87,17 +89,19 @@ def make_parse_task(part: Path, import_top_lines: int, folder: Path) -> ParseTas
         InputError: the part cannot be read.
     """
     try:
-        content = xxhash.xxh3_128(part.read_bytes()).hexdigest()
+        with part.open("rb") as file:
+            content = hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
     except OSError as error:
         raise InputError(f"{part}: cannot be read ({error.strerror}); build the corpus first") from error
     key = fingerprint(PARSE_VERSION, content, import_top_lines, list_grammars())
     return ParseTask(part, count_records(part), import_top_lines, folder / f"cuts-{key}.parquet")
 
 
-def list_grammars() -> list[str]:
+@functools.cache
+def list_grammars() -> tuple[str, ...]:
     """Name the parser and the grammars that are installed, with their versions."""
     grammars = [row.grammar_module for name, row in LANGUAGES.items() if has_grammar(name)]
-    return [_find_version(name) for name in ("tree_sitter", *grammars)]
+    return tuple(_find_version(name) for name in ("tree_sitter", *grammars))
 
 
 def _find_version(module: str) -> str:

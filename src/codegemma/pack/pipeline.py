@@ -12,7 +12,7 @@ As in the corpus, what a step found out stays in `steps/`: a file that is added 
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -21,8 +21,8 @@ from codegemma.errors import InputError, OutputError
 from codegemma.folders import refuse_half_removed
 from codegemma.pack.choices import PackChoices
 from codegemma.pack.guides import GuideIndex
-from codegemma.pack.link import LinkTask, PackPlan, RepoLinks, link_repositories, make_link_task
-from codegemma.pack.parse import FileFacts, ParseTask, make_parse_task, parse_part
+from codegemma.pack.link import LINK_VERSION, LinkTask, PackPlan, RepoLinks, link_repositories, make_link_task
+from codegemma.pack.parse import PARSE_VERSION, FileFacts, ParseTask, list_grammars, make_parse_task, parse_part
 from codegemma.pack.report import MANIFEST, PackReport, SplitCount, read_manifest, write_manifest
 from codegemma.pack.write import make_write_task, write_packs
 from codegemma.recipe import fingerprint
@@ -69,11 +69,9 @@ def build_packs(
     _clear_results(out)
     started_s = time.perf_counter()
     build = _Build(choices, runner, on_progress, out)
-    for split in Split:
-        build.parse(corpus, split, parsed[split])
+    build.parse(corpus, parsed)
     build.check_not_empty()
-    for split in Split:
-        build.pack(split, parsed[split], guides)
+    build.pack(parsed, guides)
     write_records(out / DROPPED_FILE, build.dropped, DroppedFile)
     sweep(out / STEPS, build.found)
     build.seconds["all_wall_s"] = time.perf_counter() - started_s
@@ -89,13 +87,18 @@ def build_packs(
     return report
 
 
+def describe_packing(choices: PackChoices) -> str:
+    """Name all that packs hang on, besides the corpus."""
+    return fingerprint(PIPELINE_VERSION, PARSE_VERSION, LINK_VERSION, choices, list_grammars())
+
+
 def _list_parse_tasks(corpus: Path, split: Split, choices: PackChoices, out: Path) -> list[ParseTask]:
     parts = list_parts(corpus / f"files-{split}.parquet")
     return [make_parse_task(part, choices.import_top_lines, out / STEPS) for part in parts]
 
 
 def name_packs(split: Split) -> str:
-    """Name the folder that holds the packs of one split."""
+    """Name the folder that holds the packs of one split; in ArrayRecord its name ends so (`shards.find_format`)."""
     return f"packs-{split}.parquet"
 
 
@@ -134,19 +137,20 @@ class _Build:
         for step, seconds in run_missing(function, tasks, self.runner, self.on_progress, stage).items():
             self.seconds[step] += seconds
 
-    def parse(self, corpus: Path, split: Split, tasks: Sequence[ParseTask]) -> None:
-        """Parse every file of one split and drop what does not parse."""
-        self._run(parse_part, tasks, f"parse {split}")
-        last = None
-        for number, task in enumerate(tasks):
-            self.found += [task.out, task.facts, task.imports]
-            for facts in read_records(task.facts, FileFacts):
-                if facts.repo != last and facts.repo in self.repos[split]:
-                    raise InputError(f"{corpus}: the files of {facts.repo} do not stand together; build it again")
-                last = facts.repo
-                files = self.repos[split].setdefault(facts.repo, {})
-                if self._admit(split, facts):
-                    files[number] = files.get(number, 0) + 1
+    def parse(self, corpus: Path, tasks: Mapping[Split, Sequence[ParseTask]]) -> None:
+        """Parse every file of both splits and drop what does not parse."""
+        self._run(parse_part, [task for split in Split for task in tasks[split]], "parse")
+        for split in Split:
+            last = None
+            for number, task in enumerate(tasks[split]):
+                self.found += [task.out, task.facts, task.imports]
+                for facts in read_records(task.facts, FileFacts):
+                    if facts.repo != last and facts.repo in self.repos[split]:
+                        raise InputError(f"{corpus}: the files of {facts.repo} do not stand together; build it again")
+                    last = facts.repo
+                    files = self.repos[split].setdefault(facts.repo, {})
+                    if self._admit(split, facts):
+                        files[number] = files.get(number, 0) + 1
 
     def _admit(self, split: Split, facts: FileFacts) -> bool:
         count = self.counts[split]
@@ -159,15 +163,20 @@ class _Build:
         self.dropped.append(DroppedFile(facts.repo, facts.path, STAGE, "syntax_errors", detail, facts.size_bytes))
         return False
 
-    def pack(self, split: Split, parsed: Sequence[ParseTask], guides: GuideIndex) -> None:
-        """Link the files of one split's repositories and write their packs."""
-        links = list(self._list_link_tasks(split, parsed, guides))
-        self._run(link_repositories, links, f"link {split}")
-        by_name = {task.out.name: task for task in parsed}
-        writes = [make_write_task(plans, by_name, self.out / STEPS) for plans in self._read_plans(split, links)]
-        self._run(write_packs, writes, f"pack {split}")
-        self.found += [task.out for task in writes]
-        publish([task.out for task in writes], self.out / name_packs(split))
+    def pack(self, parsed: Mapping[Split, Sequence[ParseTask]], guides: GuideIndex) -> None:
+        """Link the files of the repositories of both splits and write their packs."""
+        links = {split: list(self._list_link_tasks(split, parsed[split], guides)) for split in Split}
+        self._run(link_repositories, [task for split in Split for task in links[split]], "link")
+        by_name = {task.out.name: task for split in Split for task in parsed[split]}
+        suffix, folder = f".{self.choices.format}", self.out / STEPS
+        writes = {
+            split: [make_write_task(plans, by_name, folder, suffix) for plans in self._read_plans(split, links[split])]
+            for split in Split
+        }
+        self._run(write_packs, [task for split in Split for task in writes[split]], "pack")
+        for split in Split:
+            self.found += [task.out for task in writes[split]]
+            publish([task.out for task in writes[split]], self.out / name_packs(split))
 
     def _list_link_tasks(self, split: Split, parsed: Sequence[ParseTask], guides: GuideIndex) -> Iterator[LinkTask]:
         repos: dict[str, dict[int, int]] = {}

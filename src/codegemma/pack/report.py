@@ -12,7 +12,7 @@ from typing import Any
 
 from codegemma.pack.naturalness import name_boundaries
 from codegemma.pack.parse import FileFacts
-from codegemma.shards import read_build_manifest, write_build_manifest
+from codegemma.shards import parse_build_manifest, read_build_manifest, write_build_manifest
 
 MANIFEST = "packs.json"
 
@@ -85,6 +85,11 @@ def write_manifest(out: Path, report: PackReport) -> None:
 def read_manifest(out: Path) -> PackReport | None:
     """Read the report of an earlier build, or `None` where there is no whole one."""
     return read_build_manifest(out / MANIFEST, _from_plain)
+
+
+def parse_manifest(data: bytes) -> PackReport | None:
+    """Read the report of a build from the bytes of its manifest, or `None` where they are of another version."""
+    return parse_build_manifest(data, _from_plain)
 
 
 def _from_plain(plain: dict[str, Any]) -> PackReport:

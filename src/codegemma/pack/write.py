@@ -1,7 +1,7 @@
 """Writes packs that were planned: brings the texts and the cuts of their files together.
 
 **In**: a `WriteTask`: consecutive plans of one split.
-**Out**: one part of `packs-train.parquet` or `packs-heldout.parquet`.
+**Out**: one part of `packs-train.parquet` or `packs-heldout.parquet`, or of the like in ArrayRecord.
 **Not**: more than these packs in memory, however large the repository is.
 """
 
@@ -15,7 +15,7 @@ from codegemma.pack.link import PackPlan
 from codegemma.pack.parse import FileCuts, ParseTask
 from codegemma.recipe import fingerprint
 from codegemma.records import Pack, PackedFile, SourceFile
-from codegemma.shards import read_rows, write_records
+from codegemma.shards import PARQUET_SUFFIX, read_rows, write_records
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +32,13 @@ class WriteTask:
         return len(self.plans)
 
 
-def make_write_task(plans: Sequence[PackPlan], parsed: Mapping[str, ParseTask], folder: Path) -> WriteTask:
-    """Name a task by its plans: their parts are named by content."""
+def make_write_task(
+    plans: Sequence[PackPlan], parsed: Mapping[str, ParseTask], folder: Path, suffix: str = PARQUET_SUFFIX
+) -> WriteTask:
+    """Name a task by its plans: their parts are named by content. The suffix says in which format packs are written."""
     wanted = {name: parsed[name] for plan in plans for name in plan.parts}
     key = fingerprint([(plan.pack_id, plan.parts, plan.rows) for plan in plans])
-    return WriteTask(tuple(plans), wanted, folder / f"packs-{key}.parquet")
+    return WriteTask(tuple(plans), wanted, folder / f"packs-{key}{suffix}")
 
 
 def write_packs(task: WriteTask) -> dict[str, float]:

@@ -24,7 +24,7 @@ from codegemma.model.config import GemmaConfig
 from codegemma.model.gemma import Params, init_params
 from codegemma.model.weights import CONFIG_NAME, describe_model, load_model
 from codegemma.records import InfillMode, Pack, Request
-from codegemma.shards import find_output, hash_files, list_parts, read_records
+from codegemma.shards import find_format, find_output, hash_files, list_parts, read_records
 from codegemma.text.tokenizer import TOKENIZER_FILE, Tokenizer, train_tokenizer
 from codegemma.train.choices import TrainChoices
 from codegemma.train.manifest import RUN_FILE, RunManifest, count_threads, describe_identity
@@ -80,7 +80,7 @@ def choose_tokenizer(data: Path, out: Path, base: Path | None, vocab_size: int) 
 def choose_sample(data: Path, modes: Sequence[InfillMode]) -> Request | None:
     """Take a cursor in a held-out file, to watch what the model makes of it in the first mode that it learns."""
     mode = modes[0] if modes else InfillMode.PSM
-    heldout = data / "packs-heldout.parquet"
+    heldout = find_format(data / "packs-heldout.parquet")
     for pack in read_records(heldout, Pack) if heldout.exists() else ():
         for file in pack.files:
             cursor = file.text.find("(", len(file.text) // 2) + 1

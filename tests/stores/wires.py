@@ -1,10 +1,11 @@
-"""Stores for tests: S3 and Google Cloud Storage emulated on this machine, and a wire that can be cut."""
+"""A wire to a store that can be cut."""
 
 import contextlib
 import socket
 import socketserver
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 
 class Wire(socketserver.ThreadingTCPServer):
@@ -57,3 +58,8 @@ def wire_to(target: tuple[str, int]) -> Iterator[Wire]:
         threading.Thread(target=wire.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         yield wire
         wire.shutdown()
+
+
+def close_connections(place: Path) -> None:
+    """Forget the connections that are open, so that the next act makes its own."""
+    type(place.fs).clear_instance_cache()  # type: ignore[attr-defined]

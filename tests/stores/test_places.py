@@ -1,20 +1,12 @@
 """Records, manifests and receipts go to S3 and to Google Cloud Storage and come back, over a wire that breaks."""
 
-import logging
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from moto.server import ThreadedMotoServer
-
-# Before gcsfs: it reads this when it is imported.
-os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
-
-from gcp_storage_emulator.server import create_server
-from tests.stores import Wire, wire_to
-from tests.task_steps import Shouted
+from tests.stores.wires import Wire, close_connections
 
 from codegemma import places
 from codegemma.errors import InputError, MissingExtraError, OutputError
@@ -23,51 +15,11 @@ from codegemma.folders import hold_folder
 from codegemma.places import get_bytes, list_names, open_local, parse_place, size_bytes
 from codegemma.records import DroppedFile, SourceFile
 from codegemma.shards import count_records, read_records, write_records
-from codegemma.tasks import run_once
 
 # aiohttp's advice to gcsfs.
 pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning")
 
 FILES = [SourceFile("r", f"{i}.py", "python", f"ß = {i}\r\n" * 5000, "0" * 40) for i in range(300)]
-
-
-@pytest.fixture(scope="module")
-def wires() -> Iterator[dict[str, Wire]]:
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    s3 = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    s3.start()
-    gs = create_server("127.0.0.1", 0, in_memory=True, default_bucket="bucket")
-    gs.start()
-    with wire_to(s3.get_host_and_port()) as s3_wire, wire_to(gs._api._httpd.server_address) as gs_wire:
-        yield {"s3": s3_wire, "gs": gs_wire}
-    gs.stop()
-    s3.stop()
-
-
-@pytest.fixture(params=["s3", "gs"])
-def wire(request, wires: dict[str, Wire], monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
-    for name, one in wires.items():
-        variable = {"s3": "AWS_ENDPOINT_URL", "gs": "STORAGE_EMULATOR_HOST"}[name]
-        monkeypatch.setenv(variable, f"http://127.0.0.1:{one.server_address[1]}")
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setitem(places._STORE_OPTIONS["gs"], "token", "anon")
-    monkeypatch.setattr(places, "PAUSE_S", 0.01)
-    wire = wires[request.param]
-    wire.cuts = wire.cut_bytes = wire.connections_cut = 0
-    yield wire
-    wire.cuts = 0
-
-
-@pytest.fixture
-def out(request, wire: Wire) -> Path:
-    """An address nobody has used."""
-    scheme = request.node.callspec.params["wire"]
-    place = parse_place(f"{scheme}://bucket/{request.node.originalname}")
-    if scheme == "s3" and not place.fs.exists("bucket"):  # type: ignore[attr-defined]
-        place.fs.mkdir("bucket")  # type: ignore[attr-defined]
-    return place
 
 
 def test_records_come_back_and_are_the_bytes_of_a_local_file(out: Path, tmp_path: Path) -> None:
@@ -121,17 +73,6 @@ def test_damaged_missing_and_foreign_objects_are_input_errors_that_name_the_addr
     write_records(out / "other", [], DroppedFile)
     with pytest.raises(InputError, match="not SourceFile records"):
         list(read_records(out / "other", SourceFile))
-
-
-def test_receipt_in_a_store_saves_the_task(out: Path) -> None:
-    def compute() -> Shouted:
-        write_records(out / "o.parquet", FILES[:2])
-        return Shouted("o.parquet", 2, {})
-
-    first = run_once(out / "o.json", [out / "o.parquet"], Shouted, compute)
-    assert run_once(out / "o.json", [out / "o.parquet"], Shouted, lambda: pytest.fail("ran again")) == first
-    write_whole(out / "o.parquet", b"cut")
-    assert run_once(out / "o.json", [out / "o.parquet"], Shouted, compute) == first
 
 
 def test_address_with_other_peoples_files_is_refused(out: Path) -> None:
@@ -193,11 +134,6 @@ def test_act_that_fails_is_tried_again_whatever_its_class(out: Path, monkeypatch
     failures.extend([StrangeError("half")] * places.ATTEMPTS)
     with pytest.raises(OutputError, match=rf"asked {places.ATTEMPTS} time.*half"):
         write_whole(out / "f", b"more")
-
-
-def close_connections(place: Path) -> None:
-    """Forget the connections that are open, so that the next act makes its own."""
-    type(place.fs).clear_instance_cache()  # type: ignore[attr-defined]
 
 
 def test_bucket_that_is_not_there_is_an_output_error(wire: Wire, request) -> None:

@@ -1,0 +1,57 @@
+"""Stores for tests: S3 and Google Cloud Storage emulated on this machine, each behind a wire that can be cut."""
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from moto.server import ThreadedMotoServer
+
+# Before gcsfs: it reads this when it is imported.
+os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
+
+from gcp_storage_emulator.server import create_server
+from tests.stores.wires import Wire, wire_to
+
+from codegemma import places
+from codegemma.places import parse_place
+
+
+@pytest.fixture(scope="module")
+def wires() -> Iterator[dict[str, Wire]]:
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    s3 = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    s3.start()
+    gs = create_server("127.0.0.1", 0, in_memory=True, default_bucket="bucket")
+    gs.start()
+    with wire_to(s3.get_host_and_port()) as s3_wire, wire_to(gs._api._httpd.server_address) as gs_wire:
+        yield {"s3": s3_wire, "gs": gs_wire}
+    gs.stop()
+    s3.stop()
+
+
+@pytest.fixture(params=["s3", "gs"])
+def wire(request, wires: dict[str, Wire], monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
+    for name, one in wires.items():
+        variable = {"s3": "AWS_ENDPOINT_URL", "gs": "STORAGE_EMULATOR_HOST"}[name]
+        monkeypatch.setenv(variable, f"http://127.0.0.1:{one.server_address[1]}")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setitem(places._STORE_OPTIONS["gs"], "token", "anon")
+    monkeypatch.setattr(places, "PAUSE_S", 0.01)
+    wire = wires[request.param]
+    wire.cuts = wire.cut_bytes = wire.connections_cut = 0
+    yield wire
+    wire.cuts = 0
+
+
+@pytest.fixture
+def out(request, wire: Wire) -> Path:
+    """An address nobody has used."""
+    scheme = request.node.callspec.params["wire"]
+    place = parse_place(f"{scheme}://bucket/{request.node.originalname}")
+    if scheme == "s3" and not place.fs.exists("bucket"):  # type: ignore[attr-defined]
+        place.fs.mkdir("bucket")  # type: ignore[attr-defined]
+    return place
