@@ -276,7 +276,7 @@ def test_everything_can_be_forgotten(tmp_path: Path) -> None:
     forget(tmp_path / "data", Removal("alder"))
     assert list_traces(tmp_path / "data", "alder") == []
     check_counts(tmp_path / "data")
-    with pytest.raises(InputError, match="nothing left to train on: dropped 13 read/forgotten"):
+    with pytest.raises(InputError, match="nothing left to train on: dropped 14 read/forgotten"):
         build_data([tmp_path / "code/alder"], tmp_path / "data", RECIPE)
 
 
