@@ -2,7 +2,7 @@
 
 **In**: repositories and `CorpusChoices`.
 **Out**: folders of parts `files-train.parquet` and `files-heldout.parquet`, `dropped.parquet`, what leads imports
-(`build-files.parquet`, `copies.parquet`), and last `corpus.json`.
+(`build-files.parquet`, `references.parquet`), and last `corpus.json`.
 **Not**: packs; `pack/` makes them from these files. The files have the same bytes for any number of workers.
 
 Every stage is a step over shards (`steps.py`): what one found out stays in `steps/`, named by what it was made from, so
@@ -79,7 +79,7 @@ from codegemma.corpus.split import Heldout
 from codegemma.errors import InputError, OutputError
 from codegemma.folders import refuse_half_removed
 from codegemma.recipe import fingerprint
-from codegemma.records import BuildFile, DroppedFile, FileCopy, Pack, PackedFile
+from codegemma.records import BuildFile, DroppedFile, FileReference, Pack, PackedFile
 from codegemma.runner import LocalRunner, Progress, Runner, ignore_progress
 from codegemma.shards import count_records, measure_parts, read_records, write_records
 from codegemma.steps import STEPS_FOLDER, Task, is_whole, publish, remove_output, run_missing, sweep
@@ -89,8 +89,8 @@ TRAIN_FILE = "files-train.parquet"
 HELDOUT_FILE = "files-heldout.parquet"
 DROPPED_FILE = "dropped.parquet"
 BUILD_FILES = "build-files.parquet"
-COPIES = "copies.parquet"
-OUTPUTS = (TRAIN_FILE, HELDOUT_FILE, DROPPED_FILE, BUILD_FILES, COPIES)
+REFERENCES = "references.parquet"
+OUTPUTS = (TRAIN_FILE, HELDOUT_FILE, DROPPED_FILE, BUILD_FILES, REFERENCES)
 STEPS = f"{STEPS_FOLDER}/corpus"
 STAGES = (
     read.STAGE,
@@ -244,7 +244,7 @@ class _Build:
         self.dropped: list[DroppedFile] = []
         self.kept: dict[FileKey, _Kept] = {}
         self.heldout: set[FileKey] = set()
-        self.copies: dict[FileKey, FileKey] = {}
+        self.references: dict[FileKey, FileKey] = {}
         self.how: dict[str, str] = {}
         self.notes: list[str] = []
         self.found: list[Path] = []
@@ -321,7 +321,7 @@ class _Build:
             kept = duplicate.kept
             where = kept.path if kept.repo == key[0] else f"{kept.repo}: {kept.path}"
             self._drop(key, dedup.STAGE, duplicate.reason, f"the same as {where}")
-            self.copies[key] = (kept.repo, kept.path)
+            self.references[key] = (kept.repo, kept.path)
 
     def drop_resembling(self, benchmarks: str, allowed: str | None) -> None:
         """Drop what is almost another file, or another repository's fork, and what holds items of benchmarks.
@@ -377,7 +377,7 @@ class _Build:
             if key in self.kept and (repo, path) in self.kept:
                 where = path if repo == key[0] else f"{repo}: {path}"
                 self._drop(key, dedup.STAGE, "near_duplicate", f"Jaccard index {jaccard:.2f} with {where}")
-                self.copies[key] = (repo, path)
+                self.references[key] = (repo, path)
 
     def hold_out(self) -> None:
         """Divide each repository on its own, so that one more repository changes nothing in the others.
@@ -486,20 +486,20 @@ class _Build:
         write_records(self.out / DROPPED_FILE, dropped, DroppedFile)
         build_files = (file for shard in self.shards for file in read_records(shard.build_files, BuildFile))
         write_records(self.out / BUILD_FILES, build_files, BuildFile)
-        write_records(self.out / COPIES, self._list_copies(), FileCopy)
+        write_records(self.out / REFERENCES, self._list_references(), FileReference)
         shard_files = [
             file for shard in self.shards for file in (shard.out, shard.sightings, shard.dropped, shard.build_files)
         ]
         sweep(self.out / STEPS, [*shard_files, *self.found])
         return measure_parts(self.out, OUTPUTS)
 
-    def _list_copies(self) -> Iterator[FileCopy]:
+    def _list_references(self) -> Iterator[FileReference]:
         """List the copies that went and the file that stays for each, also where that was dropped as a copy itself."""
-        for key, kept in sorted(self.copies.items()):
-            while kept in self.copies:
-                kept = self.copies[kept]  # noqa: PLW2901 - one step along the chain
+        for key, kept in sorted(self.references.items()):
+            while kept in self.references:
+                kept = self.references[kept]  # noqa: PLW2901 - one step along the chain
             if kept in self.kept:
-                yield FileCopy(*key, *kept)
+                yield FileReference(*key, *kept)
 
     def report(self, key: str, written: dict[str, int], lists: Sequence[str]) -> CorpusReport:
         """Count everything, and check that every listed file was either kept or dropped."""
