@@ -64,7 +64,7 @@ class BuildFile:
 
 
 @dataclass(frozen=True, slots=True)
-class FileCopy:
+class FileReference:
     """A file that was dropped because another holds the same text, or almost: imports of it lead there."""
 
     repo: str

@@ -53,6 +53,6 @@ def test_a_repository_is_led_by_its_own_files_alone(tmp_path: Path) -> None:
     index = GuideIndex(tmp_path / "out")
     first, second = index.select(["a"]), index.select(["b"])
     assert first.read_build_files().keys() == {"a"}
-    assert [copy.kept_repo for copy in second.read_copies()["b"]] == ["a"]
+    assert [reference.kept_repo for reference in second.read_references()["b"]] == ["a"]
     assert first.digest != second.digest
-    assert index.select(["nobody"]).read_copies() == {}
+    assert index.select(["nobody"]).read_references() == {}

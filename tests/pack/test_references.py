@@ -85,7 +85,7 @@ def test_what_leads_imports_changes_the_packs_and_nothing_else_does(tmp_path: Pa
     assert not build_packs(corpus, out, PackChoices()).is_reused
     assert build_packs(corpus, out, PackChoices(), LocalRunner(2)).is_reused
     assert next(read_records(out / "packs-train.parquet", Pack)).pack_id == packs[0].pack_id
-    (corpus / "copies.parquet").unlink()
+    (corpus / "references.parquet").unlink()
     assert build_packs(corpus, out, PackChoices()).splits["train"].edges == 0
 
 

@@ -2,7 +2,7 @@
 
 **In**: repositories and `CorpusChoices`.
 **Out**: folders of parts `files-train.parquet` and `files-heldout.parquet`, `dropped.parquet`, what leads imports
-(`build-files.parquet`, `copies.parquet`), and last `corpus.json`.
+(`build-files.parquet`, `references.parquet`), and last `corpus.json`.
 **Not**: packs; `pack/` makes them from these files. The files have the same bytes for any number of workers.
 
 Every stage is a step over shards (`steps.py`): what one found out stays in `steps/`, named by what it was made from, so
@@ -29,10 +29,10 @@ from codegemma.corpus.quality_rules import load_quality_rules
 from codegemma.corpus.report import MANIFEST, CorpusReport, read_manifest, write_manifest
 from codegemma.corpus.stages import (
     BUILD_FILES,
-    COPIES,
     DROPPED_FILE,
     HELDOUT_FILE,
     OUTPUTS,
+    REFERENCES,
     STEPS,
     TRAIN_FILE,
     Build,
@@ -47,10 +47,10 @@ from codegemma.steps import remove_output
 
 __all__ = [
     "BUILD_FILES",
-    "COPIES",
     "DROPPED_FILE",
     "HELDOUT_FILE",
     "OUTPUTS",
+    "REFERENCES",
     "STEPS",
     "TRAIN_FILE",
     "build_corpus",

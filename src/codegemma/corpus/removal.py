@@ -15,7 +15,7 @@ from codegemma.corpus import dedup
 from codegemma.corpus.forgotten import REASON, Removal, describe_forgotten, make_matcher
 from codegemma.corpus.intake import Sighting
 from codegemma.corpus.ledger import LEDGER_FILE, Side
-from codegemma.corpus.pipeline import BUILD_FILES, COPIES, DROPPED_FILE, HELDOUT_FILE, STEPS, TRAIN_FILE
+from codegemma.corpus.pipeline import BUILD_FILES, DROPPED_FILE, HELDOUT_FILE, REFERENCES, STEPS, TRAIN_FILE
 from codegemma.corpus.report import (
     CorpusReport,
     LicenseCount,
@@ -26,7 +26,7 @@ from codegemma.corpus.report import (
     count_stages,
 )
 from codegemma.errors import InputError
-from codegemma.records import BuildFile, DroppedFile, FileCopy, SourceFile, Split
+from codegemma.records import BuildFile, DroppedFile, FileReference, SourceFile, Split
 from codegemma.removal import list_parts_of, remove_steps, rewrite
 from codegemma.shards import read_records
 
@@ -225,8 +225,8 @@ def remove_files(out: Path, removal: Removal) -> None:
     rewrite(out / DROPPED_FILE, DroppedFile, lambda drop: None if goes(drop) else unname(drop))
     if (out / BUILD_FILES).exists():
         rewrite(out / BUILD_FILES, BuildFile, lambda file: None if matches(file.repo, file.path) else file)
-    if (out / COPIES).exists():
-        rewrite(out / COPIES, FileCopy, lambda copy: None if _speaks_of(copy, matches) else copy)
+    if (out / REFERENCES).exists():
+        rewrite(out / REFERENCES, FileReference, lambda each: None if _speaks_of(each, matches) else each)
     _remove_sides(out / LEDGER_FILE, matches)
     for each in parts.values():
         for part in each:
@@ -234,8 +234,8 @@ def remove_files(out: Path, removal: Removal) -> None:
     remove_steps(out / STEPS, matches, removal.repo)
 
 
-def _speaks_of(copy: FileCopy, matches: Callable[[str, str], bool]) -> bool:
-    return matches(copy.repo, copy.path) or matches(copy.kept_repo, copy.kept_path)
+def _speaks_of(reference: FileReference, matches: Callable[[str, str], bool]) -> bool:
+    return matches(reference.repo, reference.path) or matches(reference.kept_repo, reference.kept_path)
 
 
 def _remove_sides(ledger: Path, matches: Callable[[str, str], bool]) -> None:

@@ -57,7 +57,7 @@ from codegemma.corpus.sketch_shards import read_repository_sketches, read_shard
 from codegemma.corpus.split import Heldout
 from codegemma.errors import InputError
 from codegemma.recipe import fingerprint
-from codegemma.records import BuildFile, DroppedFile, FileCopy, Pack, PackedFile
+from codegemma.records import BuildFile, DroppedFile, FileReference, Pack, PackedFile
 from codegemma.runner import Progress, Runner
 from codegemma.shards import count_records, measure_parts, read_records, write_records
 from codegemma.steps import STEPS_FOLDER, Task, publish, run_missing, sweep
@@ -67,8 +67,8 @@ TRAIN_FILE = "files-train.parquet"
 HELDOUT_FILE = "files-heldout.parquet"
 DROPPED_FILE = "dropped.parquet"
 BUILD_FILES = "build-files.parquet"
-COPIES = "copies.parquet"
-OUTPUTS = (TRAIN_FILE, HELDOUT_FILE, DROPPED_FILE, BUILD_FILES, COPIES)
+REFERENCES = "references.parquet"
+OUTPUTS = (TRAIN_FILE, HELDOUT_FILE, DROPPED_FILE, BUILD_FILES, REFERENCES)
 STEPS = f"{STEPS_FOLDER}/corpus"
 STAGES = (
     read.STAGE,
@@ -124,7 +124,7 @@ class Build:
         self.on_progress, self.out = on_progress, out
         self.shards: list[_Shard] = []
         # Numbers of the copies that went, and of the text that each went for.
-        self.copies: dict[int, int] = {}
+        self.references: dict[int, int] = {}
         self.repositories: list[_Repository] = []
         self.how: dict[str, str] = {}
         self.notes: list[str] = []
@@ -197,7 +197,7 @@ class Build:
         is_within = self.choices.exact_duplicates is ExactDuplicatePolicy.WITHIN_REPOS
         for key, duplicate in find_duplicates(sightings, within_repos=is_within).items():
             kept = duplicate.kept
-            self.copies[numbers[key]] = numbers[kept.repo, kept.path]
+            self.references[numbers[key]] = numbers[kept.repo, kept.path]
             where = kept.path if kept.repo == key[0] else f"{kept.repo}: {kept.path}"
             drops.append(Drop(numbers[key], duplicate.reason, f"the same as {where}"))
         self.census.drop(dedup.STAGE, drops)
@@ -264,7 +264,7 @@ class Build:
             if self.census.is_kept[numbers[repo, path]]:
                 where = path if repo == key[0] else f"{repo}: {path}"
                 drops.append(Drop(numbers[key], "near_duplicate", f"Jaccard index {jaccard:.2f} with {where}"))
-                self.copies[numbers[key]] = numbers[repo, path]
+                self.references[numbers[key]] = numbers[repo, path]
         self.census.drop(dedup.STAGE, drops)
 
     def hold_out(self) -> None:
@@ -372,21 +372,21 @@ class Build:
         write_records(self.out / DROPPED_FILE, self.census.list_drops(), DroppedFile)
         build_files = (file for shard in self.shards for file in read_records(shard.build_files, BuildFile))
         write_records(self.out / BUILD_FILES, build_files, BuildFile)
-        write_records(self.out / COPIES, self._list_copies(), FileCopy)
+        write_records(self.out / REFERENCES, self._list_references(), FileReference)
         sweep(self.out / STEPS, self.found)
         return measure_parts(self.out, OUTPUTS)
 
-    def _list_copies(self) -> Iterator[FileCopy]:
+    def _list_references(self) -> Iterator[FileReference]:
         """List the copies that went and the file that stays for each, also where that was dropped as a copy itself."""
         pairs = []
-        for copy, kept in self.copies.items():
-            while kept in self.copies:
-                kept = self.copies[kept]  # noqa: PLW2901 - one step along the chain
+        for copy, kept in self.references.items():
+            while kept in self.references:
+                kept = self.references[kept]  # noqa: PLW2901 - one step along the chain
             if self.census.is_kept[kept]:
                 pairs.append((copy, kept))
         numbers = np.array(pairs, np.int64).reshape(-1, 2)
         names = [self.census.list_columns(("repo", "path"), numbers[:, end]) for end in (0, 1)]
-        yield from (FileCopy(*copy, *kept) for copy, kept in sorted(zip(*names, strict=True)))
+        yield from (FileReference(*copy, *kept) for copy, kept in sorted(zip(*names, strict=True)))
 
     def report(self, key: str, written: dict[str, int], lists: Sequence[str]) -> CorpusReport:
         """Count everything, and check that every listed file was either kept or dropped."""

@@ -1,8 +1,8 @@
-"""What imports are led by beside the files that are packed: build files, and copies that the corpus dropped.
+"""What imports are led by beside the files that are packed: build files, and references in place of dropped copies.
 
-**In**: `build-files.parquet` and `copies.parquet` of a corpus, where it has them.
+**In**: `build-files.parquet` and `references.parquet` of a corpus, where it has them.
 **Out**: `LinkGuides`, which say where those of some repositories stand, and change whenever they do.
-**Not**: what a build file means (`import_rules/`), or where an import of a copy leads (`link.py`).
+**Not**: what a build file means (`import_rules/`), or where an import of a dropped copy leads (`link.py`).
 """
 
 from collections import defaultdict
@@ -14,14 +14,14 @@ from typing import TypeVar
 import xxhash
 
 from codegemma.recipe import fingerprint
-from codegemma.records import BuildFile, FileCopy
+from codegemma.records import BuildFile, FileReference
 from codegemma.shards import read_records, read_rows
 
 # Beside `files-train.parquet`; a corpus that other programs wrote has neither.
 BUILD_FILES = "build-files.parquet"
-COPIES = "copies.parquet"
+REFERENCES = "references.parquet"
 
-Guide = TypeVar("Guide", BuildFile, FileCopy)
+Guide = TypeVar("Guide", BuildFile, FileReference)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class LinkGuides:
 
     corpus: Path
     build_rows: tuple[int, ...] = ()
-    copy_rows: tuple[int, ...] = ()
+    reference_rows: tuple[int, ...] = ()
     digest: str = ""
 
     def read_build_files(self) -> dict[str, dict[str, str]]:
@@ -40,12 +40,12 @@ class LinkGuides:
             texts[file.repo][file.path] = file.text
         return texts
 
-    def read_copies(self) -> dict[str, list[FileCopy]]:
-        """Read the copies of each repository."""
-        copies: defaultdict[str, list[FileCopy]] = defaultdict(list)
-        for copy in _read(self.corpus / COPIES, FileCopy, self.copy_rows):
-            copies[copy.repo].append(copy)
-        return copies
+    def read_references(self) -> dict[str, list[FileReference]]:
+        """Read the references of each repository."""
+        references: defaultdict[str, list[FileReference]] = defaultdict(list)
+        for reference in _read(self.corpus / REFERENCES, FileReference, self.reference_rows):
+            references[reference.repo].append(reference)
+        return references
 
 
 def _read(table: Path, kind: type[Guide], rows: tuple[int, ...]) -> Iterator[Guide]:
@@ -67,22 +67,22 @@ class GuideIndex:
         """Read both tables through."""
         self._corpus = corpus
         self._build_files = _index_rows(corpus / BUILD_FILES, BuildFile)
-        self._copies = _index_rows(corpus / COPIES, FileCopy)
+        self._references = _index_rows(corpus / REFERENCES, FileReference)
 
     def select(self, repos: Iterable[str]) -> LinkGuides:
         """Select what leads the imports of some repositories."""
         build_files = [self._build_files[repo] for repo in repos if repo in self._build_files]
-        copies = [self._copies[repo] for repo in repos if repo in self._copies]
+        references = [self._references[repo] for repo in repos if repo in self._references]
         return LinkGuides(
             self._corpus,
             tuple(number for rows in build_files for number in rows.numbers),
-            tuple(number for rows in copies for number in rows.numbers),
-            fingerprint([rows.hash.hexdigest() for rows in (*build_files, *copies)]),
+            tuple(number for rows in references for number in rows.numbers),
+            fingerprint([rows.hash.hexdigest() for rows in (*build_files, *references)]),
         )
 
     def select_all(self) -> LinkGuides:
         """Select what there is."""
-        return self.select(sorted(self._build_files.keys() | self._copies.keys()))
+        return self.select(sorted(self._build_files.keys() | self._references.keys()))
 
 
 def _index_rows(table: Path, kind: type[Guide]) -> dict[str, _Rows]:

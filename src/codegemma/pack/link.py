@@ -21,7 +21,7 @@ from codegemma.pack.parse import FileFacts, FileImports, ParseTask
 from codegemma.pack.references import FollowedEdges, add_copies, follow_copies
 from codegemma.pack.unit_tests import pair_tests
 from codegemma.recipe import fingerprint
-from codegemma.records import FileCopy, Split
+from codegemma.records import FileReference, Split
 from codegemma.shards import read_records, write_records
 from codegemma.text.languages import DOCUMENT_LANGUAGES
 
@@ -109,10 +109,10 @@ def link_repositories(task: LinkTask) -> dict[str, float]:
     cpu_s: defaultdict[str, float] = defaultdict(float)
     plans: list[PackPlan] = []
     counts: list[RepoLinks] = []
-    build_files, copies = task.guides.read_build_files(), task.guides.read_copies()
+    build_files, references = task.guides.read_build_files(), task.guides.read_references()
     for repo, members in _read_members(task).items():
         started_s = time.process_time()
-        followed = _link_files(members, repo, build_files.get(repo, {}), copies.get(repo, []))
+        followed = _link_files(members, repo, build_files.get(repo, {}), references.get(repo, []))
         graph = _make_graph(members, followed.edges)
         groups = group_files(graph, task.choices.order, task.choices.budget_chars)
         grouped_s = time.process_time()
@@ -152,15 +152,15 @@ def _read_members(task: LinkTask) -> dict[str, dict[str, _Member]]:
 
 
 def _link_files(
-    members: dict[str, _Member], repo: str, build_files: dict[str, str], copies: Sequence[FileCopy]
+    members: dict[str, _Member], repo: str, build_files: dict[str, str], references: Sequence[FileReference]
 ) -> FollowedEdges:
     languages = {path: member.facts.language for path, member in members.items()}
     stand_ins: dict[str, str | None] = {}
-    for copy in copies:
-        is_here = copy.kept_repo == repo and copy.kept_path in members
-        stand_ins[copy.path] = copy.kept_path if is_here else None
+    for reference in references:
+        is_here = reference.kept_repo == repo and reference.kept_path in members
+        stand_ins[reference.path] = reference.kept_path if is_here else None
         if is_here:
-            languages[copy.path] = languages[copy.kept_path]
+            languages[reference.path] = languages[reference.kept_path]
     imports = add_copies({path: member.imports for path, member in members.items()}, stand_ins)
     return follow_copies(resolve_imports(imports, repo, languages, build_files), stand_ins)
 
