@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import xxhash
+
 from codegemma.corpus import block_list, safety
 from codegemma.corpus.block_list import find_blocked, read_block_list
 from codegemma.corpus.choices import CorpusChoices, narrow
@@ -84,7 +86,10 @@ def make_intake_task(files: tuple[ListedFile, ...], choices: CorpusChoices, fold
     """
     narrowed = narrow(choices, CHOICES)
     settings = narrow(choices, [name for name in CHOICES if name not in _NAMED])
-    key = fingerprint(settings, tables, [_describe_file(file) for file in files])
+    listed = xxhash.xxh3_128()
+    for file in files:
+        listed.update(repr(_describe_file(file)).encode())
+    key = fingerprint(settings, tables, listed.hexdigest())
     return IntakeTask(files, narrowed, folder / f"texts-{key}.parquet")
 
 
