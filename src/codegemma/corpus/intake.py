@@ -17,6 +17,7 @@ import xxhash
 from codegemma.corpus import block_list, safety
 from codegemma.corpus.block_list import find_blocked, read_block_list
 from codegemma.corpus.choices import CorpusChoices, narrow
+from codegemma.corpus.copies import UNREACHABLE
 from codegemma.corpus.dedup import digest_text
 from codegemma.corpus.entries import ListedFile
 from codegemma.corpus.names import describe_names_plugin, find_names, load_names_plugin
@@ -26,7 +27,7 @@ from codegemma.corpus.secret_rules import load_secret_rules
 from codegemma.corpus.tokens import encode_text
 from codegemma.recipe import fingerprint
 from codegemma.records import DroppedFile, SourceFile
-from codegemma.shards import write_records
+from codegemma.shards import read_records, write_records
 from codegemma.steps import CpuClock
 
 # The choices that a text in a shard hangs on.
@@ -162,6 +163,11 @@ def take_in(task: IntakeTask) -> dict[str, float]:
     write_records(task.out, texts, SourceFile)
     clock.lap("write")
     return clock.seconds
+
+
+def has_unreached(task: IntakeTask) -> bool:
+    """Tell whether a store did not give a file of a shard that was taken in: then it is to be taken in again."""
+    return any(drop.reason == UNREACHABLE for drop in read_records(task.dropped, DroppedFile))
 
 
 def redact(file: SourceFile, redactions: Sequence[Redaction]) -> SourceFile:
