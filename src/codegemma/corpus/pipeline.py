@@ -34,7 +34,7 @@ from codegemma.recipe import fingerprint
 from codegemma.runner import LocalRunner, Progress, Runner, ignore_progress
 from codegemma.steps import remove_output
 
-__all__ = ["DROPPED_FILE", "HELDOUT_FILE", "STEPS", "TRAIN_FILE", "build_corpus"]
+__all__ = ["COPIES", "DROPPED_FILE", "HELDOUT_FILE", "STEPS", "TRAIN_FILE", "build_corpus"]
 
 
 def build_corpus(
