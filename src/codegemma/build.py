@@ -25,6 +25,7 @@ from codegemma.published import (
     choose_work_folder,
     is_published_whole,
     is_up_to_date,
+    lend_build,
     publish_folder,
     read_publication,
     take_up,
@@ -70,7 +71,7 @@ def build_data(
         OutputError: `out` cannot be written, holds something else, or is in use.
     """
     if is_remote(out):
-        return _build_published(repos, out, recipe, runner, on_progress, work or _choose_work_folder(out, runner))
+        return _build_published(repos, out, recipe, runner, on_progress, work or choose_work(out, runner))
     with hold_folder(out), keep_workers():
         corpus = build_corpus(repos, out, recipe.corpus, runner, on_progress, exclude=exclude or out, trained=trained)
         packs = build_packs(out, out, recipe.pack, runner, on_progress)
@@ -79,7 +80,8 @@ def build_data(
     return build
 
 
-def _choose_work_folder(out: Path, runner: Runner) -> Path:
+def choose_work(out: Path, runner: Runner) -> Path:
+    """Name the folder in which a build for an address is made: on a cluster, one that all machines see."""
     shared = None if isinstance(runner, LocalRunner) else runner.folder
     return choose_work_folder(out, None if shared is None else Path(shared))
 
@@ -114,6 +116,21 @@ def _find_published(out: Path, published: Publication | None, packing: str) -> B
     data = [b"" if file is None else get_bytes(out / file.key) for file in manifests]
     corpus, packs = corpus_report.parse_manifest(data[0]), pack_report.parse_manifest(data[1])
     return None if corpus is None or packs is None else BuildReport(corpus, packs)
+
+
+def lend_data(place: Path, on_progress: Progress = ignore_progress) -> Path:
+    """Give a build as a local folder for those that read packs: the folder itself, or a copy from an address.
+
+    Raises:
+        InputError: no finished build at the address, or the store does not answer.
+        OutputError: the copy cannot be written.
+    """
+    return lend_build(place, _is_for_readers, on_progress)
+
+
+def _is_for_readers(name: str) -> bool:
+    # Texts that are not packed yet, and what only the next build asks for.
+    return not name.startswith(("files-", LEDGER_FILE, FORGOTTEN_FILE))
 
 
 def write_report(out: Path, build: BuildReport) -> None:

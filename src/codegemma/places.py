@@ -65,7 +65,7 @@ def parse_place(text: str) -> Path:
     try:
         from upath import UPath
 
-        place: Any = UPath(text, **_STORE_OPTIONS[scheme])
+        place: Any = UPath(text.rstrip("/"), **_STORE_OPTIONS[scheme])
         place.fs  # noqa: B018 (imports s3fs or gcsfs)
     except ImportError as error:
         raise MissingExtraError(
@@ -92,7 +92,7 @@ def parse_local(text: str) -> Path:
 def identify_place(place: Path | str) -> str:
     """Name a place: equal for two spellings of one."""
     place = parse_place(place) if isinstance(place, str) else place
-    return str(place).rstrip("/") if is_remote(place) else str(place.resolve())
+    return str(place) if is_remote(place) else str(place.resolve())
 
 
 def choose_cache(*parts: str) -> Path:
@@ -126,15 +126,19 @@ def put_file(place: Path, file: Path) -> None:
     _ask(place, lambda: store.fs.put_file(str(file), store.path), OutputError)
 
 
-def get_bytes(place: Path) -> bytes:
-    """Read a file or an object.
+def get_bytes(place: Path, max_bytes: int | None = None) -> bytes:
+    """Read a file or an object, or of an object the first bytes.
 
     Raises:
         OSError: a local file that cannot be read; for an object only `FileNotFoundError`.
         InputError: the store refuses, or does not answer.
     """
     store: Any = place
-    return _ask(place, lambda: bytes(store.fs.cat_file(store.path))) if is_remote(place) else place.read_bytes()
+    return (
+        _ask(place, lambda: bytes(store.fs.cat_file(store.path, end=max_bytes)))
+        if is_remote(place)
+        else place.read_bytes()
+    )
 
 
 def size_bytes(place: Path) -> int:

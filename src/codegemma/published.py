@@ -23,6 +23,7 @@ import xxhash
 from codegemma.errors import InputError, OutputError
 from codegemma.files import write_whole
 from codegemma.folders import REMOVAL_FOLDER, walk_visible
+from codegemma.manifests import narrow_build_manifest
 from codegemma.places import (
     choose_cache,
     get_bytes,
@@ -36,7 +37,6 @@ from codegemma.places import (
 )
 from codegemma.recipe import fingerprint, from_plain, to_plain
 from codegemma.runner import Progress, ignore_progress
-from codegemma.shards import narrow_build_manifest
 from codegemma.steps import STEPS_FOLDER
 
 MANIFEST = "build.json"

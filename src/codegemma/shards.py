@@ -2,8 +2,7 @@
 
 **In**: records of `records.py`.
 **Out**: Parquet, or ArrayRecord where the name ends so, each record the bytes of one JSON object; written under a
-temporary name, synced, renamed when whole; equal records give equal bytes. Beside them lies a build's manifest, which
-stands for their being whole. An object store gets and gives whole files.
+temporary name, synced, renamed when whole; equal records give equal bytes. An object store gets and gives whole files.
 **Not**: any knowledge of what a record means.
 """
 
@@ -12,10 +11,10 @@ import dataclasses
 import json
 import os
 import tempfile
-from collections.abc import Callable, Collection, Container, Iterable, Iterator
+from collections.abc import Collection, Container, Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,11 +22,9 @@ import xxhash
 
 from codegemma import array_records
 from codegemma.errors import InputError, OutputError
-from codegemma.files import write_whole
 from codegemma.folders import refuse_half_removed
 from codegemma.layout import Column, from_columns, from_row, lay_out, make_schema, to_columns, to_row
-from codegemma.places import get_bytes, is_remote, open_local, put_file, size_bytes
-from codegemma.recipe import to_plain
+from codegemma.places import is_remote, open_local, put_file
 
 T = TypeVar("T")
 
@@ -105,10 +102,13 @@ def find_format(path: Path) -> Path:
 
 
 def list_parts(path: Path) -> list[Path]:
-    """List the files that `path` is made of, in either format: itself, or, of a folder, its parts by their names."""
-    path = find_format(path)
-    parts = sorted(part for part in path.glob("[!.]*") if part.suffix in SUFFIXES) if path.is_dir() else []
-    return parts if path.is_dir() else [path]
+    """List the files that `path` is made of, in either format: itself, or, of a folder, its parts by their names.
+
+    In a store it is one object: builds that are published there are read by `published.lend_build`.
+    """
+    if is_remote(path) or not (path := find_format(path)).is_dir():
+        return [path]
+    return sorted(part for part in path.glob("[!.]*") if part.suffix in SUFFIXES)
 
 
 def find_output(place: Path, name: str) -> Path:
@@ -267,68 +267,6 @@ def _find_columns(names: Container[str], kind: Any) -> dict[str, Column]:
 def _describe_strangers(path: Path, names: Iterable[str], kind: Any) -> InputError:
     wanted, came = ", ".join(lay_out(kind)), ", ".join(names)
     return InputError(f"{path}: not {kind.__name__} records; wanted columns {wanted}; came {came}; build it again")
-
-
-class BuildReport(Protocol):
-    """A dataclass that tells a build, and the size of every Parquet file that the build wrote beside it."""
-
-    @property
-    def parquet_bytes(self) -> dict[str, int]:
-        """File names and sizes."""
-        ...
-
-
-R = TypeVar("R", bound=BuildReport)
-
-
-def write_build_manifest(file: Path, report: BuildReport) -> None:
-    """Write a build's report as JSON, whole or not at all; written last, it says that the files beside it are whole.
-
-    Raises:
-        OutputError: no permission or no space.
-    """
-    write_whole(file, json.dumps(to_plain(report), indent=2).encode())
-
-
-def read_build_manifest(file: Path, from_plain: Callable[[dict[str, Any]], R]) -> R | None:
-    """Read the report of an earlier build, or `None` where there is none or a file of records is not the one it tells.
-
-    Raises:
-        InputError: a store that does not answer: nobody knows what is there.
-    """
-    try:
-        report = parse_build_manifest(get_bytes(file), from_plain)
-        is_whole = report is not None and all(
-            size_bytes(file.parent / name) == size for name, size in report.parquet_bytes.items()
-        )
-    except OSError:
-        return None
-    return report if is_whole else None
-
-
-def parse_build_manifest(data: bytes, from_plain: Callable[[dict[str, Any]], R]) -> R | None:
-    """Read a report from a manifest's bytes; `None` where they are not of this version."""
-    try:
-        return from_plain(json.loads(data.decode()))
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None
-
-
-def narrow_build_manifest(file: Path) -> None:
-    """Let a manifest, whose folder is a copy of some files of a build, vouch for those that are there alone.
-
-    Raises:
-        InputError: the manifest cannot be read.
-        OutputError: it cannot be written.
-    """
-    try:
-        plain = json.loads(file.read_bytes())
-        sizes = plain.get("parquet_bytes", {})
-        there = {name: size for name, size in sizes.items() if (file.parent / name).exists()}
-    except (OSError, ValueError, AttributeError) as error:
-        raise InputError(f"{file}: cannot be read ({error}); build again") from error
-    if there != sizes:
-        write_whole(file, json.dumps({**plain, "parquet_bytes": there}, indent=2).encode())
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse.csgraph import floyd_warshall
 
+from codegemma.pack import graph
 from codegemma.pack.graph import break_cycles, order_dependencies, rank_edges
 from codegemma.pack.imports import Edge
 
@@ -56,9 +57,12 @@ def order_by_definition(paths: list[str], edges: list[Edge]) -> list[str]:
     return order
 
 
-@given(GRAPHS)
-def test_cycles_are_broken_at_their_least_important_edges(edges: list[Edge]) -> None:
-    assert set(break_cycles(edges).broken) == break_cycles_by_definition(edges)
+@pytest.mark.parametrize("few", [0, 4, graph.FEW_EDGES])
+@given(edges=GRAPHS)
+def test_cycles_are_broken_at_their_least_important_edges(few: int, edges: list[Edge]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graph, "FEW_EDGES", few)
+        assert set(break_cycles(edges).broken) == break_cycles_by_definition(edges)
 
 
 @given(GRAPHS)

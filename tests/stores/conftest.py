@@ -18,7 +18,7 @@ from codegemma import places
 from codegemma.places import parse_place
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # the stores' libraries keep their connections from test to test
 def wires() -> Iterator[dict[str, Wire]]:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     s3 = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,16 +11,19 @@ from tests.corpus.repositories import write
 from tests.stores.wires import Wire, close_connections
 
 from codegemma import places, published
-from codegemma.build import build_data
+from codegemma.build import build_data, choose_work
+from codegemma.corpus.forgotten import Removal
 from codegemma.corpus.ledger import LEDGER_FILE
 from codegemma.errors import InputError, OutputError
 from codegemma.files import write_whole
+from codegemma.forget import forget
 from codegemma.pack.pipeline import STEPS
 from codegemma.places import get_bytes, list_names, list_objects, parse_place, remove_object
 from codegemma.published import MANIFEST, choose_work_folder, is_published_whole, lend_build, read_publication
 from codegemma.recipe import override
 from codegemma.recipes import load_recipe
-from codegemma.records import Pack
+from codegemma.records import Pack, SourceFile
+from codegemma.runner import LocalRunner, SlurmRunner
 from codegemma.shards import hash_files, list_parts, read_records
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning")
@@ -177,7 +181,7 @@ def test_object_that_somebody_removed_is_uploaded_again(out: Path, repo: Path, u
         lend_build(out, is_wanted)
     uploads.clear()
     build_data([repo], out, RECIPE)
-    assert uploads == [Path(lost.key).name, "report.html", MANIFEST]
+    assert set(uploads) == {Path(lost.key).name, "report.html", MANIFEST}
     assert read_packs(lend_build(out, is_wanted))
 
 
@@ -201,7 +205,7 @@ def test_wire_that_breaks_while_publishing_and_lending_costs_only_time(
 def test_upload_that_fails_is_named_the_rest_goes_on_and_a_rerun_does_it(
     out: Path, repo: Path, uploads: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put = published.put_file
+    put = vars(published)["put_file"]  # which remembers what it uploads
 
     def fail_once(place: Path, file: Path) -> None:
         if place.name.startswith("dropped-"):
@@ -270,3 +274,42 @@ def test_address_without_a_build_bucket_or_permission_is_refused_before_anything
     with pytest.raises(OutputError, match=r"not permitted \(Forbidden\); look at the credentials"):
         build_data([repo], theirs.parent / "mine", RECIPE)
     assert not cache.exists()
+
+
+def test_what_is_forgotten_in_the_work_folder_leaves_the_store_with_the_next_build(
+    out: Path, repo: Path, tmp_path: Path
+) -> None:
+    other = write(tmp_path / "other", {f"o{n}.py": spell(100 + n) for n in range(9)})
+    build_data([repo, other], out, RECIPE)
+    forget(choose_work_folder(out), Removal("other", ()))
+    build_data([repo, other], out, RECIPE)
+    data = lend_build(out, lambda _: True)
+    texts = b"".join(file.read_bytes() for file in data.rglob("*") if file.is_file())
+    assert {pack.repo for pack in read_records(data / "packs-train.parquet", Pack)} == {"repo"}
+    assert {file.repo for file in read_records(data / "files-train.parquet", SourceFile)} == {"repo"}
+    assert b"o3.py" not in texts
+    publication = read_publication(out)
+    assert publication is not None
+    assert set(list_objects(out)) == {file.key for file in publication.files} | {MANIFEST, ".lock", "report.html"}
+
+
+def test_full_disk_while_a_build_is_lent_is_an_output_error_and_leaves_no_half_file(
+    out: Path, repo: Path, cache: Path
+) -> None:
+    build_data([repo], out, RECIPE)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, hard))
+    try:
+        with pytest.raises(OutputError, match=r"part-00000.*cannot be written \(File too large\); make room"):
+            lend_build(out, is_wanted)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list((cache / "data").rglob("*part-*"))
+    assert read_packs(lend_build(out, is_wanted))
+
+
+def test_work_folder_on_a_cluster_is_where_its_machines_see_it(out: Path, cache: Path) -> None:
+    assert choose_work(out, LocalRunner(2)).parent == cache / "builds"
+    assert choose_work(out, SlurmRunner("cpu", folder="/shared/runs")).parent == Path("/shared/runs")
+    other = parse_place(f"{out}-other")
+    assert len({choose_work(place, LocalRunner()) for place in (out, other, parse_place(f"{out}/"))}) == 2

@@ -17,7 +17,7 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from codegemma.cli.options import choose_recipe, json_option, recipe_options, workers_option
+from codegemma.cli.options import LOCAL, choose_recipe, json_option, recipe_options, workers_option
 from codegemma.cli.progress import show_progress
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ DEFAULT_MINUTES = 5.0
 
 
 @click.command(short_help="Turn repositories into a model that knows them.")
-@click.argument("repos", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="REPO...")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the model and everything else.")
+@click.argument("repos", nargs=-1, required=True, type=LOCAL, metavar="REPO...")
+@click.option("--out", required=True, type=LOCAL, help="Folder for the model and everything else.")
 @click.option("--base", help="Model folder or shipped base to start from; 'none' starts from random parameters.")
 @click.option(
     "--minutes",

@@ -62,7 +62,7 @@ def command(
     """
     if work is not None and not is_remote(out):
         raise click.UsageError("--work is for a build whose --out is an address; a build in a folder is made in there")
-    from codegemma.build import REPORT_FILE, build_data, count_drops, share_colocated
+    from codegemma.build import REPORT_FILE, build_data, choose_work, count_drops, share_colocated
     from codegemma.records import Split
     from codegemma.runner import parse_runner
 
@@ -80,6 +80,8 @@ def command(
     for order, share in share_colocated(build).items():
         click.echo(f"  imports in one pack, {order:13} {share:6.1%}")
     click.echo(f"report   {out / REPORT_FILE}")
+    if is_remote(out):
+        click.echo(f"made in  {work or choose_work(out, runner)}, which the next build goes on from")
     click.echo(
         f"next     codegemma train --data {shlex.quote(str(out))} --out run --recipe {shlex.quote(recipe)} --minutes 10"
     )

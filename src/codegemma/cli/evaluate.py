@@ -16,7 +16,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from codegemma.cli.options import json_option
+from codegemma.cli.options import LOCAL, PLACE, json_option
 from codegemma.cli.progress import show_progress
 from codegemma.errors import InputError
 
@@ -45,11 +45,11 @@ Examples:
 @click.argument("model")
 @click.option("--suite", "suites", multiple=True, required=True, help="heldout or infilling-single; may be repeated.")
 @click.option(
-    "--data", multiple=True, type=click.Path(path_type=Path), metavar="DIR",
-    help="Where a suite's data lies: for heldout the folder of `codegemma build`, for infilling-single the folder of "
-    "HumanEval-SingleLineInfilling.jsonl.gz; may be repeated.",
+    "--data", multiple=True, type=PLACE, metavar="DIR",
+    help="Where a suite's data lies: for heldout the folder or address of `codegemma build`, for infilling-single the "
+    "folder of HumanEval-SingleLineInfilling.jsonl.gz; may be repeated.",
 )  # fmt: skip
-@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Where the results go.")
+@click.option("--out", required=True, type=LOCAL, metavar="DIR", help="Where the results go.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most N holes or tasks a suite.")
 @json_option
 def command(
@@ -60,6 +60,7 @@ def command(
     heldout: holes in files that training has not seen, in the learned modes, beside an n-gram and a retrieval baseline.
     infilling-single: HumanEval single-line infilling, by exact match.
     """
+    from codegemma.build import lend_data
     from codegemma.evals.choices import EvalChoices
     from codegemma.evals.run import check_suite, evaluate
     from codegemma.evals.scoring import Subject
@@ -75,7 +76,8 @@ def command(
     subject = Subject(engine, engine.tokenizer, engine.max_context_tokens, engine.infill_modes)
     choices = EvalChoices(limit=limit)
     with show_progress() as on_progress:
-        results = evaluate(subject, suites, data=data, out=out, model=model, choices=choices, on_progress=on_progress)
+        places = [lend_data(place, on_progress) for place in data]
+        results = evaluate(subject, suites, data=places, out=out, model=model, choices=choices, on_progress=on_progress)
     if as_json:
         click.echo(json.dumps(to_plain(results), ensure_ascii=False))
         return

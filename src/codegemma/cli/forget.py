@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from codegemma.cli.options import json_option
+from codegemma.cli.options import LOCAL, json_option
 
 if TYPE_CHECKING:
     from codegemma.forget import Forgetting
 
 
 @click.command(short_help="Remove a repository from a data folder.")
-@click.argument("data", type=click.Path(path_type=Path), metavar="DATA")
+@click.argument("data", type=LOCAL, metavar="DATA")
 @click.option(
     "--repo", metavar="ID", help="The repository, by its name in the report; without it, finish what was cut off."
 )
@@ -34,7 +34,8 @@ def command(data: Path, repo: str | None, patterns: tuple[str, ...], is_dry_run:
     """Remove a repository, or some files of it, from DATA, the folder that `codegemma build` wrote.
 
     The sources are not needed. Texts, cuts, packs and names go; parts that hold nothing of it are left alone. Later
-    builds into DATA keep it out. Cut off, the same command finishes it.
+    builds into DATA keep it out. Cut off, the same command finishes it. What is published at an address: remove it from
+    the work folder of that build, and build again.
 
     \b
     Example:

@@ -7,6 +7,7 @@
 
 import contextlib
 import json
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from codegemma.cli.options import choose_recipe, json_option, recipe_options, replay_options
+from codegemma.cli.options import PLACE, check_run, choose_recipe, json_option, recipe_options, replay_options
 from codegemma.cli.progress import show_progress
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Rows as token shards.")
 @replay_options
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the shards.")
+@click.option("--out", required=True, type=PLACE, help="Folder or address for the shards.")
 @click.option("--steps", type=click.IntRange(min=1), help="How many steps [default: all of the run's or recipe's].")
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Threads that write shards.")
 @recipe_options
@@ -60,7 +61,10 @@ def command(  # noqa: PLR0913, PLR0917
         raise click.UsageError("a run has its own choices: leave out --recipe and --set, or leave out RUN")
     if run is None and data is None:
         raise click.UsageError("wanted a RUN, or --data with --recipe")
+    if not is_chosen:
+        check_run(run, data)
 
+    from codegemma.build import lend_data
     from codegemma.errors import InputError
     from codegemma.feed.frozen import FROZEN_FILE, freeze_rows
     from codegemma.folders import hold_folder
@@ -70,10 +74,11 @@ def command(  # noqa: PLR0913, PLR0917
         raise click.UsageError("how many steps? The recipe leaves it to --minutes: give --steps")
     _check_folder(out)
     with show_progress() as on_progress, hold_folder(out):
-        if chosen is not None and data is not None:
-            opened = _open_recipe(data, tokenizer, out, chosen)
+        packs = None if data is None else lend_data(data, on_progress)
+        if chosen is not None and packs is not None:
+            opened = _open_recipe(packs, tokenizer, out, chosen)
         else:
-            opened = _open_run(run, data, tokenizer)
+            opened = _open_run(run, packs, tokenizer)
         with opened as (loader, about, all_steps, check_batch):
             if run is not None and steps is not None and steps > all_steps:
                 raise InputError(f"no step {steps}: the run in {run} has steps 1 to {all_steps}")
@@ -101,10 +106,12 @@ def command(  # noqa: PLR0913, PLR0917
 def _check_folder(out: Path) -> None:
     from codegemma.errors import OutputError
     from codegemma.pack.report import MANIFEST
+    from codegemma.places import list_names
     from codegemma.train.manifest import RUN_FILE
 
+    there = list_names(out)
     for name in (RUN_FILE, MANIFEST):
-        if (out / name).exists():
+        if name in there:
             raise OutputError(f"{out} is another job's folder, it holds a {name}; choose one of its own for --out")
 
 
@@ -123,17 +130,20 @@ def _open_recipe(data: Path, tokenizer: Path | None, out: Path, recipe: "Recipe"
     from codegemma.adapt import find_base
     from codegemma.feed.frozen import FROZEN_FILE
     from codegemma.feed.loader import RowShape, open_loader
+    from codegemma.places import list_names, open_local
     from codegemma.text.tokenizer import TOKENIZER_FILE, Tokenizer
     from codegemma.train.job import choose_tokenizer
     from codegemma.train.replay import describe_rows
 
-    if tokenizer is None and (out / FROZEN_FILE).is_file():
-        tokenizer = out / TOKENIZER_FILE
     if tokenizer is not None:
         chosen = Tokenizer.load(tokenizer)
+    elif {FROZEN_FILE, TOKENIZER_FILE} <= set(list_names(out)):
+        with open_local(out / TOKENIZER_FILE) as file:
+            chosen = Tokenizer.load(file)
     else:
         base = None if recipe.base in (None, "none") else find_base(recipe.base)
-        chosen = choose_tokenizer(data, out, base, recipe.model.vocab_size)
+        with tempfile.TemporaryDirectory(prefix="codegemma-") as folder:
+            chosen = choose_tokenizer(data, Path(folder), base, recipe.model.vocab_size)
     train = recipe.train
     shape = RowShape(train.batch_rows, train.row_tokens)
     about = describe_rows(data, chosen, recipe.feed, train.seed)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from codegemma.places import parse_local, parse_place
+from codegemma.places import is_remote, parse_local, parse_place
 
 if TYPE_CHECKING:
     from codegemma.recipes import Recipe
@@ -72,8 +72,16 @@ def replay_options(function: F) -> F:
     function = click.option("--tokenizer", type=LOCAL, help="The run's tokenizer.json, where RUN does not hold it.")(
         function
     )
-    function = click.option("--data", type=PLACE, help="The run's data folder [default: RUN/data].")(function)
+    function = click.option("--data", type=PLACE, help="The run's data, a folder or an address [default: RUN/data].")(
+        function
+    )
     return click.argument("run", required=False, type=LOCAL)(function)
+
+
+def check_run(run: Path | None, data: Path | None) -> None:
+    """Refuse data at an address without a run: no run lies around it."""
+    if run is None and data is not None and is_remote(data):
+        raise click.UsageError(f"which run read {data}? Name the folder of the run, before --data")
 
 
 def choose_recipe(name: str, settings: Sequence[str]) -> "Recipe":

@@ -5,13 +5,14 @@
 **Not**: searching for a text; this begins at a place in the training. Nothing is stored for it.
 """
 
+import contextlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from codegemma.cli.options import json_option, replay_options
+from codegemma.cli.options import check_run, json_option, replay_options
 from codegemma.cli.progress import show_progress
 from codegemma.recipe import to_plain
 
@@ -48,12 +49,17 @@ def command(  # noqa: PLR0917
     """
     if token is not None and row is None:
         raise click.UsageError("--token counts in a row: name the row as well, with --row")
+    check_run(run, data)
 
+    from codegemma.build import lend_data
     from codegemma.feed.trace import list_batch, trace_token
     from codegemma.train.provenance import read_filters
     from codegemma.train.replay import open_replay
 
-    with show_progress() as on_progress, open_replay(run, data, tokenizer) as replay:
+    with contextlib.ExitStack() as stack:
+        on_progress = stack.enter_context(show_progress())
+        packs = None if data is None else lend_data(data, on_progress)
+        replay = stack.enter_context(open_replay(run, packs, tokenizer))
         batch = replay.find_batch(step, on_progress)
         if row is None or token is None:
             for piece in list_batch(replay.loader, batch.known, None if row is None else [row]):

@@ -19,7 +19,8 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from codegemma.cli.options import choose_recipe, json_option, recipe_options
+from codegemma.cli.options import LOCAL, PLACE, choose_recipe, json_option, recipe_options
+from codegemma.cli.progress import show_progress
 
 if TYPE_CHECKING:
     from codegemma.train.loop import TrainResult
@@ -29,8 +30,8 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 @click.command(short_help="Train on packs.")
-@click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder that `codegemma build` wrote.")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder for the run and its model.")
+@click.option("--data", required=True, type=PLACE, help="Folder or address that `codegemma build` wrote.")
+@click.option("--out", required=True, type=LOCAL, help="Folder for the run and its model.")
 @click.option("--base", help="Model folder or shipped base to start from; 'none' starts from random parameters.")
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="How long; goes before train.steps.")
 @recipe_options
@@ -56,6 +57,7 @@ def command(  # noqa: PLR0917
     chosen = choose_recipe(recipe, settings)
 
     from codegemma.adapt import find_base
+    from codegemma.build import lend_data
     from codegemma.recipe import to_plain
     from codegemma.train.job import TrainJob, choose_sample, choose_tokenizer
     from codegemma.train.loop import train
@@ -64,16 +66,18 @@ def command(  # noqa: PLR0917
     check_length(chosen.train, minutes)
     base_name = base or chosen.base
     folder = None if base_name in (None, "none") else find_base(base_name)
+    with show_progress() as on_progress:
+        packs = lend_data(data, on_progress)
     job = TrainJob(
-        data=data,
+        data=packs,
         out=out,
         train=chosen.train,
         feed=chosen.feed,
-        tokenizer=choose_tokenizer(data, out, folder, chosen.model.vocab_size),
+        tokenizer=choose_tokenizer(packs, out, folder, chosen.model.vocab_size),
         config=chosen.model,
         base=folder,
         minutes=minutes,
-        sample=choose_sample(data, chosen.feed.infill_modes),
+        sample=choose_sample(packs, chosen.feed.infill_modes),
         recipe=to_plain(chosen),
     )
     with _show_run() as display:

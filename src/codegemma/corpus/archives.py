@@ -38,7 +38,12 @@ _ATTRIBUTE_TYPES = (
 
 def is_archive(path: Path) -> bool:
     """Say whether a path is a file whose name is that of an archive."""
-    return Path(path).name.lower().endswith((*_ZIP_SUFFIXES, *_TAR_SUFFIXES)) and Path(path).is_file()
+    return has_archive_name(Path(path).name) and Path(path).is_file()
+
+
+def has_archive_name(name: str) -> bool:
+    """Say whether a file's name is that of an archive."""
+    return name.lower().endswith((*_ZIP_SUFFIXES, *_TAR_SUFFIXES))
 
 
 def list_archive(path: Path, repo: str | None = None, scratch: Path | None = None) -> Listing:
@@ -61,11 +66,16 @@ def list_archive(path: Path, repo: str | None = None, scratch: Path | None = Non
     if trouble is not None:
         entries.append(refuse("(the rest of the archive)", "truncated", trouble))
     entries.sort(key=lambda entry: entry.path)
-    name = repo or escape_path(_strip_suffix(Path(path).name)) or "repository"
+    name = repo or escape_path(strip_archive_suffix(Path(path).name)) or "repository"
     return Listing(name, None, tuple(entries))
 
 
-def _strip_suffix(name: str) -> str:
+def strip_archive_suffix(name: str) -> str:
+    """Take the ending from an archive's name.
+
+    >>> strip_archive_suffix("app.tar.zst")
+    'app'
+    """
     suffix = max((s for s in (*_ZIP_SUFFIXES, *_TAR_SUFFIXES) if name.lower().endswith(s)), key=len)
     return name[: -len(suffix)]
 

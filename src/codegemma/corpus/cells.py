@@ -18,6 +18,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from codegemma.corpus.copies import UnreachableError, open_kept
+
 BATCH_ROWS = 64
 # Decoded batches of one row group that are kept, at least one.
 MAX_KEPT_BYTES = 64 * 2**20
@@ -40,6 +42,8 @@ class ParquetCell:
         """Read the cell. Raises `OSError` where the file is damaged or the cell is null."""
         try:
             cell = _open_group(self.file, self.column, self.group, os.getpid()).read(self.row)
+        except UnreachableError:
+            raise
         except (pa.ArrowException, OSError, ValueError, KeyError, StopIteration) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # the system's own: it says what is wrong
@@ -57,7 +61,9 @@ def open_parquet(file: str) -> Any:
         OSError: it cannot be read.
         pa.ArrowException: it is not Parquet.
     """
-    return pq.ParquetFile(file, buffer_size=_BUFFER_BYTES, page_checksum_verification=True)
+    return open_kept(
+        file, lambda path: pq.ParquetFile(path, buffer_size=_BUFFER_BYTES, page_checksum_verification=True)
+    )
 
 
 def as_bytes(column: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Where the content of a listed file is: on disk, in a git repository, in an archive, in a scratch file.
+"""Where the content of a listed file is: on disk, in a git repository, in a store, in an archive, in a scratch file.
 
 **In**: what a walk found out: a path, an object's name, a place in a file.
 **Out**: small values that can be pickled and read in any process that sees the same disk.
@@ -27,7 +27,9 @@ from typing import BinaryIO
 
 import pygit2
 
-from codegemma.errors import OutputError
+from codegemma.corpus.copies import UnreachableError, open_kept
+from codegemma.errors import InputError, OutputError
+from codegemma.places import get_bytes, parse_place
 
 # We read repositories that other users own and run nothing of theirs: git's ownership check guards hooks and filters.
 pygit2.settings.owner_validation = False
@@ -64,10 +66,32 @@ class DiskFile:
     def read(self, max_bytes: int) -> bytes:
         """Read the file as it is now."""
         # Should the file have become a pipe or a link since it was listed, opening it neither blocks nor follows.
+        path = os.path.join(self.folder, self.path)  # noqa: PTH118  # no object for each read
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-        descriptor = os.open(os.path.join(self.folder, self.path), flags)  # noqa: PTH118  # no object for each read
+        descriptor = open_kept(path, lambda path: os.open(path, flags))
         with os.fdopen(descriptor, "rb") as file:
             return file.read(max_bytes)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """An object of a store, by a prefix that many share and the rest of its key."""
+
+    prefix: str
+    key: str
+    size_bytes: int
+
+    def read(self, max_bytes: int) -> bytes:
+        """Read the object as it is now, in one request."""
+        if self.size_bytes == 0:
+            return b""  # no range of it can be asked for
+        place = parse_place(self.prefix) / self.key
+        try:
+            return get_bytes(place, None if self.size_bytes <= max_bytes else max_bytes)[:max_bytes]
+        except FileNotFoundError as error:
+            raise UnreachableError(f"{place}: gone since it was listed") from error
+        except InputError as error:
+            raise UnreachableError(str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +116,10 @@ def _open_repository(folder: str, _process: int) -> pygit2.Repository:
     return pygit2.Repository(folder)
 
 
+def _open(path: str) -> BinaryIO:
+    return open(path, "rb")  # noqa: PTH123
+
+
 @dataclass(frozen=True, slots=True)
 class ZipMember:
     """A member of a zip, by where its header lies: reading it needs no look at the others."""
@@ -106,8 +134,10 @@ class ZipMember:
     def read(self, max_bytes: int) -> bytes:
         """Read the member and, if it is read to its end, check it."""
         try:
-            with open(self.archive, "rb") as file:  # noqa: PTH123
+            with open_kept(self.archive, _open) as file:
                 return self._read_member(file, max_bytes)
+        except UnreachableError:
+            raise
         except BROKEN_ARCHIVE as error:
             # A wrong check sum, a password, an unknown method: this member's trouble alone.
             raise OSError(f"damaged or locked in the archive: {error}") from error
@@ -154,7 +184,7 @@ class Spool:
 
     def __init__(self, scratch: Path | None) -> None:
         """Make the file. Raises `OutputError`."""
-        folder = _make_scratch(os.getpid()) if scratch is None else Path(scratch)
+        folder = choose_scratch(scratch)
         self._path = str(folder)
         with self._as_output_error():
             folder.mkdir(parents=True, exist_ok=True)
@@ -185,6 +215,11 @@ class Spool:
             raise OutputError(
                 f"{self._path}: scratch cannot be written ({reason}); make room or choose another"
             ) from error
+
+
+def choose_scratch(scratch: Path | None) -> Path:
+    """Take the folder that was given, or one that goes when this process ends."""
+    return _make_scratch(os.getpid()) if scratch is None else Path(scratch)
 
 
 @functools.lru_cache(maxsize=1)

@@ -12,13 +12,14 @@ file. What is no record is a refused entry.
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from codegemma.corpus.contents import DiskFile, NoContent, Spool
+from codegemma.corpus.copies import UNREACHABLE, UnreachableError, find_local
 from codegemma.corpus.entries import Content, Listing, escape_path
 from codegemma.corpus.licenses import join_stated
 from codegemma.corpus.members import Member, list_members
@@ -59,22 +60,40 @@ def is_document(path: Path) -> bool:
     return 2 * documents > files
 
 
-def list_documents(path: Path, language: str = TEXT, scratch: Path | None = None) -> Listing:
+def list_documents(
+    path: Path,
+    language: str = TEXT,
+    scratch: Path | None = None,
+    files: Sequence[tuple[str, Path]] | None = None,
+    fetch: Callable[[Path], Path] = find_local,
+) -> Listing:
     """List the documents of a file or a folder; `language` is that of records which do not show it.
+
+    Where `files` are given, with their names, `path` names the input alone, and `fetch` gives each when it is read.
 
     Raises:
         InputError: there is no document.
     """
-    path = Path(path)
-    files = [(path.name, path)] if path.is_file() else list(walk_visible(path))
+    is_folder = files is None and path.is_dir()
+    name = (path if files is not None else path.resolve()).name
+    if files is None:
+        files = list(walk_visible(path)) if is_folder else [(path.name, path)]
     with Spool(scratch) as spool:
-        members = [member for name, file in files for member in _list_file(name, file, language, spool)]
-    if all(member.refusal is not None for member in members):
+        members = [member for name, file in files for member in _fetch_and_list(name, file, language, spool, fetch)]
+    if all(member.refusal is not None and member.refusal[0] != UNREACHABLE for member in members):
         reason = next((f"{m.name}: {m.refusal[1]}" for m in members if m.refusal), "no file")
         raise InputError(f"{path}: no document in it ({reason}); wanted one of {', '.join(SUFFIXES)}")
-    name = path.resolve().name
-    repo = next((name[: -len(s)] for s in SUFFIXES[::-1] if path.is_file() and name.lower().endswith(s)), name)
+    repo = next((name[: -len(s)] for s in SUFFIXES[::-1] if not is_folder and name.lower().endswith(s)), name)
     return Listing(escape_path(repo) or "documents", None, tuple(list_members(members)))
+
+
+def _fetch_and_list(
+    name: str, file: Path, language: str, spool: Spool, fetch: Callable[[Path], Path]
+) -> Iterator[Member]:
+    try:
+        yield from _list_file(name, fetch(file), language, spool)
+    except UnreachableError as error:
+        yield _refuse(name, UNREACHABLE, str(error))
 
 
 def _list_file(name: str, file: Path, language: str, spool: Spool) -> Iterator[Member]:

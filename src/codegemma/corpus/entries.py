@@ -8,7 +8,7 @@
 from dataclasses import dataclass, field
 
 from codegemma.corpus.cells import ParquetCell
-from codegemma.corpus.contents import DiskFile, FilePart, GitBlob, NoContent, ZipMember
+from codegemma.corpus.contents import DiskFile, FilePart, GitBlob, NoContent, StoredFile, ZipMember
 
 # Folders whose files the repository's people did not write, wherever they lie below the root.
 FOREIGN_FOLDERS = {
@@ -26,7 +26,7 @@ ENVIRONMENT_MARK = "pyvenv.cfg"
 _NO_CONTENT = NoContent()
 
 # Where a file's bytes may be. All are plain data: an entry travels to a cluster as JSON.
-Content = DiskFile | GitBlob | ZipMember | FilePart | ParquetCell | NoContent
+Content = DiskFile | GitBlob | StoredFile | ZipMember | FilePart | ParquetCell | NoContent
 
 
 @dataclass(frozen=True, slots=True)

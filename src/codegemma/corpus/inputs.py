@@ -1,6 +1,6 @@
 """Lists everything that a build was given: repositories, archives of them, tables of source files, documents.
 
-**In**: paths.
+**In**: paths, and addresses in stores.
 **Out**: one `Listing` per repository, each with a name of its own.
 **Not**: what is read of them; that is `read.py`.
 """
@@ -11,11 +11,15 @@ from itertools import count
 from pathlib import Path
 
 from codegemma.corpus.columns import parse_columns
+from codegemma.corpus.contents import choose_scratch
+from codegemma.corpus.copies import Copies
 from codegemma.corpus.documents import TEXT, is_document, list_documents
 from codegemma.corpus.entries import Listing
 from codegemma.corpus.listing import list_repository
 from codegemma.corpus.parquet import is_parquet, list_parquet
+from codegemma.corpus.stored import list_stored
 from codegemma.errors import InputError
+from codegemma.places import identify_place, is_remote
 
 
 def list_repositories(
@@ -24,36 +28,46 @@ def list_repositories(
     scratch: Path | None = None,
     parquet_columns: Sequence[str] = (),
     document_language: str = TEXT,
+    copies: Path | None = None,
 ) -> list[Listing]:
     """List the repositories of all inputs, with `exclude` left out; those of one name are told apart by a number.
 
     `scratch` is a folder for what must be copied to be read again, which must outlive the listings; by default it goes
     with this process. `parquet_columns` name columns as `role=column`; `document_language` is that of documents which
-    do not show theirs.
+    do not show theirs. `copies` is a folder for copies of objects from stores; those of this call's inputs stay there.
 
     Raises:
         InputError: none given, one given twice, or one that cannot be used.
     """
     if not inputs:
         raise InputError("no repository given; wanted at least one folder")
-    folders: set[Path] = set()
+    kept = Copies(copies or choose_scratch(scratch) / "copies")
+    places: set[str] = set()
     listings: list[Listing] = []
     names: set[str] = set()
     for path in inputs:
-        folder = Path(path).resolve()
-        if folder in folders:
+        place = identify_place(path)
+        if place in places:
             raise InputError(f"{path}: given twice; give each repository once")
-        folders.add(folder)
-        for listing in _list_input(path, exclude, scratch, parquet_columns, document_language):
+        places.add(place)
+        for listing in _list_input(path, exclude, scratch, parquet_columns, document_language, kept):
             name = _find_free_name(listing.repo, names)
             names.add(name)
             listings.append(listing if name == listing.repo else replace(listing, repo=name))
+    kept.remove_others()
     return listings
 
 
 def _list_input(
-    path: Path, exclude: Path | None, scratch: Path | None, parquet_columns: Sequence[str], document_language: str
+    path: Path,
+    exclude: Path | None,
+    scratch: Path | None,
+    parquet_columns: Sequence[str],
+    document_language: str,
+    copies: Copies,
 ) -> list[Listing]:
+    if is_remote(path):
+        return list_stored(path, copies, parse_columns(parquet_columns), document_language, scratch)
     if is_parquet(path):
         return list_parquet(path, parse_columns(parquet_columns), scratch, document_language)
     if is_document(path):

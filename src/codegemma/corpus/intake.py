@@ -13,9 +13,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import xxhash
+
 from codegemma.corpus import block_list, safety
 from codegemma.corpus.block_list import BlockList, find_blocked, read_block_list
 from codegemma.corpus.choices import CorpusChoices, narrow
+from codegemma.corpus.copies import UNREACHABLE
 from codegemma.corpus.dedup import digest_text
 from codegemma.corpus.entries import ListedFile
 from codegemma.corpus.names import NamesPlugin, describe_names_plugin, find_names, load_names_plugin
@@ -25,7 +28,7 @@ from codegemma.corpus.secret_rules import SecretRules, load_secret_rules
 from codegemma.corpus.tokens import encode_text
 from codegemma.recipe import fingerprint
 from codegemma.records import BuildFile, DroppedFile, SourceFile
-from codegemma.shards import write_records
+from codegemma.shards import read_records, write_records
 from codegemma.steps import CpuClock
 
 # The choices that a text in a shard hangs on.
@@ -95,7 +98,10 @@ def make_intake_task(files: tuple[ListedFile, ...], choices: CorpusChoices, fold
     """
     narrowed = narrow(choices, CHOICES)
     settings = narrow(choices, [name for name in CHOICES if name not in _NAMED])
-    key = fingerprint(settings, tables, [_describe_file(file) for file in files])
+    listed = xxhash.xxh3_128()
+    for file in files:
+        listed.update(repr(_describe_file(file)).encode())
+    key = fingerprint(settings, tables, listed.hexdigest())
     return IntakeTask(files, narrowed, folder / f"texts-{key}.parquet")
 
 
@@ -173,6 +179,11 @@ def take_in(task: IntakeTask) -> dict[str, float]:
     write_records(task.out, texts, SourceFile)
     clock.lap("write")
     return clock.seconds
+
+
+def has_unreached(task: IntakeTask) -> bool:
+    """Tell whether a store did not give a file of a shard that was taken in: then it is to be taken in again."""
+    return any(drop.reason == UNREACHABLE for drop in read_records(task.dropped, DroppedFile))
 
 
 def _is_admitted(file: BuildFile, rules: SecretRules, blocked: BlockList) -> bool:

@@ -9,7 +9,7 @@ A file that is damaged or of another shape is one refused entry, in a listing na
 """
 
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from codegemma.corpus.archives import MAX_MEMBER_BYTES
 from codegemma.corpus.cells import ParquetCell, as_bytes, is_texts, open_parquet
 from codegemma.corpus.columns import choose_columns
 from codegemma.corpus.contents import NoContent, Spool
+from codegemma.corpus.copies import UNREACHABLE, UnreachableError, find_local
 from codegemma.corpus.documents import TEXT
 from codegemma.corpus.entries import Entry, Listing, escape_path, refuse
 from codegemma.corpus.licenses import join_stated
@@ -59,31 +60,41 @@ class _Repository:
 
 
 def list_parquet(
-    path: Path, mapping: Mapping[str, str], scratch: Path | None = None, document_language: str = TEXT
+    path: Path,
+    mapping: Mapping[str, str],
+    scratch: Path | None = None,
+    document_language: str = TEXT,
+    files: Sequence[tuple[str, Path]] | None = None,
+    fetch: Callable[[Path], Path] = find_local,
 ) -> list[Listing]:
     """List the repositories of a file or a folder of files, in the order in which they first appear.
 
     `mapping` names columns by role (`columns.py`); rows without a repository belong to one named after the input. Rows
-    of a table without paths are documents in `document_language`, named after their places.
+    of a table without paths are documents in `document_language`, named after their places. Where `files` are given,
+    with their names, `path` names the input alone, and `fetch` gives each file when it is read.
 
     Raises:
         InputError: no file can be read, no column holds contents or paths, or there is no row.
     """
-    path = Path(path)
-    files = [(path.name, path)] if path.is_file() else [f for f in walk_visible(path) if f[0].lower().endswith(SUFFIX)]
-    own_name = escape_path(path.resolve().name.removesuffix(SUFFIX)) or "table"
+    own_name = escape_path((path if files is not None else path.resolve()).name.removesuffix(SUFFIX)) or "table"
+    if files is None:
+        walked = [(path.name, path)] if path.is_file() else walk_visible(path)
+        files = [file for file in walked if file[0].lower().endswith(SUFFIX)]
     repositories: dict[str, _Repository] = {}
     refused: list[Entry] = []
     groups = 0
     for name, file in files:
-        if not file.is_file():  # a link to a file is one: so data sets are kept on disk
-            refused.append(refuse(name, "not_regular", "a pipe, socket or device, or a link that leads nowhere"))
-            continue
         try:
-            groups += _list_rows(name, file, mapping, own_name, repositories, document_language)
+            local = fetch(file)
+            if not local.is_file():  # a link to a file is one: so data sets are kept on disk
+                refused.append(refuse(name, "not_regular", "a pipe, socket or device, or a link that leads nowhere"))
+                continue
+            groups += _list_rows(name, local, mapping, own_name, repositories, document_language)
+        except UnreachableError as error:
+            refused.append(refuse(name, UNREACHABLE, str(error)))
         except _DAMAGE as error:
             refused.append(refuse(name, "corrupt_table", str(error).partition("\n")[0] or type(error).__name__))
-    if not any(repository.members for repository in repositories.values()):
+    if not any(repository.members for repository in repositories.values()) and not _are_unreachable(refused):
         came = f"{refused[0].path}: {(refused[0].refusal or ('', ''))[1]}" if refused else "no row in it"
         raise InputError(f"{path}: no table of source files ({came})")
     if _count_visits(repositories) > MAX_VISITS * groups:
@@ -98,6 +109,10 @@ def list_parquet(
         )
         for repo, repository in repositories.items()
     ]
+
+
+def _are_unreachable(refused: Sequence[Entry]) -> bool:
+    return any(entry.refusal is not None and entry.refusal[0] == UNREACHABLE for entry in refused)
 
 
 def _list_rows(

@@ -29,6 +29,7 @@ from codegemma.corpus.quality_rules import load_quality_rules
 from codegemma.corpus.report import MANIFEST, CorpusReport, read_manifest, write_manifest
 from codegemma.corpus.stages import (
     BUILD_FILES,
+    COPIES,
     DROPPED_FILE,
     HELDOUT_FILE,
     OUTPUTS,
@@ -40,13 +41,14 @@ from codegemma.corpus.stages import (
 )
 from codegemma.errors import OutputError
 from codegemma.folders import refuse_half_removed
-from codegemma.places import identify_place
+from codegemma.places import identify_place, is_remote
 from codegemma.recipe import fingerprint
 from codegemma.runner import LocalRunner, Progress, Runner, ignore_progress
 from codegemma.steps import remove_output
 
 __all__ = [
     "BUILD_FILES",
+    "COPIES",
     "DROPPED_FILE",
     "HELDOUT_FILE",
     "OUTPUTS",
@@ -100,7 +102,7 @@ def build_corpus(
         listings = [
             refuse_forgotten(refuse_opted_out(listing, opt_out), forgotten)
             for listing in list_repositories(
-                repos, exclude, scratch, choices.parquet_columns, choices.document_language
+                repos, exclude, scratch, choices.parquet_columns, choices.document_language, out / COPIES
             )
         ]
         key = _fingerprint_inputs(listings, choices, [*lists, benchmarks.digest, allowed.digest])
@@ -109,7 +111,7 @@ def build_corpus(
                 return earlier
         _clear_results(out)
         build = Build(choices, runner, on_progress, out)
-        build.take_in(listings)
+        build.take_in(listings, has_stored=any(map(is_remote, repos)))
         del listings  # a few hundred bytes for each file
         build.judge_licenses()
         build.judge_quality()

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from codegemma.corpus.choices import CorpusChoices, Notebooks
+from codegemma.corpus.copies import UNREACHABLE, UnreachableError
 from codegemma.corpus.entries import Entry, ListedFile, Listing
 from codegemma.corpus.licenses import MAX_STATEMENT_BYTES, FolderLicenses, read_header, speaks_of_license
 from codegemma.corpus.listing import list_repository
@@ -164,6 +165,8 @@ def _check_wanted(candidates: Sequence[Language], choices: CorpusChoices) -> Non
 def _read_bytes(entry: Entry, max_bytes: int) -> bytes:
     try:
         return entry.read_bytes(max_bytes)
+    except UnreachableError as error:
+        raise _RefusedError(UNREACHABLE, str(error)) from error
     except OSError as error:
         raise _RefusedError("unreadable", error.strerror or str(error)) from error
 

@@ -6,6 +6,7 @@
 """
 
 import re
+import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from codegemma.corpus import dedup
 from codegemma.corpus.forgotten import REASON, Removal, describe_forgotten, make_matcher
 from codegemma.corpus.intake import Sighting
 from codegemma.corpus.ledger import LEDGER_FILE, Side
-from codegemma.corpus.pipeline import BUILD_FILES, DROPPED_FILE, HELDOUT_FILE, REFERENCES, STEPS, TRAIN_FILE
+from codegemma.corpus.pipeline import BUILD_FILES, COPIES, DROPPED_FILE, HELDOUT_FILE, REFERENCES, STEPS, TRAIN_FILE
 from codegemma.corpus.report import (
     CorpusReport,
     LicenseCount,
@@ -232,6 +233,7 @@ def remove_files(out: Path, removal: Removal) -> None:
         for part in each:
             rewrite(part, SourceFile, lambda file: None if matches(file.repo, file.path) else file)
     remove_steps(out / STEPS, matches, removal.repo)
+    shutil.rmtree(out / COPIES, ignore_errors=True)
 
 
 def _speaks_of(reference: FileReference, matches: Callable[[str, str], bool]) -> bool:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from codegemma.manifests import parse_build_manifest, read_build_manifest, write_build_manifest
 from codegemma.records import DroppedFile
-from codegemma.shards import parse_build_manifest, read_build_manifest, write_build_manifest
 
 MANIFEST = "corpus.json"
 

@@ -24,10 +24,11 @@ from codegemma.corpus.choices import (
     NearDuplicatePolicy,
     narrow,
 )
+from codegemma.corpus.copies import UNREACHABLE
 from codegemma.corpus.dedup import find_duplicates
 from codegemma.corpus.entries import Listing
 from codegemma.corpus.history import find_birth_times_s
-from codegemma.corpus.intake import describe_lists, make_intake_task, take_in
+from codegemma.corpus.intake import describe_lists, has_unreached, make_intake_task, take_in
 from codegemma.corpus.judge import (
     LEAK_CHOICES,
     IndexTask,
@@ -60,7 +61,7 @@ from codegemma.recipe import fingerprint
 from codegemma.records import BuildFile, DroppedFile, FileReference, Pack, PackedFile
 from codegemma.runner import Progress, Runner
 from codegemma.shards import count_records, measure_parts, read_records, write_records
-from codegemma.steps import STEPS_FOLDER, Task, publish, run_missing, sweep
+from codegemma.steps import STEPS_FOLDER, Task, is_whole, publish, run_missing, sweep
 from codegemma.text.languages import has_grammar
 
 TRAIN_FILE = "files-train.parquet"
@@ -70,6 +71,8 @@ BUILD_FILES = "build-files.parquet"
 REFERENCES = "references.parquet"
 OUTPUTS = (TRAIN_FILE, HELDOUT_FILE, DROPPED_FILE, BUILD_FILES, REFERENCES)
 STEPS = f"{STEPS_FOLDER}/corpus"
+# Copies of inputs that lie in stores.
+COPIES = f"{STEPS_FOLDER}/copies"
 STAGES = (
     read.STAGE,
     block_list.STAGE,
@@ -148,13 +151,16 @@ class Build:
         for shard, rows in self.census.rows_by_shard(chosen).items():
             yield self.shards[shard].texts, rows, shard
 
-    def take_in(self, listings: Sequence[Listing]) -> None:
-        """Read every file, drop what holds secrets, put pseudonyms in place."""
+    def take_in(self, listings: Sequence[Listing], *, has_stored: bool) -> None:
+        """Read every file, drop what holds secrets, put pseudonyms in place; of stores, ask for what was missing."""
         tables = fingerprint(read_tables(self.choices), describe_lists(self.choices))
         tasks = [
             make_intake_task(files, self.choices, self.out / STEPS, tables)
             for files in cut_shards(listings, self.choices.max_file_bytes)
         ]
+        for task in tasks if has_stored else ():
+            if is_whole(task.out) and has_unreached(task):
+                task.out.unlink()
         self._run(take_in, tasks, "read")
         self.shards = [_Shard(task.out, task.build_files, task.size) for task in tasks]
         self.found += [file for task in tasks for file in task.files_out]
@@ -398,8 +404,11 @@ class Build:
             raise AssertionError(f"files were lost: {stages}, but {len(kept)} were kept")
         if not census.is_heldout.any() and self.how and self.choices.heldout_share > 0 and not self.notes:
             self.notes.append("every held-out file was given away by a training file: nothing is held out")
+        unreached = sum(drop.files for drop in dropped if drop.reason == UNREACHABLE)
+        if unreached:
+            self.notes.append(f"{unreached} files or objects could not be reached in their stores: build again")
         return CorpusReport(
-            fingerprint=key,
+            fingerprint=fingerprint(key, "unreached") if unreached else key,  # the next build looks again
             repos=tuple(RepoCount(x.repo, x.commit, x.files_listed, self.how[x.repo]) for x in repositories),
             stages=stages,
             dropped=dropped,

@@ -27,6 +27,7 @@ from codegemma.errors import InputError, OutputError
 from codegemma.feed.loader import KnownBatch, Loader
 from codegemma.feed.trace import list_batch
 from codegemma.files import write_whole
+from codegemma.places import get_bytes, is_remote
 from codegemma.recipe import to_plain
 from codegemma.records import Batch
 from codegemma.runner import Progress, ignore_progress
@@ -111,7 +112,7 @@ def freeze_rows(
     decided = {**to_plain(about), "loader": loader.identity}
     fresh = FrozenManifest(decided, steps, shape.rows, shape.row_tokens, shard_steps, ())
     manifest = _keep_whole_shards(out, fresh)
-    for left_by_a_kill in out.glob(".rows-*.tmp"):
+    for left_by_a_kill in () if is_remote(out) else out.glob(".rows-*.tmp"):
         left_by_a_kill.unlink()
     # What the ids mean goes with them.
     write_whole(out / TOKENIZER_FILE, loader.tokenizer.to_json().encode())
@@ -225,7 +226,7 @@ def read_manifest(folder: Path) -> FrozenManifest | None:
     """
     path = folder / FROZEN_FILE
     try:
-        plain = json.loads(path.read_text(encoding="utf-8"))
+        plain = json.loads(get_bytes(path).decode())
         shards = tuple(FrozenShard(**shard) for shard in plain["shards"])
         manifest = FrozenManifest(**{**plain, "shards": shards})
         if manifest.steps_done > manifest.steps:
@@ -273,7 +274,7 @@ def _read_shard_bytes(folder: Path, shard: FrozenShard) -> bytes:
     path = folder / shard.name
     data = b""
     with contextlib.suppress(OSError):
-        data = path.read_bytes()
+        data = get_bytes(path)
     if hashlib.sha256(data).hexdigest() != shard.sha256:
         raise InputError(f"{path} is missing or not what was written; freeze the rows again: whole shards are kept")
     return data

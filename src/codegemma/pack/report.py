@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from codegemma.manifests import parse_build_manifest, read_build_manifest, write_build_manifest
 from codegemma.pack.naturalness import name_boundaries
 from codegemma.pack.parse import FileFacts
-from codegemma.shards import parse_build_manifest, read_build_manifest, write_build_manifest
 
 MANIFEST = "packs.json"
 
