@@ -128,6 +128,16 @@ def remove_leftovers(folder: Path) -> None:
         _unlink(path)
 
 
+def remove_folder(folder: Path) -> None:
+    """Remove a folder, if it is there.
+
+    Raises:
+        OutputError: no permission.
+    """
+    if folder.exists():
+        _unlink(folder)
+
+
 def _unlink(path: Path) -> None:
     try:
         if path.is_dir() and not path.is_symlink():

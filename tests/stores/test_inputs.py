@@ -18,11 +18,13 @@ from codegemma.corpus.choices import CorpusChoices
 from codegemma.corpus.contents import StoredFile
 from codegemma.corpus.copies import Copies
 from codegemma.corpus.entries import Content
+from codegemma.corpus.forgotten import Removal
 from codegemma.corpus.inputs import list_repositories
-from codegemma.corpus.pipeline import DROPPED_FILE, STEPS, TRAIN_FILE, build_corpus
+from codegemma.corpus.pipeline import COPIES, DROPPED_FILE, STEPS, TRAIN_FILE, build_corpus
 from codegemma.corpus.read import read_listing
 from codegemma.errors import InputError, OutputError
 from codegemma.files import write_whole
+from codegemma.forget import forget
 from codegemma.places import parse_place, remove_object
 from codegemma.recipe import from_plain, override, to_plain
 from codegemma.recipes import load_recipe
@@ -275,6 +277,18 @@ def test_full_disk_is_an_output_error_not_a_damaged_input(out: Path, tmp_path: P
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert not list((tmp_path / "copies").rglob("*copy-*"))
+
+
+def test_copies_are_for_their_owner_alone_and_go_when_something_is_forgotten(out: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        files = {f"{name}{n}.py": f"def {name}{n}(x):\n    return x + {n}\n" * 9 for n in range(9)}
+        upload(make_form(tmp_path / name, f"{name}.zip", dict(files)), out / f"{name}.zip")
+    data = tmp_path / "data"
+    build_data([out / "one.zip", out / "two.zip"], data, RECIPE)
+    assert len(list((data / COPIES).rglob("copy-*"))) == 2
+    assert (data / COPIES).stat().st_mode & 0o077 == 0
+    forget(data, Removal("two", ()))
+    assert not (data / COPIES).exists()
 
 
 def test_whole_bucket_is_an_input_named_after_itself(out: Path) -> None:

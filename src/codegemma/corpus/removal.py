@@ -6,7 +6,6 @@
 """
 
 import re
-import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +27,7 @@ from codegemma.corpus.report import (
 )
 from codegemma.errors import InputError
 from codegemma.records import BuildFile, DroppedFile, FileReference, SourceFile, Split
-from codegemma.removal import list_parts_of, remove_steps, rewrite
+from codegemma.removal import list_parts_of, remove_folder, remove_steps, rewrite
 from codegemma.shards import read_records
 
 _FILES = {Split.TRAIN: TRAIN_FILE, Split.HELDOUT: HELDOUT_FILE}
@@ -233,7 +232,7 @@ def remove_files(out: Path, removal: Removal) -> None:
         for part in each:
             rewrite(part, SourceFile, lambda file: None if matches(file.repo, file.path) else file)
     remove_steps(out / STEPS, matches, removal.repo)
-    shutil.rmtree(out / COPIES, ignore_errors=True)
+    remove_folder(out / COPIES)  # nobody knows what stands in them
 
 
 def _speaks_of(reference: FileReference, matches: Callable[[str, str], bool]) -> bool:
