@@ -1,17 +1,21 @@
-"""What a build costs: CPU milliseconds per megabyte and step, throughput by workers, memory, and the floor.
+"""What a build costs: CPU milliseconds per megabyte and step beside their floors, speed-up by workers, memory by size.
 
     python benchmarks/build.py [REPO...] [--tokenizer tokenizer.json] [--workers 1 2] [--rounds 3] [--grow MB...]
 
-Without REPO: the standard library and the packages installed beside it. A megabyte is one of source that was read and
-wanted, kept or dropped. The floor is what cannot be left out: one bare parse by tree-sitter of what is kept and, with a
-tokenizer, one bare encoding of it; both are measured in the same run, on the same texts. `--grow` builds ever larger
-parts of the input, so that cost and memory can be seen against size. Every build runs in fresh processes.
+Without REPO: the standard library and the packages installed beside it; archives will do as well. A megabyte is one of
+source that was read and wanted, kept or dropped. A floor is what a step cannot leave out, done bare, on the same texts
+in the same run: one parse by tree-sitter, one encoding by the `tokenizers` library, one reading, one hash, one writing.
+`--grow` builds ever larger parts of the input with two workers; where the input is too small, it comes again with other
+names in it. Every build runs in fresh processes. `--mb` takes no more than so much of the input for the first table.
 """
 
 import argparse
+import hashlib
+import io
 import json
 import os
 import random
+import re
 import resource
 import statistics
 import subprocess
@@ -19,20 +23,31 @@ import sys
 import sysconfig
 import tempfile
 import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
+from itertools import count
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from codegemma.corpus.choices import CorpusChoices
+from codegemma.corpus.entries import Entry
 from codegemma.corpus.inputs import list_repositories
 from codegemma.pack.choices import PackChoices
 from codegemma.records import SourceFile
 from codegemma.runner import LocalRunner, keep_workers
-from codegemma.shards import read_records
+from codegemma.shards import read_records, write_records
 from codegemma.text.languages import LANGUAGES, has_grammar
+from codegemma.text.tokenizer import Tokenizer
 
-# At most so much of what is kept is parsed and encoded for the floor.
+# At most so much of what is kept is done bare, for the floors.
 FLOOR_BYTES = 24_000_000
+GROW_WORKERS = 2
+# Reasons for which a file is not read: its bytes do not count.
+UNREAD = frozenset(
+    {"language", "too_big", "vendored", "environment", "cache", "version_control", "submodule", "symlink"}
+)
+# Names that no language has as a keyword: they begin in lower case and have an underscore, a capital or a digit within.
+NAME = re.compile(r"\b[a-z]+[_A-Z\d]\w*")
 
 
 def choose_languages() -> tuple[str, ...]:
@@ -52,30 +67,36 @@ def build_once(repos: list[Path], out: Path, workers: int) -> dict[str, Any]:
         packs = build_packs(out, out, PackChoices(), runner)
     wall_s = time.perf_counter() - started_s
     own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    unread = {"language", "too_big", "vendored", "environment", "cache", "version_control", "submodule", "symlink"}
-    read_bytes = corpus.bytes_train + corpus.bytes_heldout
-    read_bytes += sum(drop.size_bytes for drop in corpus.dropped if drop.reason not in unread)
+    kept_bytes = corpus.bytes_train + corpus.bytes_heldout
+    read_bytes = kept_bytes + sum(drop.size_bytes for drop in corpus.dropped if drop.reason not in UNREAD)
     return {
         "mb": read_bytes / 1e6,
-        "kept_mb": (corpus.bytes_train + corpus.bytes_heldout) / 1e6,
-        "files": corpus.files_train + corpus.files_heldout,
+        "kept_mb": kept_bytes / 1e6,
+        "listed": sum(repo.files_listed for repo in corpus.repos),
+        "kept": corpus.files_train + corpus.files_heldout,
         "wall_s": wall_s,
         "cpu_s": own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime,
-        "peak_mib": [own.ru_maxrss / 1024, children.ru_maxrss / 1024],
+        "peak_mib": [read_peak_kib() / 1024, children.ru_maxrss / 1024],
         "steps": {k: v for r in (corpus.seconds, packs.seconds) for k, v in r.items() if k.endswith("_cpu_s")},
     }
 
 
-def run_build(repos: list[Path], out: Path, workers: int) -> dict[str, Any]:
+def read_peak_kib() -> float:
+    """Read how much memory this process has held; what `getrusage` tells counts the process that started it as well."""
+    [peak] = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text(encoding="utf-8"))
+    return float(peak)
+
+
+def run_build(repos: Sequence[Path], out: Path, workers: int) -> dict[str, Any]:
     """Build in a process of its own."""
     command = [sys.executable, __file__, *map(str, repos), "--once", str(out), "--workers", str(workers)]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
 
 
-def measure_floor(out: Path, tokenizer: Path | None) -> dict[str, float]:
-    """Parse and encode what was kept, bare; CPU milliseconds per megabyte."""
+def measure_floors(out: Path, tokenizer: Path | None) -> dict[str, float]:
+    """Do bare, on what was kept, what steps cannot leave out; CPU milliseconds per megabyte."""
     from tree_sitter import Parser
 
     from codegemma.text.syntax import _grammar
@@ -87,65 +108,129 @@ def measure_floor(out: Path, tokenizer: Path | None) -> dict[str, float]:
         if size_bytes >= FLOOR_BYTES:
             break
     parsers = {language: Parser(_grammar(language)) for language in {file.language for file in files}}
-    started_s = time.process_time()
-    for file in files:
-        parsers[file.language].parse(file.text.encode())
-    floor = {"parse": (time.process_time() - started_s) / size_bytes * 1e9}
-    if tokenizer is not None:
-        from tokenizers import Tokenizer
+    buffers = [io.BytesIO(file.text.encode()) for file in files]
 
-        encoder = Tokenizer.from_file(str(tokenizer))
+    def measure(work: Callable[[], object]) -> float:
         started_s = time.process_time()
-        for file in files:
-            encoder.encode(file.text, add_special_tokens=False)
-        floor["tokenise"] = (time.process_time() - started_s) / size_bytes * 1e9
-    return floor
+        work()
+        return (time.process_time() - started_s) / size_bytes * 1e9
+
+    floors = {
+        "parse": measure(lambda: [parsers[file.language].parse(file.text.encode()) for file in files]),
+        "read": measure(lambda: [buffer.read().decode() for buffer in buffers]),
+        "digest": measure(lambda: [hashlib.sha1(buffer.getbuffer(), usedforsecurity=False) for buffer in buffers]),
+        "write": measure(lambda: write_records(out / "floor.parquet", files)),
+    }
+    if tokenizer is not None:
+        import tokenizers
+
+        library, ours = tokenizers.Tokenizer.from_file(str(tokenizer)), Tokenizer.load(tokenizer)
+        ours.encode("")  # its table of borders is made once
+        floors["tokenise"] = measure(lambda: [library.encode(file.text, add_special_tokens=False) for file in files])
+        floors["tokenise, ours"] = measure(lambda: [ours.encode(file.text) for file in files])
+        floors["tokenise, ours again"] = measure(lambda: [ours.encode(file.text) for file in files])
+    return floors
 
 
-def print_steps(build: dict[str, Any], floor: dict[str, float]) -> None:
+def print_steps(build: dict[str, Any], floors: dict[str, float]) -> None:
     print(f"\n{'step':24} {'CPU ms/MB':>10} {'floor':>8}")
     for step, seconds in sorted(build["steps"].items(), key=lambda item: -item[1]):
         name = step.removesuffix("_cpu_s")
-        bare = f"{floor[name]:8.1f}" if name in floor else ""
-        print(f"{name:24} {seconds / build['mb'] * 1e3:10.1f} {bare}")
+        floor = f"{floors[name]:8.1f}" if name in floors else ""
+        print(f"{name:24} {seconds / build['mb'] * 1e3:10.1f} {floor}")
     known_s = sum(build["steps"].values())
-    print(f"{'the rest':24} {(build['cpu_s'] - known_s) / build['mb'] * 1e3:10.1f}")
+    print(f"{'outside of steps':24} {(build['cpu_s'] - known_s) / build['mb'] * 1e3:10.1f}")
     per_mb = build["cpu_s"] / build["mb"] * 1e3
-    print(f"{'all':24} {per_mb:10.1f} {floor['parse']:8.1f}   {1e3 / per_mb:.2f} MB/s a core without tokenising")
-    if "tokenise" in floor:
-        with_tokens, least = per_mb + floor["tokenise"], floor["parse"] + floor["tokenise"]
-        print(
-            f"{'all, and tokenise':24} {with_tokens:10.1f} {least:8.1f}   {1e3 / with_tokens:.2f} MB/s a core, "
-            f"{with_tokens / least:.2f} times the floor"
-        )
+    print(f"{'all':24} {per_mb:10.1f} {floors['parse']:8.1f}   {1e3 / per_mb:.2f} MB/s a core without tokenising")
+    if "tokenise" not in floors:
+        return
+    ours, bare = floors["tokenise, ours"], floors["tokenise"]
+    print(
+        f"{'tokenise':24} {ours:10.1f} {bare:8.1f}   {bare / ours:.1f} times as fast as the library, "
+        f"{bare / floors['tokenise, ours again']:.1f} times where the text was seen before"
+    )
+    print(
+        f"{'all, and tokenise':24} {per_mb + ours:10.1f} {floors['parse'] + bare:8.1f}   "
+        f"{1e3 / (per_mb + ours):.2f} MB/s a core, {(per_mb + ours) / (floors['parse'] + bare):.2f} times the floor"
+    )
 
 
-def list_parts(repos: list[Path]) -> list[tuple[Path, str, int]]:
-    """List the files that a build would read: repository, path and size, in a fixed random order."""
+def list_parts(repos: Sequence[Path], scratch: Path) -> list[tuple[str, Entry]]:
+    """List the files that a build would read, by repository, in a fixed random order."""
     wanted = {extension for name in choose_languages() for extension in LANGUAGES[name].extensions}
-    found = []
-    for root in repos:
-        [listing] = list_repositories([root])
-        found += [
-            (root, entry.path, entry.size_bytes)
-            for entry in listing.entries
-            if entry.refusal is None and Path(entry.path).suffix in wanted and entry.size_bytes < 2**20
-        ]
+    found = [
+        (listing.repo, entry)
+        for listing in list_repositories(repos, scratch=scratch)
+        for entry in listing.entries
+        if entry.refusal is None and PurePosixPath(entry.path).suffix in wanted and entry.size_bytes < 2**20
+    ]
     random.Random(0).shuffle(found)
     return found
 
 
-def copy_part(found: list[tuple[Path, str, int]], size_bytes: float, folder: Path) -> Path:
-    """Copy so many bytes of the files into a folder."""
+def copy_part(found: Sequence[tuple[str, Entry]], size_bytes: float, folder: Path) -> list[Path]:
+    """Copy so many bytes of the files into a folder for each repository, under other names from the second time on."""
     taken = 0
-    for root, path, size in found:
+    for number, repo, entry in ((number, *each) for number in count() for each in found):
         if taken >= size_bytes:
             break
-        target = folder / root.name / path
+        path, text = entry.path, entry.read_bytes(2**20).decode("utf-8", "replace")
+        if number:
+            stem, suffix = path.removesuffix(PurePosixPath(path).suffix), PurePosixPath(path).suffix
+            path, text = rename(stem, number) + suffix, rename(text, number)
+        target = folder / (f"{repo}-{number}" if number else repo) / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes((root / path).read_bytes())
-        taken += size
-    return folder
+        target.write_text(text, encoding="utf-8", newline="")
+        taken += len(text)
+    return sorted(folder.iterdir())
+
+
+def rename(text: str, number: int) -> str:
+    """Give what people named another name.
+
+    >>> rename("def find_all(x): return findAll(x)", 2)
+    'def find_all_2(x): return findAll_2(x)'
+    """
+    return NAME.sub(lambda match: f"{match[0]}_{number}", text)
+
+
+def print_workers(builds: dict[int, list[dict[str, Any]]]) -> None:
+    walls = {workers: statistics.median(build["wall_s"] for build in each) for workers, each in builds.items()}
+    first = next(iter(walls.values()))
+    print()
+    for workers, wall_s in walls.items():
+        peaks = [max(build["peak_mib"][place] for build in builds[workers]) for place in (0, 1)]
+        print(
+            f"{workers} workers: {wall_s:.1f} s, {builds[workers][0]['mb'] / wall_s:.2f} MB/s, "
+            f"{first / wall_s:.2f} times as fast as the first; "
+            f"peak of the parent {peaks[0]:.0f} MiB, of a worker {peaks[1]:.0f} MiB"
+        )
+
+
+def grow(repos: Sequence[Path], sizes_mb: Sequence[float], scratch: Path) -> Iterator[dict[str, Any]]:
+    """Build ever larger parts, each anew; nothing of one is left for the next."""
+    found = list_parts(repos, scratch)
+    for size_mb in sizes_mb:
+        with tempfile.TemporaryDirectory(dir=scratch) as folder:
+            parts = copy_part(found, size_mb * 1e6, Path(folder) / "repos")
+            yield run_build(parts, Path(folder) / "out", GROW_WORKERS)
+
+
+def print_growth(builds: Iterator[dict[str, Any]]) -> None:
+    print(f"\n{'MB':>8} {'files':>8} {'CPU ms/MB':>10} {'in steps':>9} {'parent MiB':>10} {'worker MiB':>10}")
+    grown = []
+    for build in builds:
+        grown.append(build)
+        print(
+            f"{build['mb']:8.1f} {build['listed']:8} {build['cpu_s'] / build['mb'] * 1e3:10.1f} "
+            f"{sum(build['steps'].values()) / build['mb'] * 1e3:9.1f} "
+            f"{build['peak_mib'][0]:10.0f} {build['peak_mib'][1]:10.0f}",
+            flush=True,
+        )
+    if len(grown) > 1:
+        files = grown[-1]["listed"] - grown[0]["listed"]
+        slope = (grown[-1]["peak_mib"][0] - grown[0]["peak_mib"][0]) * 2**20 / files
+        print(f"the parent grows by {slope:.0f} bytes a file; {GROW_WORKERS} workers")
 
 
 def main() -> int:
@@ -154,43 +239,33 @@ def main() -> int:
     parser.add_argument("--tokenizer", type=Path, help="a tokenizer.json, Gemma's own for instance")
     parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--mb", type=float)
     parser.add_argument("--grow", type=float, nargs="+", default=[], metavar="MB")
+    parser.add_argument("--scratch", type=Path, help="a folder with room for what is built; 4 GB for each GB of source")
     parser.add_argument("--once", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     repos = args.repos or [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib")]
     if args.once is not None:
         print(json.dumps(build_once(repos, args.once, args.workers[0])))
         return 0
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(dir=args.scratch) as folder:
+        scratch = Path(folder)
+        measured = repos
+        if args.mb is not None:
+            measured = copy_part(list_parts(repos, scratch), args.mb * 1e6, scratch / "part")
         builds: dict[int, list[dict[str, Any]]] = {workers: [] for workers in args.workers}
         for number in range(args.rounds):
             for workers in args.workers:
-                out = Path(scratch) / f"{number}-{workers}"
-                builds[workers].append(run_build(repos, out, workers))
-        first = builds[args.workers[0]]
-        middle = sorted(first, key=lambda build: build["cpu_s"])[len(first) // 2]
-        print(f"{middle['mb']:.1f} MB read, {middle['kept_mb']:.1f} MB kept in {middle['files']:,} files")
-        print_steps(middle, measure_floor(Path(scratch) / f"0-{args.workers[0]}", args.tokenizer))
-        walls = {workers: statistics.median(build["wall_s"] for build in each) for workers, each in builds.items()}
-        print()
-        for workers, wall_s in walls.items():
-            peak = [max(build["peak_mib"][place] for build in builds[workers]) for place in (0, 1)]
-            print(
-                f"{workers} workers: {wall_s:.1f} s, {middle['mb'] / wall_s:.2f} MB/s, "
-                f"{walls[args.workers[0]] / wall_s:.2f} times {args.workers[0]}; "
-                f"peak of the parent {peak[0]:.0f} MiB, of a worker {peak[1]:.0f} MiB"
-            )
+                builds[workers].append(run_build(measured, scratch / f"{number}-{workers}", workers))
+        if args.rounds:
+            first = builds[args.workers[0]]
+            middle = sorted(first, key=lambda build: build["cpu_s"])[len(first) // 2]
+            print(f"{middle['mb']:.1f} MB read, {middle['kept_mb']:.1f} MB kept in {middle['kept']:,} files")
+            print_steps(middle, measure_floors(scratch / f"0-{args.workers[0]}", args.tokenizer))
+            print_workers(builds)
         if args.grow:
-            found = list_parts(repos)
-            print(f"\n{'MB':>8} {'CPU ms/MB':>10} {'parent MiB':>10} {'worker MiB':>10}")
-        for size_mb in args.grow:
-            part = copy_part(found, size_mb * 1e6, Path(scratch) / f"part-{size_mb:g}")
-            grown = run_build([part], Path(scratch) / f"grown-{size_mb:g}", 2)
-            print(
-                f"{grown['mb']:8.1f} {grown['cpu_s'] / grown['mb'] * 1e3:10.1f} "
-                f"{grown['peak_mib'][0]:10.0f} {grown['peak_mib'][1]:10.0f}"
-            )
-    print(f"{os.cpu_count()} cores; medians of {args.rounds} rounds")
+            print_growth(grow(repos, args.grow, scratch))
+    print(f"\n{os.cpu_count()} cores; medians of {args.rounds} rounds")
     return 0
 
 

@@ -17,7 +17,6 @@ from codegemma.corpus.choices import CorpusChoices
 from codegemma.corpus.listing import list_repository
 from codegemma.corpus.read import read_repository
 from codegemma.pack.imports import (
-    BUILD_FILES,
     RULES,
     Import,
     ImportKind,
@@ -27,7 +26,7 @@ from codegemma.pack.imports import (
 )
 from codegemma.pack.unit_tests import pair_tests
 from codegemma.records import SourceFile
-from codegemma.text.languages import LANGUAGES, find_tested_stem
+from codegemma.text.languages import LANGUAGES, find_tested_stem, is_build_file
 from codegemma.text.syntax import analyze_syntax
 
 MAX_PARSED_FILES = 200  # of each language and repository; the rate needs no more
@@ -59,7 +58,7 @@ def list_candidates(language: str, statements: Sequence[Import], packages: set[s
 def read_build_files(root: Path) -> dict[str, str]:
     """Read go.mod and the like."""
     entries = list_repository(root).entries
-    wanted = [entry for entry in entries if entry.refusal is None and entry.path.rpartition("/")[2] in BUILD_FILES]
+    wanted = [entry for entry in entries if entry.refusal is None and is_build_file(entry.path)]
     return {entry.path: entry.read_bytes(1 << 20).decode("utf-8", "replace") for entry in wanted}
 
 

@@ -9,7 +9,7 @@ from codegemma.errors import InputError
 from codegemma.recipe import fingerprint
 from codegemma.records import SourceFile
 from codegemma.shards import read_records, write_records
-from codegemma.tasks import run_once
+from codegemma.steps import is_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +39,18 @@ def shout(task: Shout) -> Shouted:
         time.sleep(0.2)
     name = fingerprint("shout 1", Path(task.source).name)
     output = Path(task.out) / f"{name}.parquet"
-    return run_once(output.with_suffix(".json"), [output], Shouted, lambda: _shout(Path(task.source), output))
+    if not is_whole(output):
+        _shout(Path(task.source), output)
+    loud = list(read_records(output, SourceFile))
+    return Shouted(output.name, len(loud), {"python": sum(len(file.text) for file in loud)})
 
 
-def _shout(source: Path, output: Path) -> Shouted:
+def _shout(source: Path, output: Path) -> None:
     with (output.parent / "ran.log").open("a") as log:
         log.write(f"{source.name}\n")
     files = list(read_records(source, SourceFile))
     loud = [SourceFile(f.repo, f.path, f.language, f.text.upper(), f.blob) for f in files]
-    count = write_records(output, loud, SourceFile)
-    return Shouted(output.name, count, {"python": sum(len(file.text) for file in loud)})
+    write_records(output, loud, SourceFile)
 
 
 def sleepless(task: Shout):

@@ -104,7 +104,7 @@ def check_failures(tmp_path: Path, runner: Runner) -> None:
     tasks = tasks_of(tmp_path, tmp_path / "out", 2)
     with pytest.raises(InputError, match=r"torn: damaged; build it again \(in shout: Shout\(source='torn'"):
         run_tasks(shout, [*tasks, Shout("torn", "", "input")], runner, stage="shout")
-    assert len([name for name in read_outputs(tmp_path / "out") if name.endswith(".json")]) == 2
+    assert len([name for name in read_outputs(tmp_path / "out") if name.endswith(".parquet")]) == 2
     with pytest.raises(TaskFailedError, match=r"(?s)ZeroDivisionError: a bug.*in shout: Shout\(source='s'"):
         run_tasks(shout, [Shout("s", "", "bug")], runner, stage="shout")
     with pytest.raises(WorkerError, match=r"(?s)a worker process died.*source='s'"):

@@ -61,6 +61,7 @@ def sources(repo: str) -> dict[str, str | bytes]:
     files["a/broken.py"] = f"def ({repo}_broken:\n  ))) = = class ]\n"
     files["people/contact.py"] = module(repo, "contact") + f"mail = '{repo}.someone@corp-{repo}.org'\n"
     files["read.me"] = f"{repo}_readme\n"
+    files["pyproject.toml"] = f"[project]\nname = '{repo}_package'\n"
     return files
 
 
@@ -144,7 +145,7 @@ def test_no_byte_of_a_forgotten_repository_stays_and_its_sources_are_not_needed(
     assert list_traces(built, "birch") == []
     assert "birch" in (built / FORGOTTEN_FILE).read_text()
     assert done.is_done
-    assert sum(done.files.values()) == len(sources("birch")) - 2
+    assert sum(done.files.values()) == len(sources("birch")) - 3
     check_counts(built)
     assert all(list_traces(built, other) for other in REPOS if other != "birch")
 
@@ -275,7 +276,7 @@ def test_everything_can_be_forgotten(tmp_path: Path) -> None:
     forget(tmp_path / "data", Removal("alder"))
     assert list_traces(tmp_path / "data", "alder") == []
     check_counts(tmp_path / "data")
-    with pytest.raises(InputError, match="nothing left to train on: dropped 13 read/forgotten"):
+    with pytest.raises(InputError, match="nothing left to train on: dropped 14 read/forgotten"):
         build_data([tmp_path / "code/alder"], tmp_path / "data", RECIPE)
 
 

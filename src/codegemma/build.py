@@ -17,6 +17,7 @@ from codegemma.corpus.pipeline import build_corpus
 from codegemma.corpus.report import CorpusReport
 from codegemma.folders import claim_folder, hold_folder
 from codegemma.pack import report as pack_report
+from codegemma.pack.naturalness import REACH_CHARS, Boundary
 from codegemma.pack.pipeline import build_packs, describe_packing
 from codegemma.pack.report import PackReport, SplitCount
 from codegemma.places import get_bytes, is_remote
@@ -237,15 +238,26 @@ def _add_packs(report: Report, build: BuildReport, train: SplitCount) -> None:
         "imports with both files in one pack, %",
         f"Co-location of {train.edges:,} import edges in {train.packs:,} packs of at most "
         f"{build.packs.budget_tokens:,} tokens; this build packs by `{build.packs.order}`. "
-        f"{train.broken_edges:,} edges closed cycles and were broken.",
+        f"{train.broken_edges:,} edges closed cycles and were broken. {train.reference_edges:,} lead to a file "
+        f"in place of its dropped copy; {train.outside_edges:,} more would, to another repository or a held-out file.",
         digits=1,
     )
+    report.text(f"{train.paired_tests:,} tests are packed beside what they test.")
     report.table(
-        ["training files", Column("", 1)],
         [
-            ["natural cuts in 1,000 characters", 1000 * train.natural_cuts / max(train.chars, 1)],
-            ["places with a natural cut in reach, %", 100 * train.chars_in_reach / max(train.chars, 1)],
-            ["tests packed beside what they test", train.paired_tests],
+            "language",
+            Column("cuts in 1,000 characters", 1),
+            *(Column(f"{boundary.replace('_', ' ')}, %", 1) for boundary in Boundary),
+            Column("none in reach, %", 1),
         ],
-        "Natural cuts are where a suffix may begin: ends of statements, and before closing brackets.",
+        [_state_naturalness(train, language) for language in sorted(train.chars_by_language)],
+        "Naturalness of the training files: where a suffix starts whose hole may end anywhere and then moves on to the "
+        f"next natural cut within {REACH_CHARS} characters; where there is none, to the end of its line.",
     )
+
+
+def _state_naturalness(count: SplitCount, language: str) -> list[str | float]:
+    chars = max(count.chars_by_language[language], 1)
+    names = [f"{language}.{boundary}" for boundary in Boundary]
+    shares = [100 * count.boundary_places[name] / chars for name in names]
+    return [language, 1000 * sum(count.boundary_cuts[name] for name in names) / chars, *shares, 100 - sum(shares)]

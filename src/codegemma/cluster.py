@@ -4,7 +4,7 @@
 **Out**: the results, in the order of the tasks. They come back as JSON files in the folder, as the tasks went there:
 nothing on disk is a pickle, and what a node runs is `python -m codegemma.cluster FOLDER`.
 **Not**: resume. datatrove's marks tell a rank's number and not what it did, so each run has a new folder and runs every
-rank; a task that finds its own output whole (`tasks.run_once`) costs nothing.
+rank; which tasks there are to run is the caller's to find out (`steps.run_missing`).
 """
 
 import contextlib

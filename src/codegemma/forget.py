@@ -30,7 +30,6 @@ from codegemma.removal import list_step_groups, remove_leftovers
 from codegemma.shards import count_records, hash_files, list_parts, measure_parts
 from codegemma.steps import remove_output
 
-_CORPUS_FILES = (corpus_pipeline.TRAIN_FILE, corpus_pipeline.HELDOUT_FILE, corpus_pipeline.DROPPED_FILE)
 _RUN_FILE = "run.json"  # `train/manifest.py`, which loads JAX's neighbours
 
 
@@ -223,13 +222,14 @@ def _write_manifests(data: Path) -> None:
     if corpus is None or packs is None:
         _remove(data / REMOVAL_FILE)
         raise InputError(f"{staging}: its manifests cannot be read; the removal is done, now build {data} again")
-    kept = sum(count_records(data / name) for name in _CORPUS_FILES[:2])
+    kept = sum(count_records(data / name) for name in (corpus_pipeline.TRAIN_FILE, corpus_pipeline.HELDOUT_FILE))
     packed = {split.value: count_records(data / pack_pipeline.name_packs(split)) for split in Split}
     if kept != corpus.stages[-1].files_kept or packed != {name: split.packs for name, split in packs.splits.items()}:
         raise AssertionError(
             f"files were lost: {kept} files and {packed} packs, wanted {corpus.stages}, {packs.splits}"
         )
-    corpus = replace(corpus, parquet_bytes=measure_parts(data, _CORPUS_FILES), is_reused=False)
+    outputs = [name for name in corpus_pipeline.OUTPUTS if (data / name).exists()]
+    corpus = replace(corpus, parquet_bytes=measure_parts(data, outputs), is_reused=False)
     packs = replace(packs, parquet_bytes=measure_parts(data, pack_pipeline.OUTPUTS), is_reused=False)
     write_report(data, BuildReport(corpus, packs))
     corpus_report.write_manifest(data, corpus)

@@ -67,6 +67,25 @@ class DroppedFile:
     size_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class BuildFile:
+    """What a repository says of its own modules, such as a `go.mod`: imports are linked by it, nobody trains on it."""
+
+    repo: str
+    path: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileReference:
+    """A file that was dropped because another holds the same text, or almost: imports of it lead there."""
+
+    repo: str
+    path: str
+    kept_repo: str
+    kept_path: str
+
+
 # --- pack: files that explain each other ------------------------------------------------------------------------------
 
 

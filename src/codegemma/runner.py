@@ -187,6 +187,11 @@ def keep_workers() -> Iterator[None]:
             pool.shutdown(wait=True, cancel_futures=True)
 
 
+def has_workers(runner: LocalRunner) -> bool:
+    """Say whether processes are there, kept from an earlier step."""
+    return _kept is not None and runner.workers in _kept.pools
+
+
 def end_with_workers(ending: Callable[[], object]) -> None:
     """Call `ending` when `keep_workers` ends, or now where it is not in force."""
     if _kept is None:

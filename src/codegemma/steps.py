@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from codegemma.errors import InputError, OutputError
-from codegemma.runner import LocalRunner, Progress, Runner
+from codegemma.runner import LocalRunner, Progress, Runner, has_workers
 from codegemma.shards import SUFFIXES, count_records, find_format
 from codegemma.tasks import run_tasks
 
@@ -65,8 +65,8 @@ def run_missing(
     missing = [task for task in tasks if not is_whole(task.out)]
     total = sum(task.size for task in tasks)
     done = list(accumulate((task.size for task in missing), initial=total - sum(task.size for task in missing)))
-    if isinstance(runner, LocalRunner):  # a process that has nothing to do need not be started
-        runner = LocalRunner(max(1, min(runner.workers, len(missing))))
+    if isinstance(runner, LocalRunner) and len(missing) <= 1 and not has_workers(runner):
+        runner = LocalRunner()  # a process need not be started for it
     results = run_tasks(
         function, missing, runner, lambda _, tasks_done, __: on_progress(stage, done[tasks_done], total), stage
     )

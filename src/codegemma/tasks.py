@@ -6,16 +6,12 @@ name that tells what it was made of, so that a rerun finds them and a kill loses
 **Not**: what a task does; and no shuffle: a task reads files that others have written.
 """
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar
 
 from codegemma.errors import UserError
-from codegemma.files import write_whole
-from codegemma.places import get_bytes, size_bytes
-from codegemma.recipe import from_plain, to_plain
 from codegemma.runner import LocalRunner, Progress, Runner, ignore_progress, map_ordered
 
 X = TypeVar("X")
@@ -74,27 +70,3 @@ def describe_task(stage: str, task: object) -> str:
     out = getattr(task, "out", None)
     text = out.name if isinstance(out, Path) else repr(task)
     return f"{stage}: {text}" if len(text) <= _SHOWN_CHARS else f"{stage}: {text[:_SHOWN_CHARS]}..."
-
-
-def run_once(receipt: Path, outputs: Sequence[Path], kind: type[Y], compute: Callable[[], Y]) -> Y:
-    """Return the result that `receipt` tells, if the outputs are there; else compute and write the receipt last.
-
-    The receipt is JSON and holds the result and the outputs' sizes: it stands for their being whole, because nothing
-    writes it before them. What the task was made of belongs in the receipt's name: `recipe.fingerprint` of the task and
-    of the step's version.
-
-    Raises:
-        OutputError: the receipt cannot be written.
-        InputError: a store that does not answer: nobody knows what is there.
-    """
-    try:
-        told = json.loads(get_bytes(receipt))
-        if told["output_bytes"] == [size_bytes(output) for output in outputs]:
-            earlier: Y = from_plain(kind, told["result"])
-            return earlier
-    except (OSError, ValueError, KeyError, TypeError):
-        pass  # None, or of a run that was cut off, or damaged: all the same, the task runs.
-    result = compute()
-    told = {"result": to_plain(result), "output_bytes": [size_bytes(output) for output in outputs]}
-    write_whole(receipt, (json.dumps(told, indent=1) + "\n").encode())
-    return result

@@ -263,7 +263,14 @@ def test_changed_threshold_makes_only_the_steps_anew_that_hang_on_it(repo: Path,
 def test_every_choice_belongs_to_a_step_or_is_asked_for_each_build() -> None:
     asked = {"licenses", "keep_unlicensed", "opt_out", "heldout_by", "heldout_share", "seed"}
     asked |= {"parquet_columns", "document_language", "quality_rules", "english"}
-    asked |= {"near_duplicates", "min_near_duplicate_jaccard", "forks", "decontaminate", "decontamination_allow_list"}
+    asked |= {
+        "exact_duplicates",
+        "near_duplicates",
+        "min_near_duplicate_jaccard",
+        "forks",
+        "decontaminate",
+        "decontamination_allow_list",
+    }
     named = [*INTAKE_CHOICES, *LEAK_CHOICES, *asked]
     assert sorted(named) == sorted(field.name for field in dataclasses.fields(CorpusChoices))
 

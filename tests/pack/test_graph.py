@@ -1,6 +1,5 @@
 import math
 import random
-import time
 
 import numpy as np
 import pytest
@@ -8,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse.csgraph import floyd_warshall
 
+from codegemma.pack import graph
 from codegemma.pack.graph import break_cycles, order_dependencies, rank_edges
 from codegemma.pack.imports import Edge
 
@@ -57,9 +57,12 @@ def order_by_definition(paths: list[str], edges: list[Edge]) -> list[str]:
     return order
 
 
-@given(GRAPHS)
-def test_cycles_are_broken_at_their_least_important_edges(edges: list[Edge]) -> None:
-    assert set(break_cycles(edges).broken) == break_cycles_by_definition(edges)
+@pytest.mark.parametrize("few", [0, 4, graph.FEW_EDGES])
+@given(edges=GRAPHS)
+def test_cycles_are_broken_at_their_least_important_edges(few: int, edges: list[Edge]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(graph, "FEW_EDGES", few)
+        assert set(break_cycles(edges).broken) == break_cycles_by_definition(edges)
 
 
 @given(GRAPHS)
@@ -103,13 +106,12 @@ def test_edges_with_a_cycle_are_refused() -> None:
         order_dependencies(["a", "b"], [Edge("a", "b", 1), Edge("b", "a", 1)])
 
 
-def test_ten_thousand_files_take_seconds() -> None:
+def test_a_repository_of_ten_thousand_files_is_ordered() -> None:
+    """Its time is measured by `benchmarks/graph_order.py`."""
     rng = random.Random(0)
     paths = [f"d{i % 100}/f{i:05}.py" for i in range(10_000)]
     ends = {(rng.choice(paths), paths[min(int(rng.paretovariate(0.5)), 9_999)]) for _ in range(60_000)}
     edges = [Edge(*pair, rng.randrange(1, 5)) for pair in sorted(ends) if pair[0] != pair[1]]
-    started = time.process_time()
     kept, broken = break_cycles(edges)
     assert len(order_dependencies(paths, kept)) == 10_000
     assert broken
-    assert time.process_time() - started < 5.0

@@ -85,6 +85,15 @@ def test_grouping_keeps_clusters_whole_that_a_cut_order_divides() -> None:
     assert colocated["grouped"] > colocated["random"]
 
 
+def test_packs_around_a_file_that_all_others_import_are_full() -> None:
+    """Each join changes what ten thousand links are worth; quadratic time would be minutes."""
+    paths = [f"f{number:05}.py" for number in range(10_000)]
+    edges = tuple(Edge(path, paths[0], 1) for path in paths[1:])
+    packs = group_files(RepositoryGraph(dict.fromkeys(paths, 10), edges, edges, {}), PackOrder.GROUPED, 1_000)
+    assert {len(pack) for pack in packs} == {100}
+    assert count_colocated(packs, edges) == 99
+
+
 @given(GRAPHS)
 def test_a_budget_that_holds_everything_colocates_every_edge(graph: RepositoryGraph) -> None:
     counts = count_colocated_by_order(graph, budget_chars=1_000)

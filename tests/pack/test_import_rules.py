@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codegemma.pack.import_rules.statement import SuffixIndex, find_nearest
-from codegemma.pack.imports import BUILD_FILES, RULES, ImportKind, extract_imports, resolve_imports
-from codegemma.text.languages import detect_language
+from codegemma.pack.imports import RULES, ImportKind, extract_imports, resolve_imports
+from codegemma.text.languages import detect_language, is_build_file
 
 
 def read(text: str, language: str) -> list[tuple[str, tuple[str, ...]]]:
@@ -56,7 +56,7 @@ def test_imports_are_read_in_all_their_spellings(
 def edges(files: dict[str, str], repo: str = "hub/repo") -> set[tuple[str, str]]:
     sources = {path: detect_language(path, "") for path in files}
     imports = {path: extract_imports(files[path], language.name) for path, language in sources.items() if language}
-    build_files = {path: text for path, text in files.items() if path.rpartition("/")[2] in BUILD_FILES}
+    build_files = {path: text for path, text in files.items() if is_build_file(path)}
     return {(edge.importer, edge.imported) for edge in resolve_imports(imports, repo, build_files=build_files)}
 
 

@@ -3,10 +3,12 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from codegemma.errors import InputError, OutputError
 from codegemma.pack.choices import PackChoices, PackOrder
+from codegemma.pack.naturalness import Boundary
 from codegemma.pack.pipeline import DROPPED_FILE, build_packs
 from codegemma.pack.report import MANIFEST
 from codegemma.records import DroppedFile, Pack, SourceFile
@@ -134,7 +136,8 @@ def test_build_that_ends_halfway_leaves_no_held_out_packs_of_an_earlier_one(tmp_
     build_packs(corpus, out, PackChoices())
     heldout = corpus / "files-heldout.parquet"
     content = bytearray(heldout.read_bytes())
-    content[len(content) // 4] ^= 0xFF
+    texts = pq.read_metadata(heldout).row_group(0).column(3)
+    content[texts.data_page_offset + texts.total_compressed_size - 1] ^= 0xFF
     heldout.write_bytes(content)
     with pytest.raises(InputError, match="damaged"):
         build_packs(corpus, out, PackChoices())
@@ -147,7 +150,8 @@ def test_manifest_is_plain_json_with_the_counts(tmp_path: Path) -> None:
     train = plain["splits"]["train"]
     assert train["files_by_language"] == {"python": 5}
     assert set(train["colocated_edges"]) == {"grouped", "codegemma", "alphabetical", "random"}
-    assert 0.9 < train["chars_in_reach"] / train["chars"] <= 1.0
+    assert 0.9 < sum(train["boundary_places"].values()) / train["chars_by_language"]["python"] <= 1.0
+    assert set(train["boundary_cuts"]) == {f"python.{boundary}" for boundary in Boundary}  # one comment ends a line
     assert {"parse_cpu_s", "imports_cpu_s", "group_cpu_s", "all_wall_s"} <= set(plain["seconds"])
 
 
@@ -172,8 +176,8 @@ def test_progress_counts_every_file(tmp_path: Path) -> None:
         PackChoices(),
         on_progress=lambda stage, done, total: seen.append((stage, done, total)),
     )
-    assert ("parse train", len(TRAIN), len(TRAIN)) in seen
-    assert ("parse heldout", len(HELDOUT), len(HELDOUT)) in seen
+    files = len(TRAIN) + len(HELDOUT)
+    assert ("parse", files, files) in seen
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from tests.stores.wires import Wire, close_connections
-from tests.task_steps import Shouted
 
 from codegemma import places
 from codegemma.errors import InputError, MissingExtraError, OutputError
@@ -16,7 +15,6 @@ from codegemma.folders import hold_folder
 from codegemma.places import get_bytes, list_names, open_local, parse_place, size_bytes
 from codegemma.records import DroppedFile, SourceFile
 from codegemma.shards import count_records, read_records, write_records
-from codegemma.tasks import run_once
 
 # aiohttp's advice to gcsfs.
 pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning")
@@ -75,17 +73,6 @@ def test_damaged_missing_and_foreign_objects_are_input_errors_that_name_the_addr
     write_records(out / "other", [], DroppedFile)
     with pytest.raises(InputError, match="not SourceFile records"):
         list(read_records(out / "other", SourceFile))
-
-
-def test_receipt_in_a_store_saves_the_task(out: Path) -> None:
-    def compute() -> Shouted:
-        write_records(out / "o.parquet", FILES[:2])
-        return Shouted("o.parquet", 2, {})
-
-    first = run_once(out / "o.json", [out / "o.parquet"], Shouted, compute)
-    assert run_once(out / "o.json", [out / "o.parquet"], Shouted, lambda: pytest.fail("ran again")) == first
-    write_whole(out / "o.parquet", b"cut")
-    assert run_once(out / "o.json", [out / "o.parquet"], Shouted, compute) == first
 
 
 def test_address_with_other_peoples_files_is_refused(out: Path) -> None:

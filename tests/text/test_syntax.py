@@ -1,6 +1,7 @@
 import ast
 import sysconfig
 import tokenize
+import tracemalloc
 from io import StringIO
 from pathlib import Path
 
@@ -200,3 +201,18 @@ def test_equal_texts_have_equal_cuts(text: str) -> None:
     first, second = analyze_syntax(text, "python"), analyze_syntax(text, "python")
     assert first.natural_cuts.tolist() == second.natural_cuts.tolist()
     assert first.error_share == second.error_share
+
+
+def test_parsing_leaves_nothing_of_the_text_in_memory() -> None:
+    text = "def f(x):\n    return [x, 'é']\n\n" * 3_000
+    analyze_syntax(text, "python")
+    tracemalloc.start()
+    try:
+        analyze_syntax(text, "python")
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in range(5):
+            analyze_syntax(text, "python")
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert after - before < len(text) / 4

@@ -4,13 +4,16 @@ import functools
 import json
 import lzma
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tokenizers
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import codegemma.text.tokenizer as tokenizer_module
 from codegemma.errors import InputError
 from codegemma.text.control_tokens import CONTROL_TOKENS, RESERVED_IDS
 from codegemma.text.tokenizer import Tokenizer, train_tokenizer
@@ -60,6 +63,50 @@ def gemma_tokenizer() -> Tokenizer:
 def test_decoding_gives_back_the_exact_text(load, text):
     tokenizer = load()
     assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+@functools.cache
+def load_library(load: Callable[[], Tokenizer]) -> tokenizers.Tokenizer:
+    definition = json.loads(load().to_json()) | {"added_tokens": []}
+    return tokenizers.Tokenizer.from_str(json.dumps(definition))
+
+
+@pytest.mark.parametrize("load", [small_tokenizer, gemma_tokenizer])
+@given(text=SOURCE_TEXT)
+@settings(deadline=None, max_examples=300)
+def test_ids_are_what_the_library_makes_of_the_whole_text(load, text):
+    text = text.replace("▁", "")  # which the library takes for a space
+    assert load().encode(text).tolist() == load_library(load).encode(text, add_special_tokens=False).ids
+
+
+@pytest.mark.parametrize("load", [small_tokenizer, gemma_tokenizer])
+def test_ids_of_real_code_are_what_the_library_makes_of_it_also_when_memory_is_short(load, monkeypatch):
+    monkeypatch.setattr(tokenizer_module, "_REMEMBERED_SEGMENTS", 100)
+    for file in sorted(Path(json.__file__).parent.parent.glob("t*.py")):
+        text = file.read_text(encoding="utf-8")
+        assert load().encode(text).tolist() == load_library(load).encode(text, add_special_tokens=False).ids
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("normalizer", {"type": "Lowercase"}),
+        ("pre_tokenizer", {"type": "Digits", "individual_digits": True}),
+        ("model", {"ignore_merges": True}),
+        ("model", {"dropout": 0.1}),
+    ],
+)
+def test_where_more_than_merges_is_at_work_there_are_no_borders(name, value):
+    definition = json.loads(small_tokenizer().to_json())
+    definition[name] = {**definition[name], **value} if name == "model" else value
+    assert len(Tokenizer(definition).find_borders("def f(x):\n    return x\n")) == 0
+
+
+def test_merges_written_as_text_are_read_as_those_written_as_pairs():
+    definition = json.loads(small_tokenizer().to_json())
+    definition["model"]["merges"] = [" ".join(merge) for merge in definition["model"]["merges"]]
+    text = Path(json.__file__).read_text(encoding="utf-8")
+    assert Tokenizer(definition).find_borders(text).tolist() == small_tokenizer().find_borders(text).tolist()
 
 
 @pytest.mark.parametrize("load", [small_tokenizer, gemma_tokenizer])
@@ -134,6 +181,14 @@ def test_what_is_no_tokenizer_is_refused_by_name(tmp_path, content):
     (tmp_path / "tokenizer.json").write_text(content)
     with pytest.raises(InputError, match=r"tokenizer\.json"):
         Tokenizer.load(tmp_path)
+
+
+def test_tokenizer_that_cannot_spell_every_byte_is_refused():
+    definition = json.loads(small_tokenizer().to_json())
+    vocab = definition["model"]["vocab"]
+    vocab["two bytes"] = vocab.pop("<0x00>")
+    with pytest.raises(InputError, match="no piece for 1 of the 256 bytes, <0x00> among them"):
+        Tokenizer(definition)
 
 
 def test_missing_tokenizer_says_where_it_was_looked_for(tmp_path):

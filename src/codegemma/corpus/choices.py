@@ -25,6 +25,13 @@ class HeldoutBy(StrEnum):
     TIME = "time"
 
 
+class ExactDuplicatePolicy(StrEnum):
+    """Where a text may stand once: in the corpus, or in each repository, so that what it vendors stays in its packs."""
+
+    EVERYWHERE = "everywhere"
+    WITHIN_REPOS = "within_repos"
+
+
 class NearDuplicatePolicy(StrEnum):
     """Which near-duplicates go. `across_repos` leaves those inside one repository, so that repositories stay whole.
 
@@ -96,6 +103,8 @@ class CorpusChoices:
     # Which documents stay, by the language they are written in (`english.py`). The model card: "primarily English".
     english: English = English.LIKELY
 
+    # A copy that goes is a reference afterwards: imports of it lead to the file that stays, in the same repository.
+    exact_duplicates: ExactDuplicatePolicy = ExactDuplicatePolicy.EVERYWHERE
     # StarCoder2 drops near-duplicates wherever they are; ours leaves a repository as its people keep it: packs are made
     # of whole repositories, and a missing file breaks their import graph.
     near_duplicates: NearDuplicatePolicy = NearDuplicatePolicy.ACROSS_REPOS
@@ -128,6 +137,14 @@ class CorpusChoices:
             )
         if self.decontamination_allow_list is not None and not self.decontaminate:
             raise ValueError("decontamination_allow_list without decontaminate: name the benchmarks that it is for")
+        if (
+            self.exact_duplicates is ExactDuplicatePolicy.WITHIN_REPOS
+            and self.near_duplicates is not NearDuplicatePolicy.NONE
+        ):
+            raise ValueError(
+                f"near_duplicates={self.near_duplicates} drops what exact_duplicates=within_repos keeps: what is the "
+                "same is almost the same, too; choose near_duplicates=none"
+            )
         expand_accepted(self.licenses)
         parse_columns(self.parquet_columns)
         if self.document_language not in DOCUMENT_LANGUAGES:

@@ -47,17 +47,19 @@ def digest_text(text: str) -> str:
     return xxhash.xxh3_128_hexdigest(encode_text(" ".join(text.split())))
 
 
-def find_duplicates(sightings: Iterable[Sighting]) -> dict[tuple[str, str], Duplicate]:
+def find_duplicates(sightings: Iterable[Sighting], *, within_repos: bool = False) -> dict[tuple[str, str], Duplicate]:
     """Map `(repo, path)` of each repeated file to the one that is kept: the first by repository, then path.
+
+    `within_repos` leaves what only another repository has as well.
 
     >>> copies = [Sighting("r", "b.py", "1", "x"), Sighting("r", "a.py", "1", "x"), Sighting("r", "c.py", "2", "x")]
     >>> {path: (found.reason, found.kept.path) for (_, path), found in find_duplicates(copies).items()}
     {'b.py': ('exact_duplicate', 'a.py'), 'c.py': ('whitespace_duplicate', 'a.py')}
     """
-    first: dict[str, Sighting] = {}
+    first: dict[tuple[str, str], Sighting] = {}
     duplicates = {}
     for sighting in sorted(sightings):
-        kept = first.setdefault(sighting.digest, sighting)
+        kept = first.setdefault((sighting.repo if within_repos else "", sighting.digest), sighting)
         if kept is not sighting:
             reason = "exact_duplicate" if kept.blob == sighting.blob else "whitespace_duplicate"
             duplicates[sighting.repo, sighting.path] = Duplicate(reason, kept)

@@ -1,7 +1,8 @@
 """Takes in one shard: reads its files, refuses what holds secrets, puts pseudonyms in place of personal data.
 
 **In**: an `IntakeTask`, the listed files of a shard.
-**Out**: three files that share a name: the texts (`SourceFile`), what is known of each (`Sighting`), and the drops.
+**Out**: four files that share a name: the texts (`SourceFile`), what is known of each (`Sighting`), the drops, and the
+build files, which are no texts to train on but go through the same checks.
 **Not**: anything that the choices of later steps decide: they ask the sightings, or read the texts again.
 
 A text reaches the disk after its secrets were looked for, never before.
@@ -12,19 +13,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import xxhash
+
 from codegemma.corpus import block_list, safety
-from codegemma.corpus.block_list import find_blocked, read_block_list
+from codegemma.corpus.block_list import BlockList, find_blocked, read_block_list
 from codegemma.corpus.choices import CorpusChoices, narrow
 from codegemma.corpus.copies import UNREACHABLE
 from codegemma.corpus.dedup import digest_text
 from codegemma.corpus.entries import ListedFile
-from codegemma.corpus.names import describe_names_plugin, find_names, load_names_plugin
+from codegemma.corpus.names import NamesPlugin, describe_names_plugin, find_names, load_names_plugin
 from codegemma.corpus.personal import Redaction, apply_redactions, describe_key, find_personal, read_key
-from codegemma.corpus.read import read_file
-from codegemma.corpus.secret_rules import load_secret_rules
+from codegemma.corpus.read import read_build_file, read_file
+from codegemma.corpus.secret_rules import SecretRules, load_secret_rules
 from codegemma.corpus.tokens import encode_text
 from codegemma.recipe import fingerprint
-from codegemma.records import DroppedFile, SourceFile, SourceKind
+from codegemma.records import BuildFile, DroppedFile, SourceFile, SourceKind
 from codegemma.shards import read_records, write_records
 from codegemma.steps import CpuClock
 
@@ -69,6 +72,11 @@ class IntakeTask:
         return len(self.files)
 
     @property
+    def files_out(self) -> tuple[Path, ...]:
+        """All that the task writes."""
+        return self.out, self.sightings, self.dropped, self.build_files
+
+    @property
     def sightings(self) -> Path:
         """Where what is known of each text stands."""
         return self.out.with_suffix(".sightings.parquet")
@@ -78,17 +86,23 @@ class IntakeTask:
         """Where the dropped files stand."""
         return self.out.with_suffix(".dropped.parquet")
 
+    @property
+    def build_files(self) -> Path:
+        """Where the build files stand."""
+        return self.out.with_suffix(".build.parquet")
 
-def make_intake_task(
-    files: tuple[ListedFile, ...], choices: CorpusChoices, folder: Path, tables: Sequence[object]
-) -> IntakeTask:
+
+def make_intake_task(files: tuple[ListedFile, ...], choices: CorpusChoices, folder: Path, tables: str) -> IntakeTask:
     """Name a shard's task by all that its texts hang on: the files as listed, the choices, and the tables of rules.
 
-    `tables` hold what `describe_lists` says, read once for all shards.
+    `tables` names them and what `describe_lists` says, once for all shards.
     """
     narrowed = narrow(choices, CHOICES)
     settings = narrow(choices, [name for name in CHOICES if name not in _NAMED])
-    key = fingerprint(settings, tables, [_describe_file(file) for file in files])
+    listed = xxhash.xxh3_128()
+    for file in files:
+        listed.update(repr(_describe_file(file)).encode())
+    key = fingerprint(settings, tables, listed.hexdigest())
     return IntakeTask(files, narrowed, folder / f"texts-{key}.parquet")
 
 
@@ -118,12 +132,16 @@ def take_in(task: IntakeTask) -> dict[str, float]:
     texts: list[SourceFile] = []
     sightings: list[Sighting] = []
     dropped: list[DroppedFile] = []
+    build_files: list[BuildFile] = []
     clock = CpuClock()
 
     rules, blocked = load_secret_rules(task.choices.secret_rules), read_block_list(task.choices.block_list)
     plugin = load_names_plugin(task.choices.names_plugin)
     clock.lap("read")
     for listed in task.files:
+        build_file = read_build_file(listed, task.choices)
+        if build_file is not None and _is_admitted(build_file, rules, blocked):
+            build_files.append(_redact_build_file(build_file, task.choices, key, plugin))
         file = read_file(listed, task.choices)
         clock.lap("read")
         if isinstance(file, DroppedFile):
@@ -166,6 +184,7 @@ def take_in(task: IntakeTask) -> dict[str, float]:
             )
         )
     # The texts last: where they stand, the shard is whole.
+    write_records(task.build_files, build_files, BuildFile)
     write_records(task.dropped, dropped, DroppedFile)
     write_records(task.sightings, sightings, Sighting)
     write_records(task.out, texts, SourceFile)
@@ -176,6 +195,18 @@ def take_in(task: IntakeTask) -> dict[str, float]:
 def has_unreached(task: IntakeTask) -> bool:
     """Tell whether a store did not give a file of a shard that was taken in: then it is to be taken in again."""
     return any(drop.reason == UNREACHABLE for drop in read_records(task.dropped, DroppedFile))
+
+
+def _is_admitted(file: BuildFile, rules: SecretRules, blocked: BlockList) -> bool:
+    """Say whether a build file may be written to disk; one that may not is as good as not there."""
+    return find_blocked(file.text, blocked) is None and not safety.find_secrets(file.text, file.path, rules)
+
+
+def _redact_build_file(file: BuildFile, choices: CorpusChoices, key: str, plugin: NamesPlugin | None) -> BuildFile:
+    redactions = find_personal(file.text, file.repo, key) if choices.replace_personal else []
+    if plugin is not None:
+        redactions = find_names(file.text, plugin, file.repo, key, redactions)
+    return dataclasses.replace(file, text=apply_redactions(file.text, redactions))
 
 
 def redact(file: SourceFile, redactions: Sequence[Redaction]) -> SourceFile:

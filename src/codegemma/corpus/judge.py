@@ -99,7 +99,27 @@ def shingle_texts(task: ShingleTask) -> dict[str, float]:
     return {"leaks_cpu_s": time.process_time() - started_s}
 
 
-def read_shingles(path: Path) -> list[Shingles]:
+@dataclass(frozen=True, slots=True)
+class IndexTask:
+    """All held-out shingles, in the order of their shards."""
+
+    shingles: tuple[Path, ...]
+    out: Path
+
+    @property
+    def size(self) -> int:
+        """Shards."""
+        return len(self.shingles)
+
+
+def index_shingles(task: IndexTask) -> dict[str, float]:
+    """Write the index of the held-out texts, numbered in their order."""
+    started_s = time.process_time()
+    LeakIndex([shingles for path in task.shingles for shingles in _read_shingles(path)]).save(task.out)
+    return {"leaks_cpu_s": time.process_time() - started_s}
+
+
+def _read_shingles(path: Path) -> list[Shingles]:
     """Read what `shingle_texts` wrote: the shingles of each text."""
     with np.load(path, allow_pickle=False) as arrays:
         return np.split(arrays["hashes"], np.cumsum(arrays["counts"])[:-1])

@@ -18,9 +18,16 @@ from codegemma.corpus.licenses import MAX_STATEMENT_BYTES, FolderLicenses, read_
 from codegemma.corpus.listing import list_repository
 from codegemma.corpus.notebooks import SUFFIX as NOTEBOOK_SUFFIX
 from codegemma.corpus.notebooks import convert_notebook
-from codegemma.records import DroppedFile, SourceFile, SourceKind
+from codegemma.records import BuildFile, DroppedFile, SourceFile, SourceKind
 from codegemma.text.headers import list_candidates, settle_language
-from codegemma.text.languages import DOCUMENT_LANGUAGES, LANGUAGES, Language, detect_language, has_grammar
+from codegemma.text.languages import (
+    DOCUMENT_LANGUAGES,
+    LANGUAGES,
+    Language,
+    detect_language,
+    has_grammar,
+    is_build_file,
+)
 
 STAGE = "read"
 # Enough for any `#!` line.
@@ -78,6 +85,17 @@ def read_file(listed: ListedFile, choices: CorpusChoices) -> SourceFile | Droppe
     license = read_header(text) or listed.license or entry.stated_license
     kind = listed.kind or KIND_OF_DOCUMENT.get(language, SourceKind.CODE)
     return SourceFile(listed.repo, entry.path, language, text, hash_blob(content), license, listed.commit, kind=kind)
+
+
+def read_build_file(listed: ListedFile, choices: CorpusChoices) -> BuildFile | None:
+    """Read a build file of the wanted languages; `None` where it is none, or cannot be read: then it says nothing."""
+    entry = listed.entry
+    if entry.refusal is not None or not is_build_file(entry.path, choices.languages):
+        return None
+    try:
+        return BuildFile(listed.repo, entry.path, decode_source(_read_whole(entry, choices.max_file_bytes)))
+    except _RefusedError:
+        return None
 
 
 def _read_checked(entry: Entry, choices: CorpusChoices) -> tuple[str, bytes, str]:

@@ -15,7 +15,7 @@ from codegemma.corpus import dedup
 from codegemma.corpus.forgotten import REASON, Removal, describe_forgotten, make_matcher
 from codegemma.corpus.intake import Sighting
 from codegemma.corpus.ledger import LEDGER_FILE, Side
-from codegemma.corpus.pipeline import COPIES, DROPPED_FILE, HELDOUT_FILE, STEPS, TRAIN_FILE
+from codegemma.corpus.pipeline import BUILD_FILES, COPIES, DROPPED_FILE, HELDOUT_FILE, REFERENCES, STEPS, TRAIN_FILE
 from codegemma.corpus.report import (
     CorpusReport,
     KindCount,
@@ -28,7 +28,7 @@ from codegemma.corpus.report import (
     count_stages,
 )
 from codegemma.errors import InputError
-from codegemma.records import DroppedFile, SourceFile, SourceKind, Split
+from codegemma.records import BuildFile, DroppedFile, FileReference, SourceFile, SourceKind, Split
 from codegemma.removal import list_parts_of, remove_folder, remove_steps, rewrite
 from codegemma.shards import read_records
 
@@ -156,7 +156,8 @@ def _correct(
 ) -> CorpusReport:
     """Count as if the files had never been listed, so that in = kept + dropped still holds."""
     listed = len(gone) + drops
-    stages = count_stages([stage.stage for stage in report.stages], report.stages[0].files_in - listed, rest)
+    dropped = count_drops(rest)
+    stages = count_stages([stage.stage for stage in report.stages], report.stages[0].files_in - listed, dropped)
     redactions = Counter(report.redactions)
     redactions.subtract(count_redactions(file.redactions for file in gone))
     named = _find_name(removal.repo)
@@ -165,7 +166,7 @@ def _correct(
         report,
         repos=_correct_repos(report.repos, removal, listed),
         stages=stages,
-        dropped=count_drops(rest),
+        dropped=dropped,
         licenses=_subtract_licenses(report.licenses, gone),
         kinds=_subtract_kinds(report.kinds, gone),
         redactions={kind: number for kind, number in sorted(redactions.items()) if number > 0},
@@ -246,12 +247,20 @@ def remove_files(out: Path, removal: Removal) -> None:
     }  # fmt: skip
     unname = _make_unnamer(removal, paths)
     rewrite(out / DROPPED_FILE, DroppedFile, lambda drop: None if goes(drop) else unname(drop))
+    if (out / BUILD_FILES).exists():
+        rewrite(out / BUILD_FILES, BuildFile, lambda file: None if matches(file.repo, file.path) else file)
+    if (out / REFERENCES).exists():
+        rewrite(out / REFERENCES, FileReference, lambda each: None if _speaks_of(each, matches) else each)
     _remove_sides(out / LEDGER_FILE, matches)
     for each in parts.values():
         for part in each:
             rewrite(part, SourceFile, lambda file: None if matches(file.repo, file.path) else file)
     remove_steps(out / STEPS, matches, removal.repo)
     remove_folder(out / COPIES)  # nobody knows what stands in them
+
+
+def _speaks_of(reference: FileReference, matches: Callable[[str, str], bool]) -> bool:
+    return matches(reference.repo, reference.path) or matches(reference.kept_repo, reference.kept_path)
 
 
 def _remove_sides(ledger: Path, matches: Callable[[str, str], bool]) -> None:

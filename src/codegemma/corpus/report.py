@@ -96,13 +96,15 @@ class CorpusReport:
     is_reused: bool = False
 
 
-def count_stages(stages: Sequence[str], files_in: int, dropped: Sequence[DroppedFile]) -> tuple[StageCount, ...]:
+def count_stages(stages: Sequence[str], files_in: int, dropped: Iterable[DropCount]) -> tuple[StageCount, ...]:
     """Count through the stages: what one keeps, the next takes.
 
-    >>> count_stages(["read", "safety"], 3, [DroppedFile("r", "a", "safety", "secret", "", 1)])[-1]
+    >>> count_stages(["read", "safety"], 3, [DropCount("safety", "secret", files=1, size_bytes=9)])[-1]
     StageCount(stage='safety', files_in=3, files_kept=2, files_dropped=1)
     """
-    drops = Counter(drop.stage for drop in dropped)
+    drops: Counter[str] = Counter()
+    for drop in dropped:
+        drops[drop.stage] += drop.files
     counts = []
     for stage in stages:
         counts.append(StageCount(stage, files_in, files_in - drops[stage], drops[stage]))
@@ -110,7 +112,7 @@ def count_stages(stages: Sequence[str], files_in: int, dropped: Sequence[Dropped
     return tuple(counts)
 
 
-def count_drops(dropped: Sequence[DroppedFile]) -> tuple[DropCount, ...]:
+def count_drops(dropped: Iterable[DroppedFile]) -> tuple[DropCount, ...]:
     """Count files and bytes by stage and reason, sorted by both."""
     files: Counter[tuple[str, str]] = Counter()
     size_bytes: Counter[tuple[str, str]] = Counter()

@@ -13,7 +13,7 @@ class PackOrder(StrEnum):
     """How the files of a repository are put in packs.
 
     `CODEGEMMA`: one order for the whole repository, cut where the budget is full (report, section 2.3).
-    `GROUPED`: packs grown around files that import each other, which keeps two to three times as many imports together.
+    `GROUPED`: packs joined of files that import each other, which keeps two to three times as many imports together.
     """
 
     GROUPED = "grouped"

@@ -16,10 +16,11 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int64
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from codegemma.pack.imports import Edge
+
+# So few edges are looked at one by one; for more, halving costs less than a step for each edge and node.
+FEW_EDGES = 256
 
 # One end of each edge, as a number.
 Ends = Int64[np.ndarray, " edges"]
@@ -80,6 +81,9 @@ def _joined_by_rank(sources: Ends, targets: Ends) -> list[bool]:
         is_joined[ranks[ranks >= high - 1]] = True
         if not np.any((ranks >= low) & (ranks < high - 1)):
             continue
+        if len(ranks) <= FEW_EDGES:
+            is_joined[ranks] |= (ranks >= low) & _join_few(left.tolist(), right.tolist())
+            continue
         middle = (low + high) // 2
         components = _strong_components(left, right, ranks < middle)
         joined = components[0] == components[1]
@@ -89,8 +93,25 @@ def _joined_by_rank(sources: Ends, targets: Ends) -> list[bool]:
     return flags
 
 
+def _join_few(sources: list[int], targets: list[int]) -> Bool[np.ndarray, " edges"]:
+    """Say for each edge whether those before it lead from its target to its source, by what each node reaches."""
+    numbers = {node: number for number, node in enumerate({*sources, *targets})}
+    reached = [1 << number for number in range(len(numbers))]
+    is_joined = []
+    for source, target in zip((numbers[node] for node in sources), (numbers[node] for node in targets), strict=True):
+        is_joined.append(bool(reached[target] >> source & 1))
+        if not reached[source] >> target & 1:
+            further = reached[target]
+            reached = [nodes | further if nodes >> source & 1 else nodes for nodes in reached]
+    return np.array(is_joined, bool)
+
+
 def _strong_components(left: Ends, right: Ends, is_active: Bool[np.ndarray, " edges"]) -> tuple[Ends, Ends]:
     """Give both ends of each edge the number of their component in the graph of the active edges."""
+    # It takes a quarter of a second to import, and few repositories need it.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     nodes, numbers = np.unique(np.concatenate([left, right]), return_inverse=True)
     sources, targets = numbers[: len(left)], numbers[len(left) :]
     ones = np.ones(np.count_nonzero(is_active), np.int8)

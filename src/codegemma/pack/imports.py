@@ -8,7 +8,6 @@ Each family of languages has its module in `import_rules/`; a language without o
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
@@ -16,11 +15,7 @@ from codegemma.pack.import_rules import c_family, csharp, go, javascript, jvm, p
 from codegemma.pack.import_rules.statement import Import, ImportKind, Resolver, find_top_end
 from codegemma.text.languages import detect_language
 
-__all__ = ["BUILD_FILES", "Edge", "Import", "ImportKind", "extract_imports", "resolve_imports"]
-
-# Names of the files that say what the modules of a repository are called.
-BUILD_FILES: Final = frozenset({"go.mod", "package.json", "Cargo.toml"})
-
+__all__ = ["Edge", "Import", "ImportKind", "extract_imports", "resolve_imports"]
 
 MakeResolver = Callable[[Mapping[str, Sequence[Import]], str, Mapping[str, str]], Resolver]
 
@@ -36,7 +31,7 @@ RULES: Final[Mapping[str, ImportRule]] = MappingProxyType(
     {
         "c": ImportRule(c_family.extract, c_family.Headers),
         "cpp": ImportRule(c_family.extract, c_family.Headers),
-        "csharp": ImportRule(csharp.extract, packages.NestedNamespaces),
+        "csharp": ImportRule(csharp.extract, csharp.NestedNamespaces),
         "go": ImportRule(go.extract, go.GoPackages),
         "java": ImportRule(jvm.extract_java, packages.Namespaces),
         "javascript": ImportRule(javascript.extract, javascript.Scripts),
@@ -49,8 +44,7 @@ RULES: Final[Mapping[str, ImportRule]] = MappingProxyType(
 )
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Edge:
+class Edge(NamedTuple):
     """`importer` imports `weight` names or modules from the file `imported`; both are paths."""
 
     importer: str
@@ -79,8 +73,8 @@ def resolve_imports(
     """Find the files that imports mean, by the longest path suffix; sorted, one edge for each pair of files.
 
     `imports` has a key for every file of the repository. The folder `repo` itself may be the package that is imported.
-    `languages` names the language of a path that does not say it; `build_files` maps paths of `BUILD_FILES` to their
-    text, without which module names are inferred from the paths.
+    `languages` names the language of a path that does not say it; `build_files` maps paths of build files (see
+    `languages.toml`) to their text, without which module names are inferred from the paths.
 
     >>> use_helper = Import("lib.helper", ("x", "y"), 0, 1)
     >>> resolve_imports({"src/lib/app.py": [use_helper], "src/lib/helper.py": []}, repo="lib-repo")

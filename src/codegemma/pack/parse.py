@@ -5,6 +5,8 @@
 **Not**: links between files, which need the whole repository (`link.py`).
 """
 
+import functools
+import hashlib
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -17,6 +19,7 @@ from jaxtyping import Int32
 
 from codegemma.errors import InputError
 from codegemma.pack.imports import Import, extract_imports
+from codegemma.pack.naturalness import count_boundaries
 from codegemma.recipe import fingerprint
 from codegemma.records import SourceFile, SourceKind
 from codegemma.shards import count_records, read_records, write_records
@@ -24,14 +27,12 @@ from codegemma.text.languages import DOCUMENT_LANGUAGES, LANGUAGES, has_grammar
 from codegemma.text.syntax import Syntax, analyze_document, analyze_syntax
 
 # Part of the fingerprint: raise it when the same text comes to give other cuts or imports.
-PARSE_VERSION = 3
-# How far the loader moves a cut to make it natural (the fill-in-the-middle specification, version 1).
-REACH_CHARS = 256
+PARSE_VERSION = 4
 
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """What is counted and linked of one file. `chars_in_reach` counts the places with a natural cut soon after them."""
+    """What is counted and linked of one file; `boundary_cuts` and `boundary_places` are those of `BoundaryCounts`."""
 
     repo: str
     commit: str | None
@@ -41,9 +42,9 @@ class FileFacts:
     size_bytes: int
     chars: int
     error_share: float
-    natural_cuts: int
     block_starts: int
-    chars_in_reach: int
+    boundary_cuts: tuple[int, ...]
+    boundary_places: tuple[int, ...]
     kind: SourceKind
 
 
@@ -89,17 +90,19 @@ def make_parse_task(part: Path, import_top_lines: int, folder: Path) -> ParseTas
         InputError: the part cannot be read.
     """
     try:
-        content = xxhash.xxh3_128(part.read_bytes()).hexdigest()
+        with part.open("rb") as file:
+            content = hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
     except OSError as error:
         raise InputError(f"{part}: cannot be read ({error.strerror}); build the corpus first") from error
     key = fingerprint(PARSE_VERSION, content, import_top_lines, list_grammars())
     return ParseTask(part, count_records(part), import_top_lines, folder / f"cuts-{key}.parquet")
 
 
-def list_grammars() -> list[str]:
+@functools.cache
+def list_grammars() -> tuple[str, ...]:
     """Name the parser and the grammars that are installed, with their versions."""
     grammars = [row.grammar_module for name, row in LANGUAGES.items() if has_grammar(name)]
-    return [_find_version(name) for name in ("tree_sitter", *grammars)]
+    return tuple(_find_version(name) for name in ("tree_sitter", *grammars))
 
 
 def _find_version(module: str) -> str:
@@ -146,6 +149,7 @@ def _analyze(source: SourceFile) -> Syntax:
 
 
 def _state_facts(source: SourceFile, syntax: Syntax) -> FileFacts:
+    boundaries = count_boundaries(source.text, syntax.natural_cuts)
     return FileFacts(
         repo=source.repo,
         commit=source.commit,
@@ -155,17 +159,8 @@ def _state_facts(source: SourceFile, syntax: Syntax) -> FileFacts:
         size_bytes=len(source.text.encode()),
         chars=len(source.text),
         error_share=syntax.error_share,
-        natural_cuts=len(syntax.natural_cuts),
         block_starts=len(syntax.block_starts),
-        chars_in_reach=count_chars_in_reach(syntax.natural_cuts),
+        boundary_cuts=boundaries.cuts,
+        boundary_places=boundaries.places,
         kind=source.kind,
     )
-
-
-def count_chars_in_reach(natural_cuts: Int32[np.ndarray, " cuts"]) -> int:
-    """Count the places that have a natural cut at most `REACH_CHARS` further on.
-
-    >>> count_chars_in_reach(np.array([100, 1100], dtype=np.int32))
-    356
-    """
-    return int(np.minimum(np.diff(natural_cuts, prepend=0), REACH_CHARS).sum())

@@ -1,6 +1,7 @@
 """Builds packs from a corpus: parses each file, links the files of each repository, groups them.
 
-**In**: `files-train.parquet` and `files-heldout.parquet` of a corpus, files or folders of parts, and `PackChoices`.
+**In**: `files-train.parquet` and `files-heldout.parquet` of a corpus, files or folders of parts, what leads its imports
+(`guides.py`), and `PackChoices`.
 **Out**: the like-wise divided `packs-train.parquet` and `packs-heldout.parquet`, `dropped-syntax.parquet`, and last
 `packs.json`, the manifest.
 **Not**: reading repositories, which is `corpus/`, or cutting for training, which is `feed/`. Held-out files never share
@@ -11,7 +12,7 @@ As in the corpus, what a step found out stays in `steps/`: a file that is added 
 
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -19,6 +20,7 @@ from typing import TypeVar
 from codegemma.errors import InputError, OutputError
 from codegemma.folders import refuse_half_removed
 from codegemma.pack.choices import PackChoices
+from codegemma.pack.guides import GuideIndex
 from codegemma.pack.link import LINK_VERSION, LinkTask, PackPlan, RepoLinks, link_repositories, make_link_task
 from codegemma.pack.parse import PARSE_VERSION, FileFacts, ParseTask, list_grammars, make_parse_task, parse_part
 from codegemma.pack.report import MANIFEST, PackReport, SplitCount, read_manifest, write_manifest
@@ -33,7 +35,7 @@ STAGE = "syntax"
 DROPPED_FILE = "dropped-syntax.parquet"
 STEPS = f"{STEPS_FOLDER}/pack"
 # Part of the fingerprint: raise it when the same choices and files come to give other packs.
-PIPELINE_VERSION = 2
+PIPELINE_VERSION = 3
 # Repositories are linked together until they have so many files, and packs written together until they have so many
 # characters: tasks of some seconds.
 LINK_FILES = 1_000
@@ -58,18 +60,18 @@ def build_packs(
     """
     refuse_half_removed(corpus)
     parsed = {split: _list_parse_tasks(corpus, split, choices, out) for split in Split}
-    key = fingerprint(PIPELINE_VERSION, choices, [[task.out.name for task in parsed[split]] for split in Split])
+    guides = GuideIndex(corpus)
+    names = [[task.out.name for task in parsed[split]] for split in Split]
+    key = fingerprint(PIPELINE_VERSION, choices, guides.select_all().digest, names)
     earlier = read_manifest(out)
     if earlier is not None and earlier.fingerprint == key:
         return earlier
     _clear_results(out)
     started_s = time.perf_counter()
     build = _Build(choices, runner, on_progress, out)
-    for split in Split:
-        build.parse(corpus, split, parsed[split])
+    build.parse(corpus, parsed)
     build.check_not_empty()
-    for split in Split:
-        build.pack(split, parsed[split])
+    build.pack(parsed, guides)
     write_records(out / DROPPED_FILE, build.dropped, DroppedFile)
     sweep(out / STEPS, build.found)
     build.seconds["all_wall_s"] = time.perf_counter() - started_s
@@ -136,19 +138,20 @@ class _Build:
         for step, seconds in run_missing(function, tasks, self.runner, self.on_progress, stage).items():
             self.seconds[step] += seconds
 
-    def parse(self, corpus: Path, split: Split, tasks: Sequence[ParseTask]) -> None:
-        """Parse every file of one split and drop what does not parse."""
-        self._run(parse_part, tasks, f"parse {split}")
-        last = None
-        for number, task in enumerate(tasks):
-            self.found += [task.out, task.facts, task.imports]
-            for facts in read_records(task.facts, FileFacts):
-                if facts.repo != last and facts.repo in self.repos[split]:
-                    raise InputError(f"{corpus}: the files of {facts.repo} do not stand together; build it again")
-                last = facts.repo
-                files = self.repos[split].setdefault(facts.repo, {})
-                if self._admit(split, facts):
-                    files[number] = files.get(number, 0) + 1
+    def parse(self, corpus: Path, tasks: Mapping[Split, Sequence[ParseTask]]) -> None:
+        """Parse every file of both splits and drop what does not parse."""
+        self._run(parse_part, [task for split in Split for task in tasks[split]], "parse")
+        for split in Split:
+            last = None
+            for number, task in enumerate(tasks[split]):
+                self.found += [task.out, task.facts, task.imports]
+                for facts in read_records(task.facts, FileFacts):
+                    if facts.repo != last and facts.repo in self.repos[split]:
+                        raise InputError(f"{corpus}: the files of {facts.repo} do not stand together; build it again")
+                    last = facts.repo
+                    files = self.repos[split].setdefault(facts.repo, {})
+                    if self._admit(split, facts):
+                        files[number] = files.get(number, 0) + 1
 
     def _admit(self, split: Split, facts: FileFacts) -> bool:
         count = self.counts[split]
@@ -161,18 +164,22 @@ class _Build:
         self.dropped.append(DroppedFile(facts.repo, facts.path, STAGE, "syntax_errors", detail, facts.size_bytes))
         return False
 
-    def pack(self, split: Split, parsed: Sequence[ParseTask]) -> None:
-        """Link the files of one split's repositories and write their packs."""
-        links = list(self._list_link_tasks(split, parsed))
-        self._run(link_repositories, links, f"link {split}")
-        by_name = {task.out.name: task for task in parsed}
-        suffix = f".{self.choices.format}"
-        writes = [make_write_task(plans, by_name, self.out / STEPS, suffix) for plans in self._read_plans(split, links)]
-        self._run(write_packs, writes, f"pack {split}")
-        self.found += [task.out for task in writes]
-        publish([task.out for task in writes], self.out / name_packs(split))
+    def pack(self, parsed: Mapping[Split, Sequence[ParseTask]], guides: GuideIndex) -> None:
+        """Link the files of the repositories of both splits and write their packs."""
+        links = {split: list(self._list_link_tasks(split, parsed[split], guides)) for split in Split}
+        self._run(link_repositories, [task for split in Split for task in links[split]], "link")
+        by_name = {task.out.name: task for split in Split for task in parsed[split]}
+        suffix, folder = f".{self.choices.format}", self.out / STEPS
+        writes = {
+            split: [make_write_task(plans, by_name, folder, suffix) for plans in self._read_plans(split, links[split])]
+            for split in Split
+        }
+        self._run(write_packs, [task for split in Split for task in writes[split]], "pack")
+        for split in Split:
+            self.found += [task.out for task in writes[split]]
+            publish([task.out for task in writes[split]], self.out / name_packs(split))
 
-    def _list_link_tasks(self, split: Split, parsed: Sequence[ParseTask]) -> Iterator[LinkTask]:
+    def _list_link_tasks(self, split: Split, parsed: Sequence[ParseTask], guides: GuideIndex) -> Iterator[LinkTask]:
         repos: dict[str, dict[int, int]] = {}
         size = 0
         remaining = len(self.repos[split])
@@ -182,8 +189,10 @@ class _Build:
             remaining -= 1
             if size >= LINK_FILES or not remaining:
                 parts = sorted({part for counts in repos.values() for part in counts})
-                folder = self.out / STEPS
-                yield make_link_task(tuple(repos), split, [parsed[part] for part in parts], self.choices, size, folder)
+                here, leading = [parsed[part] for part in parts], guides.select(repos)
+                yield make_link_task(
+                    tuple(repos), split, here, leading, self.choices, size=size, folder=self.out / STEPS
+                )
                 repos, size = {}, 0
 
     def _read_plans(self, split: Split, links: Sequence[LinkTask]) -> Iterator[list[PackPlan]]:
@@ -195,6 +204,8 @@ class _Build:
             self.found += [task.out, task.counts]
             for repo in read_records(task.counts, RepoLinks):
                 count.edges += repo.edges
+                count.reference_edges += repo.reference_edges
+                count.outside_edges += repo.outside_edges
                 count.broken_edges += repo.broken_edges
                 count.paired_tests += repo.paired_tests
                 count.colocated_edges.update(dict(zip(repo.orders, repo.colocated, strict=True)))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from codegemma.errors import InputError
 from codegemma.pack.link import PackPlan, RepoLinks, name_pack
-from codegemma.pack.parse import count_chars_in_reach
+from codegemma.pack.naturalness import count_boundaries, name_boundaries
 from codegemma.pack.pipeline import DROPPED_FILE, STEPS, name_packs
 from codegemma.pack.report import PackReport, SplitCount
 from codegemma.recipe import fingerprint
@@ -22,7 +22,7 @@ from codegemma.records import DroppedFile, Pack, Split
 from codegemma.removal import Matches, list_parts_of, remove_steps, rewrite
 from codegemma.shards import read_records, write_records
 
-_LINK_COUNTS = ("edges", "broken_edges", "paired_tests")
+_LINK_COUNTS = ("edges", "reference_edges", "outside_edges", "broken_edges", "paired_tests")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +98,11 @@ def _count_gone(less: SplitCount, pack: Pack, matches: Matches) -> None:
             less.files_by_language[file.language] += 1
             less.chars_by_kind[pack.kind] += len(file.text)
             less.chars += len(file.text)
-            less.natural_cuts += len(file.natural_cuts)
+            less.chars_by_language[file.language] += len(file.text)
             less.block_starts += len(file.block_starts)
-            less.chars_in_reach += count_chars_in_reach(file.natural_cuts)
+            boundaries = count_boundaries(file.text, file.natural_cuts)
+            less.boundary_cuts.update(name_boundaries(file.language, boundaries.cuts))
+            less.boundary_places.update(name_boundaries(file.language, boundaries.places))
 
 
 def _count_links(less: SplitCount, links: RepoLinks | None) -> None:

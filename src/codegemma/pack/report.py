@@ -12,6 +12,7 @@ from typing import Any
 
 from codegemma.manifests import parse_build_manifest, read_build_manifest, write_build_manifest
 from codegemma.pack.choices import PackChoices
+from codegemma.pack.naturalness import name_boundaries
 from codegemma.pack.parse import FileFacts
 
 MANIFEST = "packs.json"
@@ -21,9 +22,11 @@ MANIFEST = "packs.json"
 class SplitCount:
     """Counts of one split. Always `files_in == files_packed + files_dropped`.
 
-    `chars_in_reach` counts the places that have a natural cut at most `parse.REACH_CHARS` further on.
+    `boundary_cuts` counts natural cuts by language and class (`naturalness.name_boundaries`), `boundary_places` the
+    places from which a cut would move on to one of them, out of the `chars_by_language`.
     `colocated_edges` maps each order to the import edges whose two files it puts in one pack, out of `edges`;
-    `broken_edges` closed cycles.
+    `broken_edges` closed cycles; `reference_edges` lead to a file in place of its dropped copy, and `outside_edges`,
+    which are not among `edges`, would lead to one in another repository or across the held-out border.
     """
 
     files_in: int = 0
@@ -31,15 +34,18 @@ class SplitCount:
     files_dropped: int = 0
     packs: int = 0
     chars: int = 0
-    natural_cuts: int = 0
-    chars_in_reach: int = 0
     block_starts: int = 0
     edges: int = 0
+    reference_edges: int = 0
+    outside_edges: int = 0
     broken_edges: int = 0
     paired_tests: int = 0
     colocated_edges: Counter[str] = field(default_factory=Counter)
     files_by_language: Counter[str] = field(default_factory=Counter)
     chars_by_kind: Counter[str] = field(default_factory=Counter)
+    chars_by_language: Counter[str] = field(default_factory=Counter)
+    boundary_cuts: Counter[str] = field(default_factory=Counter)
+    boundary_places: Counter[str] = field(default_factory=Counter)
 
     def add_file(self, facts: FileFacts) -> None:
         """Count one packed file."""
@@ -47,9 +53,10 @@ class SplitCount:
         self.files_by_language[facts.language] += 1
         self.chars_by_kind[facts.kind] += facts.chars
         self.chars += facts.chars
-        self.natural_cuts += facts.natural_cuts
+        self.chars_by_language[facts.language] += facts.chars
         self.block_starts += facts.block_starts
-        self.chars_in_reach += facts.chars_in_reach
+        self.boundary_cuts.update(name_boundaries(facts.language, facts.boundary_cuts))
+        self.boundary_places.update(name_boundaries(facts.language, facts.boundary_places))
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import functools
 import importlib.util
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import PurePosixPath
@@ -41,6 +41,7 @@ class Language:
     modes: tuple[str, ...] = ()
     test_folders: tuple[str, ...] = ()
     test_folder_ends: tuple[str, ...] = ()
+    build_files: tuple[str, ...] = ()
     has_namesakes: bool = False
     family: str = ""
 
@@ -153,6 +154,20 @@ def find_project(path: str, language: str) -> str | None:
         if folder in row.test_folders or folder.endswith(row.test_folder_ends):
             return "/".join(folders[:depth])
     return None
+
+
+def is_build_file(path: str, languages: Iterable[str] = LANGUAGES) -> bool:
+    """Say whether a path is a build file of some languages: it says what the modules of a repository are called.
+
+    >>> is_build_file("lib/go.mod"), is_build_file("src/App.csproj"), is_build_file("lib/go.mod", ["rust"])
+    (True, True, False)
+    """
+    name = path.rpartition("/")[2]
+    return any(
+        name.endswith(pattern[1:]) if pattern.startswith("*") else name == pattern
+        for language in languages
+        for pattern in LANGUAGES[language].build_files
+    )
 
 
 @functools.cache

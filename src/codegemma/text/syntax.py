@@ -6,9 +6,11 @@
 to break parsers costs seconds at most; it then gets line-based cuts and counts as wholly in error.
 """
 
+import ctypes
 import functools
 import importlib
 import re
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -260,16 +262,35 @@ def _parse(source: bytes, language: str) -> Tree | None:
         reports_left -= 1
         return reports_left < 0 or reads_left < 0
 
+    view, returned = memoryview(source), list[bytes]()
+
     def read(start: int, _point: object) -> bytes:
         nonlocal reads_left
         reads_left -= 1
-        return source[start : start + READ_CHUNK_BYTES] if reads_left >= 0 else b""
+        _release(returned, kept=1)  # the parser has done with what came before the last
+        # A copy also of what is short: its references are all known.
+        returned.append(view[start : start + READ_CHUNK_BYTES].tobytes() if reads_left >= 0 else b"")
+        return returned[-1]
 
     try:
         tree = parser.parse(read, progress_callback=is_too_long)
     except ValueError:  # how the parser says that it was stopped
         return None
+    finally:
+        _release(returned, kept=0)
     return tree if reads_left >= 0 else None
+
+
+def _release(returned: list[bytes], kept: int) -> None:
+    """Give back the reference that py-tree-sitter (0.26.1) keeps for ever of each thing that it read.
+
+    Without this a process grows by what it parses. A version that keeps none is left alone.
+    """
+    while len(returned) > kept:
+        chunk = returned.pop(0)
+        if len(chunk) > 1:  # Python keeps shorter ones itself
+            for _ in range(sys.getrefcount(chunk) - 2):  # two are ours: the name and the argument
+                ctypes.pythonapi.Py_DecRef(ctypes.py_object(chunk))
 
 
 def _natural_cuts(source: bytes, root: Node, nodes: Mapping[str, list[Node]]) -> Int64[np.ndarray, " cuts"]:

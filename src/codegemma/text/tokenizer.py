@@ -9,18 +9,34 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tokenizers
-from jaxtyping import Bool, Int32
+from jaxtyping import Bool, Int32, UInt16
 
 from codegemma.errors import InputError
 from codegemma.text.control_tokens import CONTROL_TOKENS, RESERVED_IDS, UNK_ID
 
 TOKENIZER_FILE = "tokenizer.json"
 _SPACE = "▁"
-_SPACE_BYTES = _SPACE.encode()
+# A literal ▁ would come back as a space: it is spelled in bytes instead.
+_SPACE_IN_BYTES = [f"<0x{byte:02X}>" for byte in _SPACE.encode()]
+_BYTE_PIECES = {f"<0x{byte:02X}>": byte for byte in range(256)}
+# Characters as borders see them: each of ASCII on its own, and all others as one.
 _ASCII = 128
+_CHAR_CLASSES = _ASCII + 1
+# Normalizers and pre-tokenizers of Gemma's tokenizers. The split at spaces finds none: they are ▁ by then.
+_NORMALIZER = {"type": "Replace", "pattern": {"String": " "}, "content": _SPACE}
+_PRE_TOKENIZERS = (
+    None,
+    {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious", "invert": False},
+)
+# What would make more of a BPE model than its merges.
+_OTHER_OPTIONS = ("ignore_merges", "continuing_subword_prefix", "end_of_word_suffix", "dropout")
+# What is remembered of segments: some 30 MB at most. A longer segment hardly comes twice.
+_REMEMBERED_SEGMENTS = 2**17
+_REMEMBERED_CHARS = 64
 
 # Words for training only: pieces of the finished vocabulary never cross these borders, so the finished tokenizer
 # needs no splitting of its own, as Gemma's does not. A line break takes the indentation after it along: one token then
@@ -47,6 +63,12 @@ class Tokenizer:
             raise InputError(f"{source} has no vocabulary of pieces and ids; copy it again from its source")
         if len(set(vocab.values())) != len(vocab) or max(vocab.values()) != len(vocab) - 1:
             raise InputError(f"{source}: ids are not 0 to {len(vocab) - 1}, each once")
+        # Gemma's has no piece for the byte 9: a tab has one of its own.
+        missing = [
+            p for p, byte in _BYTE_PIECES.items() if p not in vocab and not (byte < _ASCII and chr(byte) in vocab)
+        ]
+        if missing:
+            raise InputError(f"{source} has no piece for {len(missing)} of the 256 bytes, {missing[0]} among them")
         # Without added tokens nothing in a text can be recognised as a control token: they are no product of merges.
         plain = {**definition, "added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
         try:
@@ -61,7 +83,8 @@ class Tokenizer:
             if piece_id >= RESERVED_IDS:
                 self._pieces[piece_id], chars[piece_id] = _spell(piece)
         self._chars_of_id = chars
-        self._vocab = vocab
+        self._space_ids = np.array([vocab[piece] for piece in _SPACE_IN_BYTES], dtype=np.int32).tobytes()
+        self._ids_of_segment = _SegmentIds(self._backend)
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
@@ -98,17 +121,17 @@ class Tokenizer:
         return len(self._pieces)
 
     def encode(self, text: str) -> Int32[np.ndarray, " n"]:
-        """Encode text as text: no `<bos>`, no added space, and control tokens spelled in it stay text."""
-        if _SPACE not in text:
-            return np.asarray(self._backend.encode(text, add_special_tokens=False).ids, dtype=np.int32)
-        # A literal ▁ would come back as a space: spell it in bytes instead.
-        byte_ids = [self._vocab[f"<0x{byte:02X}>"] for byte in _SPACE_BYTES]
-        ids: list[int] = []
-        for index, part in enumerate(text.split(_SPACE)):
-            if index:
-                ids.extend(byte_ids)
-            ids.extend(self._backend.encode(part, add_special_tokens=False).ids)
-        return np.asarray(ids, dtype=np.int32)
+        """Encode text as text: no `<bos>`, no added space, and control tokens spelled in it stay text.
+
+        What stands between two borders is encoded once and remembered: the same ids at a quarter of the cost.
+        """
+        parts = [self._encode_part(part) for part in text.split(_SPACE)]
+        return np.frombuffer(bytearray(self._space_ids).join(parts), dtype=np.int32)
+
+    def _encode_part(self, text: str) -> bytes:
+        offsets = self.find_borders(text).tolist()
+        segments = [text[start:end] for start, end in zip([0, *offsets], [*offsets, len(text)], strict=True)]
+        return b"".join(map(self._ids_of_segment.__getitem__, segments))
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """Spell ids as UTF-8 bytes; control tokens, and ids above the vocabulary (a model's padding), spell nothing.
@@ -129,34 +152,59 @@ class Tokenizer:
         return np.where(lengths > 0, ends - lengths, ends - 1).astype(np.int32)
 
     @cached_property
-    def _joinable(self) -> Bool[np.ndarray, "128 128"]:
-        """Whether some piece holds this pair of ASCII characters side by side."""
-        table = np.zeros((_ASCII, _ASCII), dtype=np.bool_)
-        for piece_id in range(RESERVED_IDS, self.vocab_size):
-            piece = self._pieces[piece_id]
-            if len(piece) > 1:
-                codes = np.frombuffer(piece, dtype=np.uint8)
-                pairs = (codes[:-1] < _ASCII) & (codes[1:] < _ASCII)
-                table[codes[:-1][pairs], codes[1:][pairs]] = True
-        return table
+    def _is_border(self) -> Bool[np.ndarray, " pairs"]:
+        """Whether no merge joins a character of one class with one of another that follows it."""
+        model: Any = self._definition["model"]
+        merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
+        is_known = self._definition.get("normalizer") == _NORMALIZER
+        is_known &= self._definition.get("pre_tokenizer") in _PRE_TOKENIZERS
+        is_known &= not any(model.get(option) for option in _OTHER_OPTIONS)
+        is_known &= not any("<0x" in merge for merge in merges)  # Bytes are joined as well.
+        is_border = np.full((_CHAR_CLASSES, _CHAR_CLASSES), is_known)  # Where more is at work, nothing is certain.
+        joined = "".join([merge[(middle := merge.index(" ")) - 1] + merge[middle + 1] for merge in merges])
+        classes = _classify_chars(joined.replace(_SPACE, " "))
+        is_border[classes[::2], classes[1::2]] = False
+        return is_border.ravel()
 
     def find_borders(self, text: str) -> Int32[np.ndarray, " borders"]:
         """Offsets where `encode(text)` equals `encode(text[:o])` then `encode(text[o:])`, for certain.
 
-        No piece of the vocabulary holds the two ASCII characters around such an offset side by side, so no merge can
-        cross it. Offsets beside other characters are never reported, though many would do.
+        No merge of the vocabulary joins the two characters around such an offset. Characters that are not ASCII count
+        as one, so that few borders are reported beside them, though many would do.
         """
-        codes = np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
-        ascii_codes = np.where(codes < _ASCII, codes, 0).astype(np.uint8)
-        is_border = ~self._joinable[ascii_codes[:-1], ascii_codes[1:]]
-        is_border &= (codes[:-1] < _ASCII) & (codes[1:] < _ASCII)
-        return (np.flatnonzero(is_border) + 1).astype(np.int32)
+        classes = _classify_chars(text)
+        pairs = classes[:-1] * np.uint16(_CHAR_CLASSES) + classes[1:]
+        return (np.flatnonzero(self._is_border[pairs]) + 1).astype(np.int32)
+
+
+class _SegmentIds(dict[str, bytes]):
+    """The ids of each segment of text, as bytes of int32: encoded when first asked for, kept while there is room."""
+
+    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+        super().__init__()
+        self._backend = backend
+
+    def __missing__(self, segment: str) -> bytes:
+        ids = np.array(self._backend.encode(segment, add_special_tokens=False).ids, dtype=np.int32).tobytes()
+        if len(segment) <= _REMEMBERED_CHARS:
+            if len(self) >= _REMEMBERED_SEGMENTS:
+                self.clear()  # what comes often is soon here again
+            self[segment] = ids
+        return ids
+
+
+def _classify_chars(text: str) -> UInt16[np.ndarray, " chars"]:
+    """Give each character its ASCII code, or one number for all others."""
+    if text.isascii():
+        return np.frombuffer(text.encode(), dtype=np.uint8).astype(np.uint16)
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    return np.minimum(codes, np.uint32(_ASCII)).astype(np.uint16)
 
 
 def _spell(piece: str) -> tuple[bytes, int]:
     """Return the bytes of a piece and how many characters begin in it."""
-    if len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">"):
-        byte = int(piece[3:5], 16)
+    byte = _BYTE_PIECES.get(piece)
+    if byte is not None:
         return bytes([byte]), 0 if 0x80 <= byte < 0xC0 else 1
     return piece.replace(_SPACE, " ").encode(), len(piece)
 
@@ -171,8 +219,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     Raises:
         InputError: `vocab_size` leaves no room for pieces.
     """
-    byte_pieces = [f"<0x{byte:02X}>" for byte in range(256)]
-    if vocab_size < RESERVED_IDS + len(byte_pieces) + 1:
+    if vocab_size < RESERVED_IDS + len(_BYTE_PIECES) + 1:
         raise InputError(f"a vocabulary of {vocab_size} is too small: {RESERVED_IDS + 256} ids are reserved or bytes")
     reserved = [CONTROL_TOKENS.get(i, f"<unused{i}>") for i in range(RESERVED_IDS)]
     backend = tokenizers.Tokenizer(tokenizers.models.BPE(unk_token=CONTROL_TOKENS[UNK_ID], byte_fallback=True))
@@ -180,7 +227,7 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     backend.pre_tokenizer = tokenizers.pre_tokenizers.Split(tokenizers.Regex(_WORD_PATTERN), "isolated")
     trainer = tokenizers.trainers.BpeTrainer(
         vocab_size=vocab_size,
-        special_tokens=reserved + byte_pieces,
+        special_tokens=reserved + list(_BYTE_PIECES),
         # ASCII always has a piece of its own; other characters must earn one (they can always be spelled in bytes).
         initial_alphabet=[chr(code) for code in range(9, 127) if chr(code) != " "],
         limit_alphabet=160,

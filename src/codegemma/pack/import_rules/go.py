@@ -16,6 +16,7 @@ from codegemma.pack.import_rules.statement import (
     find_folder,
     find_statements,
     find_stem,
+    join_path,
     name_root,
     read_mentions,
 )
@@ -33,6 +34,10 @@ QUALIFIED_NAME = re.compile(r"[a-z](?<!\w.)\w*+\.[A-Z]\w*+")
 # From the line end on, so that the search for it is fast. The second form stands in `var (` and `const (` blocks.
 DECLARATION = re.compile(r"\n(?:(?:func|type|var|const) |\t(?=[A-Z]\w*[ \t]{0,40}[\w.*\[\]]{0,40} =))([A-Z]\w*)")
 MODULE = re.compile(r'^module[ \t]++"?([^\s"]++)', re.MULTILINE)
+# A module that stands in this repository for another one.
+REPLACEMENT = re.compile(
+    r'^[ \t]*+(?:replace[ \t]++)?+"?([^\s"]++)"?[^\n=]{0,100}=>[ \t]*+"?(\.[^\s"]*+)', re.MULTILINE
+)
 VERSION = re.compile(r"/v\d+$")
 # First names of the standard library's folders: no module of a repository begins so.
 STANDARD = frozenset(
@@ -82,12 +87,8 @@ class GoPackages:
         self._files: dict[str, list[str]] = {}
         for path in sorted(sources):
             self._files.setdefault(find_folder(path), []).append(path)
-        self._index = PackageIndex(sources, lambda path, _: find_folder(path))
-        modules = {
-            match[1]: find_folder(path)
-            for path, text in sorted(build_files.items())
-            if path.rpartition("/")[2] == "go.mod" and (match := MODULE.search(text))
-        }
+        self._index = PackageIndex(sources, lambda path, _: (find_folder(path),))
+        modules = dict(_list_modules(build_files))
         self._modules = modules or self._infer_module(imports, name_root(repo))
 
     def _infer_module(self, imports: Mapping[str, Sequence[Import]], root: str) -> dict[str, str]:
@@ -135,3 +136,15 @@ class GoPackages:
         files = self._files[folder]
         name = folder.rpartition("/")[2]
         return next((path for path in files if find_stem(path) == name), files[0])
+
+
+def _list_modules(build_files: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """List the paths of modules and their folders: by their own word, else by that of a module that imports them."""
+    manifests = [(find_folder(p), text) for p, text in sorted(build_files.items()) if p.rpartition("/")[2] == "go.mod"]
+    for folder, text in manifests:
+        for module, place in REPLACEMENT.findall(text):
+            if (inside := join_path(folder, place)) is not None:
+                yield module, inside
+    for folder, text in manifests:
+        if match := MODULE.search(text):
+            yield match[1], folder

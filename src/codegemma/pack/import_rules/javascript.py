@@ -1,15 +1,15 @@
 """Imports of JavaScript and TypeScript, with their markup forms.
 
-**In**: `import` and `export ... from`, `require(...)`, `import(...)`; the package names of a workspace's package.json.
+**In**: `import` and `export ... from`, `require(...)`, `import(...)`; what build files say of names.
 **Out**: the file that a relative specifier means: as spelled, with an extension, or a folder's index; a workspace's
-package by its entry.
-**Not**: aliases of tsconfig and bundlers, but for `@/` and `~/`, which mean the sources; `exports` of package.json.
+package by its entry; an alias by what it stands for.
+**Not**: aliases of bundlers, but for `@/` and `~/`, which mean the sources.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
+from codegemma.pack.import_rules.node_manifests import NodeManifests
 from codegemma.pack.import_rules.statement import (
     Import,
     SuffixIndex,
@@ -74,7 +74,7 @@ class Scripts:
 
     def __init__(self, imports: Mapping[str, Sequence[Import]], repo: str, build_files: Mapping[str, str]) -> None:
         self._paths = imports
-        self._packages = dict(_list_packages(build_files))
+        self._manifests = NodeManifests(build_files)
         entries = {stem for entry in ENTRIES[1:] for stem in (entry, f"dist/{entry}")}
         self._index = SuffixIndex((_strip_extension(path) for path in imports), name_root(repo))
         folders: dict[str, list[str]] = {}
@@ -97,6 +97,10 @@ class Scripts:
         module = statement.module.partition("?")[0]
         if statement.level:
             return self._find_file(join_path(find_folder(importer), module))
+        aliased = (self._find_file(path) for path in self._manifests.expand_alias(module, importer))
+        target = next(filter(None, aliased), None)
+        if target is not None:
+            return target
         if module.startswith(("@/", "~/")):
             rest = module[2:]
             stems = (self._index.find(suffix, importer) for suffix in (f"src/{rest}", f"src/{rest}/index", rest))
@@ -107,8 +111,13 @@ class Scripts:
         parts = module.split("/")
         length = 2 if module.startswith("@") else 1
         name, rest = "/".join(parts[:length]), "/".join(parts[length:])
-        folder = self._packages.get(name)
-        if folder is None and not self._packages and length == 2 and len(parts) > 1 and parts[1] in self._folders:
+        packages = self._manifests.packages
+        folder = packages.get(name)
+        if folder is not None:
+            entries = (self._find_file(path) for path in self._manifests.expand_entry(name, rest))
+            if target := next(filter(None, entries), None):
+                return target
+        if folder is None and not packages and length == 2 and len(parts) > 1 and parts[1] in self._folders:
             candidates = self._folders[parts[1]]
             in_workspace = [c for c in candidates if find_folder(c).rpartition("/")[2] in WORKSPACE_FOLDERS]
             folder = find_nearest(in_workspace or candidates, importer)
@@ -129,15 +138,3 @@ class Scripts:
 
 def _strip_extension(path: str) -> str:
     return next((path.removesuffix(e) for e in EXTENSIONS if path.endswith(e)), path)
-
-
-def _list_packages(build_files: Mapping[str, str]) -> Iterator[tuple[str, str]]:
-    for path, text in sorted(build_files.items()):
-        if path.rpartition("/")[2] == "package.json":
-            try:
-                content = json.loads(text)
-            except (ValueError, RecursionError):
-                continue  # a broken manifest names nothing
-            name = content.get("name") if isinstance(content, dict) else None
-            if isinstance(name, str):
-                yield name, find_folder(path)

@@ -12,21 +12,25 @@ from codegemma.pack.import_rules.statement import Import, ImportKind, find_folde
 
 
 class PackageIndex:
-    """The files of one repository by package and declared name; `find_package` gives the package of a file."""
+    """The files of one repository by package and declared name; `list_packages` gives the packages of a file.
+
+    They are as many as its declarations, in their order, or one.
+    """
 
     def __init__(
-        self, imports: Mapping[str, Sequence[Import]], find_package: Callable[[str, Sequence[Import]], str]
+        self, imports: Mapping[str, Sequence[Import]], list_packages: Callable[[str, Sequence[Import]], Iterable[str]]
     ) -> None:
         self._files: defaultdict[str, defaultdict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-        self._package_of: dict[str, str] = {}
+        self._packages_of: dict[str, tuple[str, ...]] = {}
         for path in sorted(imports):
-            package = self._package_of[path] = find_package(path, imports[path])
-            for name in _list_declared(path, imports):
-                self._files[package][name].append(path)
+            packages = self._packages_of[path] = tuple(list_packages(path, imports[path]))
+            for package, names in zip(packages, _list_declared(path, imports), strict=False):
+                for name in sorted(names):
+                    self._files[package][name].append(path)
 
-    def package_of(self, path: str) -> str:
-        """Name the package that a file is in."""
-        return self._package_of[path]
+    def packages_of(self, path: str) -> tuple[str, ...]:
+        """Name the packages that a file is in; mostly it is one."""
+        return self._packages_of[path]
 
     def has_package(self, package: str) -> bool:
         """Say whether any file is in a package."""
@@ -53,15 +57,17 @@ class PackageIndex:
             yield find_nearest(declared[name], importer)
 
 
-def _list_declared(path: str, imports: Mapping[str, Sequence[Import]]) -> set[str]:
-    """List the types of a file: the one that it is named for, and those that it declares.
+def _list_declared(path: str, imports: Mapping[str, Sequence[Import]]) -> Iterator[set[str]]:
+    """List the types of a file by package: those that it declares, and in the first the one that it is named for.
 
     `Parser.Generated.cs` adds to the type of `Parser.cs`, if that is there, and does not declare it.
     """
     folder, stem = find_folder(path), find_stem(path)
     main = f"{folder}/{stem}.{path.rpartition('.')[2]}".lstrip("/")
-    names = {stem, *list_names(imports[path], ImportKind.DECLARATION)}
-    return names - {stem} if path != main and main in imports else names
+    is_part = path != main and main in imports
+    declarations = [set(s.names) for s in imports[path] if s.kind is ImportKind.DECLARATION] or [set()]
+    for number, names in enumerate(declarations):
+        yield names - {stem} if is_part else names | {stem} if number == 0 else names
 
 
 def list_names(statements: Iterable[Import], kind: ImportKind) -> list[str]:
@@ -69,16 +75,16 @@ def list_names(statements: Iterable[Import], kind: ImportKind) -> list[str]:
     return [name for statement in statements if statement.kind is kind for name in statement.names]
 
 
-def find_declared_package(_path: str, statements: Sequence[Import]) -> str:
-    """Read the package from the file's own declaration; a file without one is in the package `""`."""
-    return next((s.module for s in statements if s.kind is ImportKind.DECLARATION), "")
+def list_declared_packages(_path: str, statements: Sequence[Import]) -> Iterable[str]:
+    """Read the packages from the file's own declarations; a file without one is in the package `""`."""
+    return [s.module for s in statements if s.kind is ImportKind.DECLARATION] or [""]
 
 
 class Namespaces:
     """Files of a language whose imports name types (`a.b.C`) or packages (`a.b.*`)."""
 
     def __init__(self, imports: Mapping[str, Sequence[Import]], _repo: str, _build_files: Mapping[str, str]) -> None:
-        self._index = PackageIndex(imports, find_declared_package)
+        self._index = PackageIndex(imports, list_declared_packages)
 
     def find_targets(self, path: str, statements: Sequence[Import]) -> Iterator[str]:
         """Yield the file of each type that is imported, or mentioned from a package in sight."""
@@ -93,17 +99,5 @@ class Namespaces:
             yield from self._index.find_mentions(package, mentions, path)
 
     def _list_packages_in_sight(self, path: str, imported: Iterable[Import]) -> Iterable[str]:
-        packages = [self._index.package_of(path), *(s.module for s in imported if s.names)]
+        packages = [*self._index.packages_of(path), *(s.module for s in imported if s.names)]
         return sorted({package for package in packages if self._index.has_package(package)})
-
-
-class NestedNamespaces(Namespaces):
-    """Files of a language where `A.B.C` sees `A.B` and `A` too: C#."""
-
-    def _list_packages_in_sight(self, path: str, imported: Iterable[Import]) -> Iterable[str]:
-        packages = {s.module for s in imported if s.names}
-        package = self._index.package_of(path)
-        while package:
-            packages.add(package)
-            package = package.rpartition(".")[0]
-        return sorted(package for package in packages if self._index.has_package(package))

@@ -1,16 +1,19 @@
 """Imports of Python.
 
-**In**: `import a.b` and `from ..a import (b, c)`, in all their spellings.
+**In**: `import a.b` and `from ..a import (b, c)`, in all their spellings; where build files say that packages lie.
 **Out**: the file of the longest part of `a.b.c` that is a module, for each name.
 **Not**: Python's import system: no path hooks, no namespace packages that lie in two places.
 """
 
+import bisect
 import re
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import PurePosixPath
 
+from codegemma.pack.import_rules.python_manifests import list_package_folders
 from codegemma.pack.import_rules.statement import Import, find_nearest, find_statements, name_root
 
 IMPORT = re.compile(
@@ -23,6 +26,8 @@ IMPORT = re.compile(
 )
 COMMENT = re.compile(r"#[^\n]*")
 NAME = re.compile(r"[\w.]+|\*")
+# More folders with a name of their own are made to exhaust a machine.
+MAX_PACKAGE_FOLDERS = 1_000
 
 
 def extract(text: str, top_end: int) -> Iterator[Import]:
@@ -53,7 +58,7 @@ def _split_names(listed: str) -> list[str]:
 class Modules:
     """Where the modules of one repository are: by full dotted name, and by every suffix that could be imported."""
 
-    def __init__(self, imports: Mapping[str, Sequence[Import]], repo: str, _build_files: Mapping[str, str]) -> None:
+    def __init__(self, imports: Mapping[str, Sequence[Import]], repo: str, build_files: Mapping[str, str]) -> None:
         self._root = name_root(repo).replace(".", "_")
         self._modules = {path: self._name_module(path) for path in imports}
         packages = self._find_packages(imports)
@@ -65,7 +70,17 @@ class Modules:
                 # What lies in a package is not importable by its bare name: `import json` never means `pkg/json.py`.
                 if parts[:start] not in packages and (start <= 1 or parts[start] not in sys.stdlib_module_names):
                     self._by_suffix[".".join(parts[start:])].append(path)
+        for package, folder in islice(list_package_folders(build_files), MAX_PACKAGE_FOLDERS):
+            self._name_folder(package, (self._root, *PurePosixPath(folder).parts))
         self._cache: dict[tuple[bool, str, str], str | None] = {}
+
+    def _name_folder(self, package: str, folder: tuple[str, ...]) -> None:
+        """Let the modules of a folder be imported by the name that a build file gives it."""
+        for path, parts in self._modules.items():
+            if parts[: len(folder)] == folder:
+                paths = self._by_suffix[".".join(filter(None, (package, *parts[len(folder) :])))]
+                if path not in paths:
+                    bisect.insort(paths, path)
 
     def _name_module(self, path: str) -> tuple[str, ...]:
         pure = PurePosixPath(path)

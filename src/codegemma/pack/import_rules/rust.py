@@ -1,21 +1,23 @@
 """Modules of Rust.
 
-**In**: `mod x;`, `use` trees, `extern crate`; the crate names of Cargo.toml.
+**In**: `mod x;`, `use` trees, `extern crate`; what Cargo.toml calls crates, and where they begin.
 **Out**: the file of the longest part of the path that is a module, else the crate's root.
 **Not**: paths spelled in code without `use`, re-exports, and macros that write modules.
 """
 
 import re
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from codegemma.pack.import_rules.statement import (
     Import,
     find_first,
     find_folder,
     find_statements,
+    find_table,
     join_path,
     name_root,
+    read_toml,
 )
 
 STATEMENT = re.compile(
@@ -78,10 +80,18 @@ class Crates:
 
     def __init__(self, imports: Mapping[str, Sequence[Import]], repo: str, build_files: Mapping[str, str]) -> None:
         self._paths = imports
+        crates = {name: root for name, root in _list_crates(build_files) if root in imports}
+        # Libraries last: where a program begins in the same folder, `crate` means the library.
+        self._root_files = {find_folder(root): root for root in _list_programs(build_files) if root in imports}
+        self._root_files |= {find_folder(root): root for root in crates.values()}
+        self._begins = {*self._root_files.values(), *crates.values()}
         folders = {find_folder(path) for path in imports}
         self._roots = {folder for folder in folders if self._find_root_file(folder)}
         self._crates = self._infer_crates(name_root(repo))
-        self._crates |= {name: root for name, root in _list_crates(build_files) if root in self._roots}
+        self._crates |= {name: find_folder(root) for name, root in crates.items()}
+        for name, renamed in _list_renamed(build_files):
+            if renamed in self._crates:
+                self._crates.setdefault(name, self._crates[renamed])
 
     def _infer_crates(self, root: str) -> dict[str, str]:
         """Take the folder around `src/lib.rs` for the crate's name."""
@@ -92,7 +102,11 @@ class Crates:
         return crates
 
     def _find_root_file(self, folder: str) -> str | None:
-        return find_first((_join(folder, name) for name in ("lib.rs", "main.rs")), self._paths)
+        named = self._root_files.get(folder)
+        return named or find_first((_join(folder, name) for name in ("lib.rs", "main.rs")), self._paths)
+
+    def _module_folder(self, path: str) -> str:
+        return find_folder(path) if path in self._begins else _module_folder(path)
 
     def find_targets(self, path: str, statements: Sequence[Import]) -> Iterator[str]:
         """Yield the file of each module that is declared or used."""
@@ -105,14 +119,14 @@ class Crates:
         folder = find_folder(importer)
         if module.endswith(".rs"):
             return find_first([join_path(folder, module)], self._paths)
-        return self._find_file(_module_folder(importer), [module]) or self._find_file(folder, [module])
+        return self._find_file(self._module_folder(importer), [module]) or self._find_file(folder, [module])
 
     def _find_use(self, importer: str, statement: Import) -> str | None:
         first, *rest = statement.module.split("::")
         if first == "crate":
             return self._find_from_root(self._find_root(importer), rest)
         if first in ("self", "super"):
-            own = folder = _module_folder(importer)
+            own = folder = self._module_folder(importer)
             parts = [first, *rest]
             while parts and parts[0] in ("self", "super"):
                 folder = find_folder(folder) if parts.pop(0) == "super" else folder
@@ -120,7 +134,7 @@ class Crates:
         if first in self._crates:
             return self._find_from_root(self._crates[first], rest)
         # Since 2018 a path may begin with a module in sight.
-        return self._find_longest(_module_folder(importer), [first, *rest])
+        return self._find_longest(self._module_folder(importer), [first, *rest])
 
     def _find_from_root(self, root: str, parts: list[str]) -> str | None:
         return self._find_longest(root, parts) or self._find_root_file(root)
@@ -163,13 +177,38 @@ def _join(folder: str, name: str) -> str:
     return f"{folder}/{name}" if folder else name
 
 
-def _list_crates(build_files: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+def _read_manifests(build_files: Mapping[str, str]) -> Iterator[tuple[str, dict[str, Any]]]:
     for path, text in sorted(build_files.items()):
         if path.rpartition("/")[2] == "Cargo.toml":
-            try:
-                package = tomllib.loads(text).get("package")
-            except (tomllib.TOMLDecodeError, RecursionError):
-                continue  # a broken manifest names nothing
-            name = package.get("name") if isinstance(package, dict) else None
-            if isinstance(name, str):
-                yield name.replace("-", "_"), _join(find_folder(path), "src")
+            yield find_folder(path), read_toml(text)
+
+
+def _list_crates(build_files: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """List the names of libraries, and the file that each begins with."""
+    for folder, manifest in _read_manifests(build_files):
+        library = find_table(manifest, "lib")
+        name, path = find_table(manifest, "package").get("name"), library.get("path", "src/lib.rs")
+        root = join_path(folder, path) if isinstance(path, str) else None
+        for each in (name, library.get("name")):
+            if isinstance(each, str) and root is not None:
+                yield each.replace("-", "_"), root
+
+
+def _list_programs(build_files: Mapping[str, str]) -> Iterator[str]:
+    """List the files that programs begin with, where a manifest names them."""
+    for folder, manifest in _read_manifests(build_files):
+        programs = manifest.get("bin")
+        for program in programs if isinstance(programs, list) else ():
+            path = program.get("path") if isinstance(program, dict) else None
+            if isinstance(path, str) and (root := join_path(folder, path)):
+                yield root
+
+
+def _list_renamed(build_files: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """List crates that have another name where they are used: `old = { package = "new" }`."""
+    for _, manifest in _read_manifests(build_files):
+        for keys in (("dependencies",), ("dev-dependencies",), ("workspace", "dependencies")):
+            for name, dependency in find_table(manifest, *keys).items():
+                package = dependency.get("package") if isinstance(dependency, dict) else None
+                if isinstance(package, str):
+                    yield name.replace("-", "_"), package.replace("-", "_")

@@ -7,11 +7,12 @@
 
 import bisect
 import re
+import tomllib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import Any, Protocol
 
 # How far a statement that begins in the top lines may reach below them.
 MAX_STATEMENT_CHARS = 10_000
@@ -154,6 +155,25 @@ def find_nearest(candidates: Sequence[str], importer: str) -> str:
             return candidates[place]
         folder = find_folder(folder)
     return candidates[0]
+
+
+def read_toml(text: str) -> dict[str, Any]:
+    """Read a manifest; one that is broken says nothing."""
+    try:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError):
+        return {}
+
+
+def find_table(content: object, *keys: str) -> dict[str, Any]:
+    """Follow keys into a manifest; what is no table is an empty one.
+
+    >>> find_table({"tool": {"a": 1}}, "tool"), find_table({"tool": []}, "tool", "b")
+    ({'a': 1}, {})
+    """
+    for key in keys:
+        content = content.get(key) if isinstance(content, dict) else None
+    return content if isinstance(content, dict) else {}
 
 
 class SuffixIndex:
