@@ -10,7 +10,7 @@ import pytest
 
 from codegemma.files import write_whole
 from codegemma.records import DroppedFile
-from codegemma.runner import LocalRunner
+from codegemma.runner import LocalRunner, ignore_progress, keep_workers
 from codegemma.shards import list_parts, write_records
 from codegemma.steps import is_whole, publish, run_missing, sweep
 
@@ -39,6 +39,20 @@ def test_only_what_is_missing_is_run_and_progress_counts_all(tmp_path: Path, wor
     assert spent == {"cpu_s": 3.0}
     assert [(tmp_path / f"double-{n}").read_text() for n in range(4)] == ["0", "kept as it is", "4", "6"]
     assert seen == [("double", done, 4) for done in (1, 2, 3, 4)]
+
+
+def tell_process(task: Doubling) -> dict[str, float]:
+    write_whole(task.out, str(os.getpid()).encode())
+    return {}
+
+
+def test_single_task_goes_to_workers_that_are_there_and_none_is_started_for_it(tmp_path: Path) -> None:
+    alone, several, last = (tasks(tmp_path / name, count) for name, count in (("a", 1), ("s", 2), ("l", 1)))
+    with keep_workers():
+        for each in (alone, several, last):
+            run_missing(tell_process, each, LocalRunner(2), ignore_progress, "tell")
+    assert alone[0].out.read_text() == str(os.getpid())
+    assert last[0].out.read_text() in {task.out.read_text() for task in several} - {str(os.getpid())}
 
 
 def test_parquet_that_was_cut_off_is_made_again(tmp_path: Path) -> None:
