@@ -78,7 +78,7 @@ def measure_floor(out: Path, tokenizer: Path | None) -> dict[str, float]:
     """Parse and encode what was kept, bare; CPU milliseconds per megabyte."""
     from tree_sitter import Parser
 
-    from codegemma.text.syntax import _grammar
+    from codegemma.text.landmarks import load_grammar
 
     files, size_bytes = [], 0
     for file in read_records(out / "files-train.parquet", SourceFile):
@@ -86,7 +86,7 @@ def measure_floor(out: Path, tokenizer: Path | None) -> dict[str, float]:
         size_bytes += len(file.text.encode())
         if size_bytes >= FLOOR_BYTES:
             break
-    parsers = {language: Parser(_grammar(language)) for language in {file.language for file in files}}
+    parsers = {language: Parser(load_grammar(language)) for language in {file.language for file in files}}
     started_s = time.process_time()
     for file in files:
         parsers[file.language].parse(file.text.encode())
