@@ -110,7 +110,7 @@ MAX_HEADER_CHILDREN: Final = 12
 MAX_HEADER_GAP_BYTES: Final = 256
 # A look-up goes down from the root: less than a microsecond, but for trees of thousands of levels and for errors of
 # thousands of tokens. There the tree is walked from end to end, which finds the same.
-LOOKUPS_AT_A_TIME: Final = 256
+LOOKUPS_AT_A_TIME: Final = 32
 MAX_LOOKUP_S: Final = 1e-5
 
 Span = tuple[int, int]
