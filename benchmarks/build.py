@@ -99,7 +99,7 @@ def measure_floors(out: Path, tokenizer: Path | None) -> dict[str, float]:
     """Do bare, on what was kept, what steps cannot leave out; CPU milliseconds per megabyte."""
     from tree_sitter import Parser
 
-    from codegemma.text.syntax import _grammar
+    from codegemma.text.landmarks import load_grammar
 
     files, size_bytes = [], 0
     for file in read_records(out / "files-train.parquet", SourceFile):
@@ -107,7 +107,7 @@ def measure_floors(out: Path, tokenizer: Path | None) -> dict[str, float]:
         size_bytes += len(file.text.encode())
         if size_bytes >= FLOOR_BYTES:
             break
-    parsers = {language: Parser(_grammar(language)) for language in {file.language for file in files}}
+    parsers = {language: Parser(load_grammar(language)) for language in {file.language for file in files}}
     buffers = [io.BytesIO(file.text.encode()) for file in files]
 
     def measure(work: Callable[[], object]) -> float:

@@ -19,7 +19,9 @@ SHARDS = st.lists(st.lists(st.tuples(NAMES, st.sampled_from(["MIT", None, "0BSD"
 
 
 def see(number: int, repo: str, license: str | None = None, digest: str | None = None) -> Sighting:
-    return Sighting(repo, f"{number}.py", f"blob {number}", digest or str(number), license, "python", number, (), SourceKind.CODE)
+    return Sighting(
+        repo, f"{number}.py", f"blob {number}", digest or str(number), license, "python", number, (), SourceKind.CODE
+    )
 
 
 def take_census(folder: Path, shards: list[list[Sighting]], unread: tuple[DroppedFile, ...] = ()) -> Census:
@@ -92,7 +94,17 @@ def test_dropped_text_is_not_held_out_any_more(tmp_path: Path) -> None:
 
 def test_a_file_is_remembered_in_a_few_hundred_bytes(tmp_path: Path) -> None:
     seen = [
-        Sighting("some-repository", f"src/package/folder/file_{n}.py", f"{n:040x}", f"{n:032x}", "MIT", "python", n, (), SourceKind.CODE)
+        Sighting(
+            "some-repository",
+            f"src/package/folder/file_{n}.py",
+            f"{n:040x}",
+            f"{n:032x}",
+            "MIT",
+            "python",
+            n,
+            (),
+            SourceKind.CODE,
+        )
         for n in range(2_000)
     ]
     census = take_census(tmp_path, [seen])

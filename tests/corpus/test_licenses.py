@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from identify.vendor.licenses import LICENSES
 from tests.corpus.repositories import write
 
+from codegemma.corpus import licenses
 from codegemma.corpus.choices import CorpusChoices
 from codegemma.corpus.licenses import (
     MAX_STATEMENT_BYTES,
@@ -29,6 +30,11 @@ from codegemma.shards import read_records
 
 TEXTS = dict(LICENSES)
 MIT = TEXTS["MIT"]
+
+
+def test_every_notice_of_the_table_is_found_however_it_is_wrapped() -> None:
+    for notice, license in licenses._load_names().notices:
+        assert read_header("# " + notice.strip().upper().replace(" ", "\n#   ")) == license
 
 
 def test_texts_of_installed_packages_are_what_their_metadata_says() -> None:

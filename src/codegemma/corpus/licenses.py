@@ -43,6 +43,7 @@ class _Names:
     current: Mapping[str, str]
     names: Mapping[str, str]
     notices: tuple[tuple[str, str], ...]
+    notice_words: frozenset[str]  # of which a text has one, if it has a notice
     lists: Mapping[str, frozenset[str]]
 
 
@@ -53,6 +54,7 @@ def _load_names() -> _Names:
         current=table["current"],
         names=table["names"],
         notices=tuple((f" {row['text']} ", row["license"]) for row in table["notices"]),
+        notice_words=frozenset(max(row["text"].split(), key=len) for row in table["notices"]),
         lists={name: frozenset(ids) for name, ids in table["lists"].items()},
     )
 
@@ -80,8 +82,12 @@ def read_header(text: str) -> str | None:
     stated = [tag for tag in tags if tag is not None]
     if stated:
         return join_licenses(stated)
-    words = f" {' '.join(_WORD.findall(head.lower()))} "
-    return next((license for notice, license in _load_names().notices if notice in words), None)
+    lowered, names = head.lower(), _load_names()
+    # Most files have no notice; taking them apart word by word would cost most of reading them.
+    if not any(word in lowered for word in names.notice_words):
+        return None
+    words = f" {' '.join(_WORD.findall(lowered))} "
+    return next((license for notice, license in names.notices if notice in words), None)
 
 
 def parse_expression(text: str) -> str | None:
