@@ -9,19 +9,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from codegemma.corpus.pipeline import build_corpus
+from codegemma.corpus import decontaminate
+from codegemma.corpus.pipeline import DROPPED_FILE, build_corpus
 from codegemma.corpus.report import CorpusReport
 from codegemma.folders import hold_folder
 from codegemma.pack.pipeline import build_packs
 from codegemma.pack.report import PackReport, SplitCount
 from codegemma.recipes import Recipe
-from codegemma.records import Split
+from codegemma.records import DroppedFile, Split
 from codegemma.report import Column, Report
 from codegemma.runner import LocalRunner, Progress, Runner, ignore_progress, keep_workers
+from codegemma.shards import read_records
 
 REPORT_FILE = "report.html"
 
 _SHOWN_LICENSES = 12
+_SHOWN_CONTAMINATIONS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ def write_report(out: Path, build: BuildReport) -> None:
         OutputError: no permission or no space.
     """
     report = Report("What became of the files", ", ".join(repo.repo for repo in build.corpus.repos))
-    add_build_sections(report, build)
+    add_build_sections(report, build, out)
     report.write(out / REPORT_FILE)
 
 
@@ -85,7 +88,7 @@ def share_colocated(build: BuildReport) -> dict[str, float]:
     return {order: edges / max(count.edges, 1) for order, edges in sorted(count.colocated_edges.items())}
 
 
-def add_build_sections(report: Report, build: BuildReport) -> None:
+def add_build_sections(report: Report, build: BuildReport, data: Path) -> None:
     """Tell in tables and plots what was kept, what was dropped and why, and which imports share a window."""
     corpus, train, heldout = build.corpus, build.packs.splits[Split.TRAIN], build.packs.splits[Split.HELDOUT]
     report.section("Files")
@@ -124,8 +127,20 @@ def add_build_sections(report: Report, build: BuildReport) -> None:
         report.bars(
             drops, "files", "What was dropped, and why; `dropped.parquet` and `dropped-syntax.parquet` name every file."
         )
+    if found := [drop for drop in read_records(data / DROPPED_FILE, DroppedFile) if drop.stage == decontaminate.STAGE]:
+        _add_contaminations(report, found)
     report.section("Packs")
     _add_packs(report, build, train)
+
+
+def _add_contaminations(report: Report, found: Sequence[DroppedFile]) -> None:
+    rest = len(found) - _SHOWN_CONTAMINATIONS
+    report.table(
+        ["file", "what it holds of which benchmark"],
+        [[f"`{drop.repo}: {drop.path}`", drop.detail] for drop in found[:_SHOWN_CONTAMINATIONS]],
+        "Files that hold items of the benchmarks, by which rule, and the line where it begins."
+        + (f" {rest} more in `dropped.parquet`." if rest > 0 else ""),
+    )
 
 
 def _add_packs(report: Report, build: BuildReport, train: SplitCount) -> None:

@@ -9,6 +9,7 @@ that changed files, rules or thresholds make only those shards and steps anew th
 """
 
 import contextlib
+import itertools
 import shutil
 import tempfile
 import time
@@ -24,7 +25,7 @@ import xxhash
 from codegemma.corpus import block_list, decontaminate, dedup, licenses, quality, read, safety, split
 from codegemma.corpus.benchmarks import read_benchmarks
 from codegemma.corpus.choices import CorpusChoices, ForkPolicy, HeldoutBy, NearDuplicatePolicy, narrow
-from codegemma.corpus.decontaminate import read_allow_list
+from codegemma.corpus.decontaminate import describe_contaminations, read_allow_list
 from codegemma.corpus.dedup import find_duplicates
 from codegemma.corpus.entries import Listing
 from codegemma.corpus.forgotten import describe_forgotten, read_forgotten, refuse_forgotten
@@ -335,10 +336,15 @@ class _Build:
         if wants_files:
             self._drop_near_duplicates([task.sketches for task in tasks if task.sketches is not None])
         for task in tasks:
-            for found in read_records(task.contaminated, Contaminated) if task.contaminated is not None else ():
-                if (key := key_at[task.texts, found.row]) in self.kept:
-                    detail = f"{found.benchmark} {found.item} by {found.rule} in line {found.line}"
-                    self._drop(key, decontaminate.STAGE, "benchmark", detail)
+            found = read_records(task.contaminated, Contaminated) if task.contaminated is not None else ()
+            for row, items in itertools.groupby(found, key=lambda each: each.row):
+                if (key := key_at[task.texts, row]) in self.kept:
+                    self._drop(
+                        key,
+                        decontaminate.STAGE,
+                        "benchmark",
+                        describe_contaminations([each.contamination for each in items]),
+                    )
 
     def _drop_forks(self, files: Sequence[Path]) -> None:
         found = find_near_duplicate_repositories(
