@@ -5,6 +5,7 @@
 **Not**: what is read of them; that is `read.py`.
 """
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import count
@@ -40,7 +41,7 @@ def list_repositories(
     listings: list[Listing] = []
     names: set[str] = set()
     for path in inputs:
-        folder = Path(path).resolve()
+        folder = Path(os.path.realpath(path))  # a link to itself is no error yet
         if folder in folders:
             raise InputError(f"{path}: given twice; give each repository once")
         folders.add(folder)

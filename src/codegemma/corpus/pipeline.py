@@ -10,6 +10,7 @@ that changed files, rules or thresholds make only those shards and steps anew th
 
 import contextlib
 import itertools
+import os
 import shutil
 import tempfile
 import time
@@ -122,7 +123,7 @@ def build_corpus(
         WorkerError: a worker process died.
     """
     exclude = out if exclude is None else exclude
-    if Path(exclude).resolve() in {Path(repo).resolve() for repo in repos}:
+    if os.path.realpath(exclude) in map(os.path.realpath, repos):
         raise OutputError(f"{exclude}: is the repository itself; choose a folder of its own, inside it or elsewhere")
     refuse_half_removed(out)
     opt_out, forgotten = read_opt_out(choices.opt_out), read_forgotten(out)
