@@ -29,7 +29,7 @@ from codegemma.errors import InputError, OutputError
 from codegemma.files import write_whole
 from codegemma.folders import refuse_half_removed
 from codegemma.places import get_bytes, is_remote, open_local, put_file, size_bytes
-from codegemma.recipe import to_plain
+from codegemma.recipe import from_plain, to_plain
 
 T = TypeVar("T")
 
@@ -281,7 +281,7 @@ def _from_row(row: dict[str, Any], kind: type[T], columns: dict[str, Column]) ->
     return kind(**{name: column.decode(row[name]) for name, column in columns.items()})
 
 
-class BuildReport(Protocol):
+class Manifest(Protocol):
     """A dataclass that tells a build, and the size of every Parquet file that the build wrote beside it."""
 
     @property
@@ -290,10 +290,10 @@ class BuildReport(Protocol):
         ...
 
 
-R = TypeVar("R", bound=BuildReport)
+M = TypeVar("M", bound=Manifest)
 
 
-def write_build_manifest(file: Path, report: BuildReport) -> None:
+def write_build_manifest(file: Path, report: Manifest) -> None:
     """Write a build's report as JSON, whole or not at all; written last, it says that the files beside it are whole.
 
     Raises:
@@ -302,14 +302,16 @@ def write_build_manifest(file: Path, report: BuildReport) -> None:
     write_whole(file, json.dumps(to_plain(report), indent=2).encode())
 
 
-def read_build_manifest(file: Path, from_plain: Callable[[dict[str, Any]], R]) -> R | None:
+def read_build_manifest(file: Path, kind: type[M]) -> M | None:
     """Read the report of an earlier build, or `None` where there is none or a Parquet file is not the one it tells.
+
+    It comes with `is_reused` set.
 
     Raises:
         InputError: a store that does not answer: nobody knows what is there.
     """
     try:
-        report = from_plain(json.loads(get_bytes(file).decode()))
+        report: M = from_plain(kind, json.loads(get_bytes(file).decode()) | {"is_reused": True})
         is_whole = all(size_bytes(file.parent / name) == size for name, size in report.parquet_bytes.items())
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
