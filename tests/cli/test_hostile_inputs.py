@@ -7,9 +7,11 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from tests.cli.running import Ran
-from tests.corpus.repositories import commit, write
+from tests.corpus.repositories import commit, make_form, write
 
 from codegemma.corpus.ignore import ignore_by_files
 from codegemma.folders import walk_visible
@@ -185,3 +187,51 @@ def test_files_of_a_data_set_are_walked_however_deep_they_lie(deep_path: Path) -
     make_deep(deep_path, "d", 1_500)
     names = [name for name, _ in walk_visible(deep_path)]
     assert names == ["a-b.py", "b.py", "loop", "a/z.py", "d/" * 1_500 + "deep.py"]
+
+
+def test_what_was_damaged_is_named_and_taken_in_by_a_rerun_when_it_is_whole(run: Run, tmp_path: Path) -> None:
+    good: dict[str, str | bytes] = {f"p{n}/good.py": module(f"good{n}") for n in range(6)}
+    root = write(tmp_path / "app", good)
+    whole = {f"q{n}/packed.py": module(f"packed{n}") for n in range(6)}
+    (tmp_path / "in").mkdir()
+    archive = make_form(tmp_path / "in", "app.tar", dict(whole))
+    content = archive.read_bytes()
+    archive.write_bytes(content[: len(content) // 2])
+    (tmp_path / "tables").mkdir()
+    for name in ("one", "two"):
+        rows = {"path": [f"{name}/{n}.py" for n in range(4)], "content": [module(f"{name}{n}") for n in range(4)]}
+        pq.write_table(pa.table(rows), tmp_path / f"tables/{name}.parquet")
+    table = tmp_path / "tables/two.parquet"
+    rows_of_two = table.read_bytes()
+    table.write_bytes(rows_of_two[:-20])
+    arguments = ("build", root, archive, tmp_path / "tables", "--out", tmp_path / "out", "--workers", 1)
+    assert run(*arguments).code == 0
+    drops, kept = read_drops(tmp_path / "out"), read_kept(tmp_path / "out")
+    assert drops["(the rest of the archive)"] == "read/truncated"
+    assert drops["two.parquet"] == "read/corrupt_table"
+    assert {"one/0.py", "p0/good.py"} <= kept
+    assert set(whole) - kept
+    page = (tmp_path / "out/report.html").read_text()
+    assert "read: truncated" in page
+    assert "read: corrupt_table" in page
+    archive.write_bytes(content)
+    table.write_bytes(rows_of_two)
+    assert run(*arguments).code == 0
+    assert read_drops(tmp_path / "out") == {}
+    assert read_kept(tmp_path / "out") >= {*good, *whole, "one/0.py", "two/0.py"}
+    names = {file.repo for file in read_records(tmp_path / "out/files-train.parquet", SourceFile)}
+    assert names == {"app", "app#2", "tables"}, "two repositories of one name are told apart"
+
+
+def test_a_rule_file_with_a_broken_expression_is_named_with_the_rule(run: Run, tmp_path: Path) -> None:
+    root = write(tmp_path / "repo", {f"p{n}/good.py": module(f"good{n}") for n in range(6)})
+    rules = tmp_path / "rules.toml"
+    rules.write_text("[[rules]]\nid = 'ours'\nregex = '''acme-([0-9'''\n")
+    arguments = ("build", root, "--out", tmp_path / "out", "--workers", 1, "--set", f"corpus.secret_rules={rules}")
+    ran = run(*arguments)
+    assert (ran.code, ran.out) == (3, "")
+    assert str(rules) in ran.err
+    assert "ours" in ran.err
+    assert not (tmp_path / "out").exists()
+    rules.write_text("[[rules]]\nid = 'ours'\nregex = '''acme-([0-9]+)'''\n")
+    assert run(*arguments).code == 0
