@@ -4,7 +4,8 @@ import dataclasses
 import io
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -19,6 +20,7 @@ from codegemma.adapt import BEFORE, AdaptJob, AdaptResult, adapt, summarize
 from codegemma.adapt_plan import plan
 from codegemma.adapt_report import choose_showcases, write_report
 from codegemma.cli.adapt import print_ending
+from codegemma.cli.main import main
 from codegemma.corpus.pipeline import DROPPED_FILE
 from codegemma.errors import OutputError
 from codegemma.evals.choices import EvalChoices
@@ -29,11 +31,13 @@ from codegemma.model.weights import load_model, save_model
 from codegemma.recipe import override
 from codegemma.recipes import Recipe, load_recipe
 from codegemma.records import DroppedFile, Pack
-from codegemma.rounds import PackSize, choose_rehearsal, find_round, plan_round, read_round
+from codegemma.round_files import find_round
+from codegemma.rounds import PackSize, choose_rehearsal, plan_round, read_round
 from codegemma.runner import ignore_progress
 from codegemma.shards import read_records, write_records
 from codegemma.text.tokenizer import train_tokenizer
 from codegemma.train.job import hash_model
+from codegemma.train.provenance import read_filters
 from codegemma.train.replay import find_run_files, open_replay
 
 MODEL = "model.safetensors"
@@ -70,9 +74,18 @@ def compile_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory) -> AdaptJob:
     """A job whose first round is done."""
-    root = tmp_path_factory.mktemp("rounds")
-    files: dict[str, str | bytes] = {f"d{d:02}/m{m}.py": module(f"w{d}q{m}") for d in range(12) for m in range(3)}
-    commit(write(root / "repo", files))
+    return run_first(tmp_path_factory.mktemp("rounds"), ["repo"])
+
+
+def run_first(root: Path, repos: Sequence[str]) -> AdaptJob:
+    """Run the first round of a job on new repositories below a folder."""
+    files: dict[str, str | bytes] = {}
+    for repo in repos:
+        own: dict[str, str | bytes] = {
+            f"d{d:02}/m{m}.py": module(f"{repo}w{d}q{m}") for d in range(12) for m in range(3)
+        }
+        commit(write(root / repo, own))
+        files |= {f"{repo}/{path}": text for path, text in own.items()}
     config = dataclasses.replace(
         load_recipe("tiny").model, vocab_size=600, embed_dim=16, num_layers=1, num_heads=1, head_dim=16, mlp_dim=32,
         max_positions=160,
@@ -81,15 +94,16 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> AdaptJob:
     extra = {"tokenizer.json": tokenizer.to_json().encode(), "run.json": b'{"infill_modes": ["psm", "spm1"]}'}
     config = dataclasses.replace(config, vocab_size=tokenizer.vocab_size)
     save_model(root / "base", init_params(config, jax.random.key(0)), config, extra_files=extra)
-    job = AdaptJob((root / "repo",), root / "out", make_recipe(), base=root / "base", other=None, minutes=None)
+    places = tuple(root / repo for repo in repos)
+    job = AdaptJob(places, root / "out", make_recipe(), base=root / "base", other=None, minutes=None)
     adapt(job)
     return job
 
 
 def copy_job(job: AdaptJob, root: Path) -> AdaptJob:
-    for name in ("repo", "out"):
+    for name in (*(repo.name for repo in job.repos), "out"):
         shutil.copytree(job.out.parent / name, root / name)
-    return dataclasses.replace(job, repos=(root / "repo",), out=root / "out")
+    return dataclasses.replace(job, repos=tuple(root / repo.name for repo in job.repos), out=root / "out")
 
 
 def list_files(packs: Path) -> dict[str, str]:
@@ -217,6 +231,25 @@ def test_a_rounds_tokens_can_be_traced_from_the_jobs_folder_and_its_model(story:
         assert find_run_files(place, None).run.resolve() == find_round(story.job.out, 2).resolve()
     with open_replay(find_round(story.job.out, 1), None) as replay:
         assert replay.find_batch(2).is_checked
+
+
+def test_a_rounds_trace_tells_the_filters_of_its_own_build(
+    story: Story, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    now = read_filters(story.job.out / "data")
+    told = []
+    for number in (1, 2):
+        arguments = [find_round(story.job.out, number), "--step", 1, "--row", 0, "--token", 9]
+        monkeypatch.setattr(sys, "argv", ["codegemma", "trace", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert ended.value.code == 0
+        told.append(capsys.readouterr().out)
+        assert "passed    read, block_list, safety, license, quality" in told[-1], told[-1]
+        assert "opt-out list: none given" in told[-1]
+    assert now is not None
+    assert now.corpus_fingerprint not in told[0]
+    assert now.corpus_fingerprint in told[1]
 
 
 def test_an_empty_file_is_nothing_to_train_on(story: Story, tmp_path: Path) -> None:

@@ -27,12 +27,12 @@ from codegemma.model.publish import publish_model
 from codegemma.recipe import to_plain
 from codegemma.recipes import Recipe
 from codegemma.records import Split
+from codegemma.round_files import find_round
 from codegemma.rounds import (
     RoundPlan,
     check_rounds,
     find_begun,
     find_finished,
-    find_round,
     finish_round,
     list_trained_packs,
     plan_round,
@@ -41,8 +41,8 @@ from codegemma.rounds import (
 from codegemma.runner import LocalRunner, Progress, ignore_progress, prefix_stages
 from codegemma.text.tokenizer import Tokenizer
 from codegemma.train.job import TrainJob, choose_sample, choose_tokenizer, hash_model
-from codegemma.train.loop import MODEL_FOLDER, OnLine, TrainResult, ignore_line, read_result, train
-from codegemma.train.manifest import RUN_FILE, describe_identity
+from codegemma.train.loop import OnLine, TrainResult, ignore_line, read_result, train
+from codegemma.train.manifest import MODEL_FOLDER, RUN_FILE, describe_identity
 
 BASES = Path(__file__).parent / "bases"
 SUMMARY_FILE = "adapt.json"

@@ -16,13 +16,12 @@ from codegemma.corpus.read import read_listing
 from codegemma.model.weights import describe_model
 from codegemma.pack.pipeline import DROPPED_FILE as DROPPED_SYNTAX_FILE
 from codegemma.records import DroppedFile, Pack, SourceFile
+from codegemma.round_files import PACKS_FILE, find_round
 from codegemma.rounds import (
-    PACKS_FILE,
     RoundPlan,
     check_rounds,
     find_begun,
     find_finished,
-    find_round,
     read_first,
     read_round,
     read_trained,

@@ -88,7 +88,7 @@ def write_report(result: AdaptResult, showcases: Sequence[Showcase]) -> Path:
     _add_completions(report, showcases)
     _add_training(report, result)
     _add_feed(report, result)
-    add_build_sections(report, result.build)
+    add_build_sections(report, result.build, result.job.out / "data")
     path = result.job.out / REPORT_FILE
     report.write(path)
     return path

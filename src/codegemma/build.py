@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from codegemma.corpus import decontaminate
 from codegemma.corpus import report as corpus_report
 from codegemma.corpus.forgotten import FORGOTTEN_FILE
 from codegemma.corpus.inputs import Input
 from codegemma.corpus.ledger import LEDGER_FILE
-from codegemma.corpus.pipeline import build_corpus
+from codegemma.corpus.pipeline import DROPPED_FILE, build_corpus
 from codegemma.corpus.report import CorpusReport
 from codegemma.folders import claim_folder, hold_folder
 from codegemma.pack import report as pack_report
@@ -32,13 +33,15 @@ from codegemma.published import (
     take_up,
 )
 from codegemma.recipes import Recipe
-from codegemma.records import SourceKind, Split
+from codegemma.records import DroppedFile, SourceKind, Split
 from codegemma.report import Column, Report
 from codegemma.runner import LocalRunner, Progress, Runner, ignore_progress, keep_workers
+from codegemma.shards import read_records
 
 REPORT_FILE = "report.html"
 
 _SHOWN_LICENSES = 12
+_SHOWN_CONTAMINATIONS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +144,7 @@ def write_report(out: Path, build: BuildReport) -> None:
         OutputError: no permission or no space.
     """
     report = Report("What became of the files", ", ".join(repo.repo for repo in build.corpus.repos))
-    add_build_sections(report, build)
+    add_build_sections(report, build, out)
     report.write(out / REPORT_FILE)
 
 
@@ -182,7 +185,7 @@ def share_colocated(build: BuildReport) -> dict[str, float]:
     return {order: edges / max(count.edges, 1) for order, edges in sorted(count.colocated_edges.items())}
 
 
-def add_build_sections(report: Report, build: BuildReport) -> None:
+def add_build_sections(report: Report, build: BuildReport, data: Path) -> None:
     """Tell in tables and plots what was kept, what was dropped and why, and which imports share a window."""
     corpus, train, heldout = build.corpus, build.packs.splits[Split.TRAIN], build.packs.splits[Split.HELDOUT]
     report.section("Files")
@@ -227,8 +230,20 @@ def add_build_sections(report: Report, build: BuildReport) -> None:
         report.bars(
             drops, "files", "What was dropped, and why; `dropped.parquet` and `dropped-syntax.parquet` name every file."
         )
+    if found := [drop for drop in read_records(data / DROPPED_FILE, DroppedFile) if drop.stage == decontaminate.STAGE]:
+        _add_contaminations(report, found)
     report.section("Packs")
     _add_packs(report, build, train)
+
+
+def _add_contaminations(report: Report, found: Sequence[DroppedFile]) -> None:
+    rest = len(found) - _SHOWN_CONTAMINATIONS
+    report.table(
+        ["file", "what it holds of which benchmark"],
+        [[f"`{drop.repo}: {drop.path}`", drop.detail] for drop in found[:_SHOWN_CONTAMINATIONS]],
+        "Files that hold items of the benchmarks, by which rule, and the line where it begins."
+        + (f" {rest} more in `dropped.parquet`." if rest > 0 else ""),
+    )
 
 
 def _add_packs(report: Report, build: BuildReport, train: SplitCount) -> None:

@@ -13,7 +13,7 @@ import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
-from codegemma.errors import InputError, OutputError
+from codegemma.errors import InputError, OutputError, UserError
 from codegemma.places import is_remote, list_names, put_bytes
 
 LOCK_FILE = ".lock"
@@ -32,16 +32,37 @@ def hold_folder(out: Path) -> Iterator[None]:
     Raises:
         OutputError: what `claim_folder` refuses, or another process holds it.
     """
-    claim_folder(out)
     if is_remote(out):
+        claim_folder(out)
         yield
         return
+    made = _list_missing(out)
+    claim_folder(out)
     with (out / LOCK_FILE).open("r+") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise OutputError(f"another process works in {out}; wait for it or choose another --out") from error
-        yield
+        try:
+            yield
+        except UserError:
+            _remove_empty(out, made)
+            raise
+
+
+def _list_missing(out: Path) -> list[Path]:
+    """List the folders that are to be made for `out`, the deepest first."""
+    return [folder for folder in (out, *out.parents) if not folder.exists()]
+
+
+def _remove_empty(out: Path, made: list[Path]) -> None:
+    """Take away what `hold_folder` made, as far as nothing else came into it."""
+    if not made or list_names(out) != [LOCK_FILE]:
+        return
+    with contextlib.suppress(OSError):
+        (out / LOCK_FILE).unlink()
+        for folder in made:
+            folder.rmdir()
 
 
 def claim_folder(out: Path) -> None:
@@ -88,10 +109,18 @@ def _is_ours(folder: Path) -> bool:
 
 
 def walk_visible(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Walk the files of a data set, sorted: path below the folder, and whole; nothing hidden, no linked folder."""
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if not name.startswith("."):
-                path = Path(parent) / name
-                yield path.relative_to(folder).as_posix(), path
+    """Walk the files of a data set, sorted: path below the folder, and whole; nothing hidden, no linked folder.
+
+    What cannot be listed is passed over.
+    """
+    stack = [folder]  # not recursion: folders can be nested deeper than Python's stack
+    while stack:
+        parent = stack.pop()
+        try:
+            with os.scandir(parent) as found:
+                entries = sorted((e for e in found if not e.name.startswith(".")), key=lambda entry: entry.name)
+        except OSError:
+            continue
+        stack += [Path(entry) for entry in reversed(entries) if entry.is_dir(follow_symlinks=False)]
+        files = (Path(entry) for entry in entries if not entry.is_dir(follow_symlinks=False))
+        yield from ((file.relative_to(folder).as_posix(), file) for file in files if not file.is_dir())

@@ -8,11 +8,13 @@ A kill leaves a folder that neither `build` nor `train` takes up; the same comma
 what will stand at the end is written first (`forgetting/`), then the manifests go, then the files; manifests come last.
 """
 
+import contextlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from codegemma import round_files
 from codegemma.build import REPORT_FILE, BuildReport, write_report
 from codegemma.corpus import pipeline as corpus_pipeline
 from codegemma.corpus import removal as corpus_removal
@@ -24,13 +26,13 @@ from codegemma.folders import REMOVAL_FILE, REMOVAL_FOLDER, hold_folder, refuse_
 from codegemma.pack import pipeline as pack_pipeline
 from codegemma.pack import removal as pack_removal
 from codegemma.pack import report as pack_report
-from codegemma.recipe import fingerprint, to_plain
+from codegemma.recipe import fingerprint, from_plain, to_plain
 from codegemma.records import Split
 from codegemma.removal import list_step_groups, remove_leftovers
+from codegemma.round_files import RoundsRemoval
 from codegemma.shards import count_records, hash_files, list_parts, measure_parts
 from codegemma.steps import remove_output
-
-_RUN_FILE = "run.json"  # `train/manifest.py`, which loads JAX's neighbours
+from codegemma.train.manifest import ROUNDS_FOLDER, RUN_FILE
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Forgetting:
     their text. `parts` are the files that are written anew or go, `step_files` counts those of `steps/` that go.
     `copies` counts pairs of the same text of which one goes: the other stays, or may come back. `data_hash` is what
     `run.json` says of the training packs as they were (`identity.data`); `runs` are runs beside the folder that say it.
+    `rounds` are those of the job that the data folder is a part of, `job` that job's folder.
     """
 
     repo: str
@@ -55,17 +58,19 @@ class Forgetting:
     step_files: int
     data_hash: str
     runs: tuple[str, ...]
+    job: str | None
+    rounds: RoundsRemoval
     is_done: bool
 
     @property
     def is_trained_on(self) -> bool:
-        """Whether a model that was trained on this folder has seen what goes."""
+        """Whether a model that was trained on this folder, as it is now, has seen what goes."""
         return bool(self.packs_removed[Split.TRAIN] + self.packs_changed[Split.TRAIN])
 
     @property
     def is_nothing(self) -> bool:
         """Whether nothing of it was there any more."""
-        return not (sum(self.files.values()) or self.names)
+        return not (sum(self.files.values()) or self.names or self.rounds.files or self.rounds.names)
 
 
 def forget(data: Path, removal: Removal | None, *, is_dry_run: bool = False) -> Forgetting:
@@ -78,7 +83,9 @@ def forget(data: Path, removal: Removal | None, *, is_dry_run: bool = False) -> 
         OutputError: the folder is in use or cannot be written.
     """
     _check_data_folder(data)
-    with hold_folder(data):
+    job = _find_job(data)
+    # In the order in which `adapt` takes them.
+    with contextlib.nullcontext() if job is None else hold_folder(job), hold_folder(data):
         if is_dry_run:
             refuse_half_removed(data)
         finished = None if is_dry_run else _finish(data)
@@ -107,7 +114,8 @@ def _begin(data: Path, removal: Removal, *, is_dry_run: bool) -> Forgetting:
             f"{data}: the build in it is not whole, or of another version; build it again and then forget, or remove it"
         )
     before = read_forgotten(data)
-    known = corpus_removal.list_known(data, corpus)
+    job = _find_job(data)
+    known = sorted({*corpus_removal.list_known(data, corpus), *(round_files.list_known(job) if job else ())})
     if removal.repo not in known and not covers(before, removal):
         raise InputError(f"{data} knows no repository {removal.repo!r}; known: {', '.join(known) or 'none'}")
     forgotten = add_removal(before, removal)
@@ -151,15 +159,23 @@ def _describe(
         step_files=sum(map(len, groups)),
         data_hash=data_hash,
         runs=tuple(_find_runs(data, data_hash)),
+        job=None if (job := _find_job(data)) is None else str(job),
+        rounds=RoundsRemoval() if job is None else round_files.plan_removal(job, removal.repo, matches),
         is_done=False,
     )
+
+
+def _find_job(data: Path) -> Path | None:
+    """Find the job whose rounds keep packs of their own, if the data folder is a part of one."""
+    folder = data.resolve().parent
+    return folder if data.resolve().name == "data" and (folder / ROUNDS_FOLDER).is_dir() else None
 
 
 def _find_runs(data: Path, data_hash: str) -> list[str]:
     """Look for the run of the job that the data folder is a part of."""
     folder = data.resolve().parent
     try:
-        run = json.loads((folder / _RUN_FILE).read_text(encoding="utf-8"))
+        run = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
         return [str(folder)] if run["identity"]["data"] == data_hash else []
     except (OSError, ValueError, KeyError, TypeError):
         return []
@@ -197,6 +213,8 @@ def _finish(data: Path) -> Forgetting | None:
     removal = Removal(result.repo, result.patterns)
     pack_removal.remove_files(data, result.repo, make_matcher(removal))
     corpus_removal.remove_files(data, removal)
+    if (job := _find_job(data)) is not None:
+        round_files.remove_files(job, result.repo, make_matcher(removal))
     remove_leftovers(data)
     _write_manifests(data)
     # The request goes first: without it, the rest of the folder means nothing.
@@ -207,9 +225,9 @@ def _finish(data: Path) -> Forgetting | None:
 
 def _read_request(file: Path) -> Forgetting:
     try:
-        plain = json.loads(file.read_text(encoding="utf-8"))
-        return Forgetting(**{**plain, **{name: tuple(plain[name]) for name in ("patterns", "parts", "runs")}})
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        found: Forgetting = from_plain(Forgetting, json.loads(file.read_text(encoding="utf-8")))
+        return found
+    except (OSError, ValueError, TypeError) as error:
         raise InputError(
             f"{file}: cannot be read ({error!r}); remove it and give the whole `codegemma forget` command again, or "
             "remove the data folder"

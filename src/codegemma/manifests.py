@@ -6,17 +6,16 @@
 """
 
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from codegemma.errors import InputError
 from codegemma.files import write_whole
 from codegemma.places import get_bytes, size_bytes
-from codegemma.recipe import to_plain
+from codegemma.recipe import from_plain, to_plain
 
 
-class BuildReport(Protocol):
+class Manifest(Protocol):
     """A dataclass that tells a build, and the size of every Parquet file that the build wrote beside it."""
 
     @property
@@ -25,10 +24,10 @@ class BuildReport(Protocol):
         ...
 
 
-R = TypeVar("R", bound=BuildReport)
+M = TypeVar("M", bound=Manifest)
 
 
-def write_build_manifest(file: Path, report: BuildReport) -> None:
+def write_build_manifest(file: Path, report: Manifest) -> None:
     """Write a build's report as JSON, whole or not at all; written last, it says that the files beside it are whole.
 
     Raises:
@@ -37,14 +36,14 @@ def write_build_manifest(file: Path, report: BuildReport) -> None:
     write_whole(file, json.dumps(to_plain(report), indent=2).encode())
 
 
-def read_build_manifest(file: Path, from_plain: Callable[[dict[str, Any]], R]) -> R | None:
+def read_build_manifest(file: Path, kind: type[M]) -> M | None:
     """Read the report of an earlier build, or `None` where there is none or a file of records is not the one it tells.
 
     Raises:
         InputError: a store that does not answer: nobody knows what is there.
     """
     try:
-        report = parse_build_manifest(get_bytes(file), from_plain)
+        report = parse_build_manifest(get_bytes(file), kind)
         is_whole = report is not None and all(
             size_bytes(file.parent / name) == size for name, size in report.parquet_bytes.items()
         )
@@ -53,10 +52,11 @@ def read_build_manifest(file: Path, from_plain: Callable[[dict[str, Any]], R]) -
     return report if is_whole else None
 
 
-def parse_build_manifest(data: bytes, from_plain: Callable[[dict[str, Any]], R]) -> R | None:
-    """Read a report from a manifest's bytes; `None` where they are not of this version."""
+def parse_build_manifest(data: bytes, kind: type[M]) -> M | None:
+    """Read a report from a manifest's bytes, `is_reused` set; `None` where they are not of this version."""
     try:
-        return from_plain(json.loads(data.decode()))
+        report: M = from_plain(kind, json.loads(data.decode()) | {"is_reused": True})
+        return report
     except (ValueError, KeyError, TypeError, AttributeError):
         return None
 

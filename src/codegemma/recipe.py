@@ -12,6 +12,7 @@ import hashlib
 import json
 import types
 import typing
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -139,14 +140,15 @@ def from_plain(kind: Any, plain: Any) -> Any:
             return from_plain(fitting[0], plain)
     elif origin is typing.Literal:
         return _check(plain, plain in arguments, kind)
-    elif origin is tuple or (origin is dict and arguments[0] is str):
+    elif origin is tuple or (origin in (dict, Counter) and arguments[0] is str):
         return _from_plain_many(kind, plain)
     elif dataclasses.is_dataclass(kind):
         return _from_plain_fields(kind, plain)
     elif isinstance(kind, type) and issubclass(kind, enum.Enum):
         return kind(plain)
     elif kind in (str, int, float, bool, type(None), Path):
-        found = _check(plain, type(plain) is (str if kind is Path else kind), kind)
+        is_number = kind is float and type(plain) is int  # JSON of other writers has `0` for `0.0`
+        found = _check(plain, is_number or type(plain) is (str if kind is Path else kind), kind)
         return Path(found) if kind is Path else found
     raise TypeError(f"{_name_type(kind)} cannot be kept as plain data")
 
@@ -164,6 +166,8 @@ def _from_plain_many(kind: Any, plain: Any) -> Any:
     if origin is dict:
         _check(plain, isinstance(plain, dict), kind)
         return {key: from_plain(arguments[1], value) for key, value in plain.items()}
+    if origin is Counter:
+        return Counter(from_plain(dict[str, int], plain))
     _check(plain, isinstance(plain, list), kind)
     if len(arguments) == 2 and arguments[1] is Ellipsis:
         return tuple(from_plain(arguments[0], value) for value in plain)

@@ -31,19 +31,24 @@ def list_parts_of(output: Path, repo: str) -> list[Path]:
     Raises:
         InputError: a part is missing or damaged.
     """
-    return [part for part in list_parts(output) if repo in _read_column(part, "repo")]
+    return [part for part in list_parts(output) if repo in list_repos(part)]
 
 
-def _read_column(file: Path, name: str) -> set[str]:
+def list_repos(part: Path) -> set[str]:
+    """List the repositories that the records of a file are of.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
     try:
-        if file.suffix == array_records.SUFFIX:
-            return {json.loads(blob)[name] for blob in array_records.read_blobs(file)}
-        with pq.ParquetFile(file) as parquet:
-            batches = parquet.iter_batches(columns=[name])
-            return {value for batch in batches for value in batch.column(name).unique().to_pylist()}
+        if part.suffix == array_records.SUFFIX:
+            return {json.loads(blob)["repo"] for blob in array_records.read_blobs(part)}
+        with pq.ParquetFile(part) as parquet:
+            batches = parquet.iter_batches(columns=["repo"])
+            return {repo for batch in batches for repo in batch.column("repo").unique().to_pylist()}
     except (pa.ArrowException, OSError, ValueError, KeyError) as error:
         reason = str(error).partition("\n")[0]
-        raise InputError(f"{file}: truncated, damaged or no file of records ({reason}); build it again") from error
+        raise InputError(f"{part}: truncated, damaged or no file of records ({reason}); build it again") from error
 
 
 def rewrite(file: Path, kind: type[T], change: Callable[[T], T | None]) -> None:

@@ -22,28 +22,29 @@ from codegemma.errors import InputError, OutputError
 from codegemma.files import write_whole
 from codegemma.folders import claim_folder
 from codegemma.model.publish import publish_model
-from codegemma.model.weights import CONFIG_NAME
 from codegemma.recipe import to_plain
 from codegemma.records import Pack
+from codegemma.round_files import (
+    PACKS_FILE,
+    ROUND_FILE,
+    TRAINED_FILE,
+    TrainedFile,
+    check_untainted,
+    find_round,
+    is_finished,
+)
 from codegemma.shards import find_format, list_parts, read_records, write_records
-from codegemma.steps import is_whole, publish, remove_output
+from codegemma.steps import publish, remove_output
 from codegemma.train.choices import TrainChoices
-from codegemma.train.loop import MODEL_FOLDER
-from codegemma.train.manifest import ROUNDS_FOLDER, RUN_FILE, check_same_choices, find_rounds, read_manifest
-
-ROUND_FILE = "round.json"
-PACKS_FILE = "packs-train.parquet"
-TRAINED_FILE = "trained.parquet"
-
-
-@dataclass(frozen=True, slots=True)
-class TrainedFile:
-    """A file that a model has learned from, as it was when it last did."""
-
-    repo: str
-    path: str
-    blob: str
-
+from codegemma.train.manifest import (
+    MODEL_FOLDER,
+    ROUNDS_FOLDER,
+    RUN_FILE,
+    check_same_choices,
+    find_rounds,
+    read_manifest,
+)
+from codegemma.train.provenance import write_filters
 
 # Repository and path, and the blob that was learned.
 Known = dict[tuple[str, str], str]
@@ -110,11 +111,6 @@ class PackSize(NamedTuple):
     chars: int
 
 
-def find_round(out: Path, number: int) -> Path:
-    """Name the folder of a round."""
-    return out / ROUNDS_FOLDER / str(number)
-
-
 def find_begun(out: Path) -> int:
     """Tell the newest round whose run has begun, or 0."""
     return max(find_rounds(out), default=0)
@@ -122,15 +118,11 @@ def find_begun(out: Path) -> int:
 
 def find_finished(out: Path) -> int:
     """Tell the newest round whose model is whole, or 0."""
-    return max((number for number, folder in find_rounds(out).items() if _is_finished(folder)), default=0)
-
-
-def _is_finished(folder: Path) -> bool:
-    return is_whole(folder / TRAINED_FILE) and (folder / MODEL_FOLDER / CONFIG_NAME).is_file()
+    return max((number for number, folder in find_rounds(out).items() if is_finished(folder)), default=0)
 
 
 def check_rounds(out: Path, choices: Mapping[str, Any]) -> None:
-    """Refuse a folder whose rounds were made by other choices, or whose model no round of it made.
+    """Refuse rounds of other choices, or that learned what was removed since, and a model that no round made.
 
     A choice that the version of an earlier round did not know yet is none of its choices.
 
@@ -140,6 +132,7 @@ def check_rounds(out: Path, choices: Mapping[str, Any]) -> None:
     if begun := find_begun(out):
         before, now = _keep_common(read_round(out, begun).choices, choices)
         check_same_choices(out, before, now)
+    check_untainted(out)
     if not find_finished(out) and (out / MODEL_FOLDER).exists():
         raise OutputError(
             f"{out / MODEL_FOLDER} was made by no round in {out / ROUNDS_FOLDER}; choose another --out, or move it away"
@@ -159,8 +152,8 @@ def plan_round(
 ) -> RoundPlan | None:
     """Compare the packs of `data` with what the newest whole model learned; fix what the next round trains on.
 
-    The packs are linked or written into the round's folder, then its `round.json`. `None` if no file of the training
-    side is new or changed. A round that was planned and never begun is planned anew.
+    The packs are linked or written into the round's folder, with what their files have passed; then its `round.json`.
+    `None` if no file of the training side is new or changed. A round that was planned and never begun is planned anew.
 
     Raises:
         OutputError: no permission or no space.
@@ -247,6 +240,7 @@ def _fix_round(data: Path, folder: Path, planned: RoundPlan, chosen: set[str]) -
     else:
         packs = (pack for pack in read_records(data / PACKS_FILE, Pack) if pack.pack_id in chosen)
         write_records(folder / PACKS_FILE, packs, Pack)
+    write_filters(data, folder)
     write_whole(folder / ROUND_FILE, (json.dumps(to_plain(planned), indent=1) + "\n").encode())
 
 

@@ -26,6 +26,8 @@ SHAPES: dict[str, tuple[str, ...]] = {
     "private-key": (
         "-----BEGIN RSA PRIVATE KEY-----\n{b64}\n{b64}\n",
         'k = "-----BEGIN PRIVATE KEY-----\\n{b64}\\n{b64}"',
+        "# -----BEGIN EC PRIVATE KEY-----\n# {b64}\n# {b64}\n",
+        "// -----BEGIN PRIVATE KEY-----\n// {b64}\n",
     ),
     "aws-access-key-id": ("id = 'AKIA{A16}'", "ASIA{A16}"),
     "aws-secret-access-key": ('AWS_SECRET_ACCESS_KEY = "{b40}"', "aws_access_key = '{b40}'"),

@@ -50,6 +50,29 @@ ROWS: dict[str, tuple[dict[str, Any], list[tuple[Part, str]]]] = {
         },
         [(Part.PROBLEM, "Add."), (Part.PROBLEM, "// Add.\nfunc f()"), (Part.SOLUTION, "s")],
     ),
+    "BabelCode-TransCoder": (
+        {
+            "qid": "1",
+            "language": "Rust",
+            "signature": "pub fn f()",
+            "source_py": "py()",
+            "source_cpp": "cpp();",
+            "question_info": {"test_code": "t"},
+        },
+        [(Part.SOLUTION, "py()"), (Part.SOLUTION, "cpp();")],
+    ),
+    "BabelCode questions": (
+        {
+            "id": "3",
+            "title": "Add",
+            "text": "Add.",
+            "solution": "s",
+            "entry_fn_name": "f",
+            "testing_code": "assert f()",
+            "other_lang_solutions": {"C++": "int f();"},
+        },
+        [(Part.PROBLEM, "Add."), (Part.SOLUTION, "s"), (Part.SOLUTION, "int f();"), (Part.TESTS, "assert f()")],
+    ),
     "MultiPL-E": (
         {"name": "HumanEval_0", "prompt": "fn f()", "tests": "assert!(f())"},
         [(Part.PROBLEM, "fn f()"), (Part.TESTS, "assert!(f())")],
@@ -89,6 +112,12 @@ def test_item_is_named_as_the_benchmark_names_it_or_by_its_number(tmp_path: Path
     rows = [ROWS[kind][0] for kind in ("HumanEval", "MBPP", "DS-1000", "BabelCode", "MultiPL-E", "GSM8K")]
     texts = read_benchmarks([write_rows(tmp_path / "b.jsonl", rows)]).texts
     assert list(dict.fromkeys(text.item for text in texts)) == ["HumanEval/0", "7", "9", "1", "HumanEval_0", "6"]
+
+
+def test_solutions_that_are_a_list_spelled_as_text_are_read_one_by_one(tmp_path: Path) -> None:
+    row = {"problem_id": 3, "question": "Sort.", "solutions": json.dumps(["a()\n", "[b()]"])}
+    texts = read_benchmarks([write_rows(tmp_path / "apps.jsonl", [row])]).texts
+    assert [text.text for text in texts] == ["Sort.", "a()\n", "[b()]"]
 
 
 def test_every_format_gives_the_same(tmp_path: Path) -> None:
@@ -157,8 +186,9 @@ def test_file_that_cannot_be_guarded_is_named(tmp_path: Path, name: str, content
 
 
 def test_missing_path_and_empty_folder_are_errors(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such file"):
-        read_benchmarks([tmp_path / "b.jsonl"])
+    for name in ("b.jsonl", "b", "b.txt"):
+        with pytest.raises(InputError, match=f"{name}: no such file or folder; wanted a benchmark"):
+            read_benchmarks([tmp_path / name])
     with pytest.raises(InputError, match="no benchmark in this folder"):
         read_benchmarks([tmp_path])
 

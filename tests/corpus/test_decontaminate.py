@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.corpus.benchmark_rows import KINDS, make_rows
 from tests.corpus.near_copies import read_library
 
 from codegemma.corpus.benchmarks import BenchmarkText, Part, read_benchmarks
@@ -68,6 +69,43 @@ def test_every_published_problem_with_its_solution_is_found(name: str) -> None:
     ]
     assert not missed, f"{len(missed)} of {len(items)}: {missed[:5]}"
     assert not index.unguarded
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_text_of_several_rows_of_each_kind_is_found_under_its_item(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / f"{kind}.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in make_rows(kind, 8)))
+    benchmarks = read_benchmarks([path])
+    index = ContaminationIndex(benchmarks.texts)
+    hosts = list(read_library(30).values())
+    assert not [found for host in hosts for found in index.find(host)]
+    assert not index.unguarded
+    assert len({text.item for text in benchmarks.texts}) == 8
+    missed = [
+        (text.item, text.part)
+        for number, text in enumerate(benchmarks.texts)
+        if text.item not in {found.item for found in index.find(plant(hosts[number % 30], text.text))}
+    ]
+    assert not missed
+
+
+INFILLING_SETS = ("SingleLineInfilling", "MultiLineInfilling", "RandomSpanInfilling", "RandomSpanInfillingLight")
+
+
+@pytest.mark.parametrize("name", INFILLING_SETS)
+def test_every_program_of_an_infilling_set_is_found_under_an_item_of_its_own(name: str) -> None:
+    index = ContaminationIndex(read_benchmarks([find_published(f"HumanEval-{name}.jsonl.gz")]).texts)
+    programs: dict[str, str] = {}
+    for text in read_benchmarks([find_published("HumanEval.jsonl.gz")]).texts:
+        if text.part in (Part.PROBLEM, Part.SOLUTION):
+            programs[text.item] = programs.get(text.item, "") + text.text
+    hosts = list(read_library(30).values())
+    missed = [
+        item
+        for number, (item, program) in enumerate(programs.items())
+        if not any(f"/{item}/" in found.item for found in index.find(plant(hosts[number % 30], program)))
+    ]
+    assert (len(programs), missed) == (164, [])
 
 
 def test_solution_of_an_infilling_set_is_found_although_it_is_in_no_row_whole() -> None:

@@ -64,6 +64,11 @@ def test_texts_of_installed_packages_are_what_their_metadata_says() -> None:
         ("// SPDX-License-Identifier: MIT\n// SPDX-License-Identifier: GPL-2.0\n", "GPL-2.0-only AND MIT"),
         ("<!-- SPDX-License-Identifier: Apache-2.0 -->", "Apache-2.0"),
         ("# SPDX-License-Identifier: nonsense of ours\n", None),
+        ("# SPDX-License-Identifier: NOASSERTION\n", None),
+        ('print("# SPDX-License-Identifier: %s")\n', None),
+        ("# SPDX-License-Identifier: LicenseRef-Acme\n", "LicenseRef-Acme"),
+        ("# SPDX-License-Identifier: MIT OR LicenseRef-Acme-1.0\n", "MIT OR LicenseRef-Acme-1.0"),
+        ("// SPDX-License-Identifier: Acme-Source-2.1\n", "LicenseRef-Acme-Source-2-1"),
         (" * Licensed under the Apache License,\n * Version 2.0 (the", "Apache-2.0"),
         (
             "# the GNU General Public License as published by\n# the Free Software Foundation, either version 3 of "

@@ -5,8 +5,11 @@ from pathlib import Path
 from tests.corpus.near_copies import read_library
 from tests.corpus.repositories import write
 
+from codegemma.build import build_data
 from codegemma.corpus.choices import CorpusChoices, ForkPolicy, NearDuplicatePolicy
 from codegemma.corpus.pipeline import DROPPED_FILE, STEPS, TRAIN_FILE, build_corpus
+from codegemma.recipe import override
+from codegemma.recipes import load_recipe
 from codegemma.records import DroppedFile, SourceFile
 from codegemma.runner import LocalRunner
 from codegemma.shards import read_records
@@ -79,11 +82,33 @@ def test_benchmark_item_never_reaches_the_corpus_and_the_report_says_what_was_gu
     report = build_corpus([repo], out, dataclasses.replace(CHOICES, decontaminate=(str(benchmark),)))
     [drop] = drops(out).values()
     assert (drop.path, drop.stage, drop.reason) == ("planted.py", "decontaminate", "benchmark")
-    assert "made Made/1" in drop.detail
+    assert "made/Made/1 by ten_words in line" in drop.detail
     assert any(line.startswith("benchmarks: made (1 items)") for line in report.lists)
     assert {path.name for path in (out / STEPS).glob("texts-*")} == before
     benchmark.write_text(benchmark.read_text().replace("plums", "pears"))
     assert not build_corpus([repo], out, dataclasses.replace(CHOICES, decontaminate=(str(benchmark),))).is_reused
+
+
+def test_every_item_in_a_file_is_told_with_its_rules_and_lines(tmp_path: Path) -> None:
+    benchmark = write_benchmark(tmp_path / "made.jsonl")
+    item = json.loads(benchmark.read_text())
+    second = json.loads(
+        benchmark.read_text().replace("Made/1", "Made/2").replace("plums", "pears").replace("tree", "bush")
+    )
+    benchmark.write_text(json.dumps(item) + "\n" + json.dumps(second) + "\n")
+    programs = [each["prompt"] + each["canonical_solution"] for each in (item, second)]
+    repo = write(tmp_path / "repo", {"both.py": f"{TEXTS[0]}\n\n" + "\n\n".join(programs), "clean.py": TEXTS[1]})
+    recipe = override(load_recipe("tiny"), [f"corpus.decontaminate={benchmark}", "corpus.heldout_share=0"])
+    build_data([repo], tmp_path / "out", recipe)
+    [drop] = drops(tmp_path / "out").values()
+    start = TEXTS[0].count("\n") + 3
+    told = [line.strip() for line in drop.detail.split(";")]
+    assert {line.partition(" ")[0] for line in told} == {"made/Made/1", "made/Made/2"}
+    assert {line.split()[2] for line in told} == {"ten_words", "whole_text"}
+    assert {int(line.rpartition(" ")[2]) for line in told} == {start, start + 5}
+    page = (tmp_path / "out/report.html").read_text()
+    assert "repo: both.py" in page
+    assert drop.detail in page
 
 
 def test_any_number_of_workers_finds_the_same_near_duplicates(tmp_path: Path) -> None:

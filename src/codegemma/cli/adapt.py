@@ -14,16 +14,15 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 from rich.syntax import Syntax
-from rich.table import Table
 from rich.text import Text
 
+from codegemma.cli.figures import make_table
 from codegemma.cli.options import LOCAL, choose_recipe, json_option, recipe_options, workers_option
 from codegemma.cli.progress import show_progress
 
 if TYPE_CHECKING:
     from codegemma.adapt import AdaptJob, AdaptResult
     from codegemma.adapt_report import Showcase
-    from codegemma.evals.measure import Measurement
 
 # Of one training run, where neither --minutes nor train.steps says it.
 DEFAULT_MINUTES = 5.0
@@ -129,10 +128,11 @@ def _print_plan(job: "AdaptJob", as_json: bool) -> None:
 def print_ending(result: "AdaptResult", showcases: "list[Showcase]", report: Path, console: Console) -> None:
     """Print the proof, three completions, where everything lies, and what to type next."""
     for kind in dict.fromkeys(m.kind for m in result.measurements):
-        console.print(_make_table(kind, [m for m in result.measurements if m.kind == kind]))
+        measured = [m for m in result.measurements if m.kind == kind]
+        console.print(make_table(f"held out: {kind.replace('_', ' ')}", measured, strong="adapted"))
     console.print(
-        "95 % intervals by bootstrap over files (where no hole differs, a binomial bound); exact match and bits per "
-        "byte by teacher forcing.",
+        "Below each figure: 95 % interval by bootstrap over files (where no hole differs, a binomial bound); exact "
+        "match and bits per byte by teacher forcing.",
         style="dim",
     )
     for note in result.notes:
@@ -168,34 +168,6 @@ def _spell_next(model: Path, repos: tuple[Path, ...], case: "Showcase") -> str:
     if file.is_relative_to(Path.cwd()):  # shorter to read, and good where the command was typed
         file = file.relative_to(Path.cwd())
     return f"codegemma complete {shlex.quote(str(model))} {shlex.quote(f'{file}:{hole.line}:{hole.column}')}{path}"
-
-
-def _make_table(kind: str, rows: "list[Measurement]") -> Table:
-    holes, files = max(m.interval.items for m in rows), max(m.interval.clusters for m in rows)
-    title = f"{kind.replace('_', ' ')}: {holes:,} held-out holes in {files:,} files"
-    table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column("system")
-    table.add_column("mode")
-    for name in ("exact match, %", "edit similarity", "bits per byte"):
-        table.add_column(name, justify="right")
-    for system, mode in dict.fromkeys((m.system, m.mode) for m in rows):
-        found = {m.metric: m for m in rows if (m.system, m.mode) == (system, mode)}
-        cells = [
-            _format(found.get("exact_match"), 100, 1),
-            _format(found.get("edit_similarity"), 1, 3),
-            _format(found.get("bits_per_byte"), 1, 3),
-        ]
-        table.add_row(system, mode.upper() if mode else "", *cells, style="bold" if system == "adapted" else "")
-    return table
-
-
-def _format(measurement: "Measurement | None", scale: float, digits: int) -> str:
-    if measurement is None:
-        return ""
-    interval = measurement.interval
-    if interval.low is None or interval.high is None:
-        return f"{interval.mean * scale:.{digits}f}"
-    return f"{interval.mean * scale:.{digits}f} ({interval.low * scale:.{digits}f}-{interval.high * scale:.{digits}f})"
 
 
 def _print_showcase(case: "Showcase", console: Console) -> None:

@@ -12,28 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
+from codegemma.cli.figures import make_table
 from codegemma.cli.options import LOCAL, PLACE, json_option
 from codegemma.cli.progress import show_progress
 from codegemma.errors import InputError
 
 if TYPE_CHECKING:
-    from codegemma.evals.measure import Measurement
     from codegemma.evals.run import SuiteResults
-
-# An interval is never broken over two lines.
-MIN_WIDTH = 11
-# metric -> (column title, what the value is multiplied by, digits); `results.json` has the others too
-COLUMNS = {
-    "exact_match": ("exact match, %", 100, 1),
-    "line_match": ("line match, %", 100, 1),
-    "generated_match": ("generated match, %", 100, 1),
-    "edit_similarity": ("edit similarity", 1, 3),
-    "bits_per_byte": ("bits per byte", 1, 3),
-}
 
 
 @click.command(
@@ -96,23 +83,7 @@ def print_suite(found: "SuiteResults", console: Console) -> None:
     """Print one table for each kind of hole: a row for each system and mode, intervals below the figures."""
     for kind in dict.fromkeys(m.kind for m in found.measurements):
         measured = [m for m in found.measurements if m.kind == kind]
-        metrics = [metric for metric in COLUMNS if any(m.metric == metric for m in measured)]
-        if "exact_match" in metrics and "generated_match" in metrics:
-            metrics.remove("generated_match")  # the same of fewer holes, and 80 columns hold four figures
-        files = max(m.interval.clusters for m in measured)
-        title = (
-            f"{found.suite}: {kind.replace('_', ' ')} ({max(m.interval.items for m in measured)} holes, {files} files)"
-        )
-        table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-        for heading in ("system", "mode"):
-            table.add_column(heading)
-        for metric in metrics:
-            table.add_column(COLUMNS[metric][0], justify="right", min_width=MIN_WIDTH)
-        for system, mode in dict.fromkeys((m.system, m.mode) for m in measured):
-            row = {m.metric: m for m in measured if (m.system, m.mode) == (system, mode)}
-            cells = [_format(row[metric]) if metric in row else "–" for metric in metrics]
-            table.add_row(system, mode.upper() if mode else "", *cells)
-        console.print(table)
+        console.print(make_table(f"{found.suite}: {kind.replace('_', ' ')}", measured))
     console.print(
         f"Scored by {found.scored_by}. Below each figure: 95 % interval, by bootstrap over files "
         "(a binomial bound at 0 and 100 %).",
@@ -120,12 +91,3 @@ def print_suite(found: "SuiteResults", console: Console) -> None:
     )
     for note in found.notes:
         console.print(f"- {note}", style="dim", highlight=False)
-
-
-def _format(measurement: "Measurement") -> str:
-    _, scale, digits = COLUMNS[measurement.metric]
-    interval = measurement.interval
-    shown = f"{interval.mean * scale:.{digits}f}"
-    if interval.low is None or interval.high is None:
-        return f"{shown}\n[dim]no interval[/dim]"
-    return f"{shown}\n[dim]{interval.low * scale:.{digits}f}–{interval.high * scale:.{digits}f}[/dim]"

@@ -84,7 +84,9 @@ def _show(data: Path, done: "Forgetting") -> None:
         )
         for run in done.runs:
             click.echo(f"  {shlex.quote(run)}")
-    elif sum(done.files.values()):
+    if done.job is not None and (done.rounds.files or done.rounds.names):
+        _show_rounds(Path(done.job), done)
+    elif not done.is_trained_on and train + heldout:
         click.echo("models   none was trained on it")
     if heldout:
         click.echo("proofs   evaluations on the held-out files quote them: remove those folders and evaluate again")
@@ -92,3 +94,18 @@ def _show(data: Path, done: "Forgetting") -> None:
         click.echo(f"name     {done.repo} is told from others of its name by its place among them: keep their order")
     if done.is_done:
         click.echo(f"kept out of later builds by {data / 'forgotten.json'}; for other folders, see corpus.opt_out")
+
+
+def _show_rounds(job: Path, done: "Forgetting") -> None:
+    from codegemma.round_files import describe_taint, explain
+
+    rounds = done.rounds
+    click.echo(
+        f"rounds   {rounds.packs:,} of the packs that they keep lose {rounds.files:,} files, "
+        f"and {rounds.names:,} names go from what they have learned"
+    )
+    for number in rounds.restarted:
+        goes = "went" if done.is_done else "would go"
+        click.echo(f"         round {number}, which was under way with them, {goes} as a whole and begins anew")
+    if rounds.tainted:
+        click.echo(f"models   {describe_taint(rounds.tainted)} from it. {explain(job, rounds.tainted)}")

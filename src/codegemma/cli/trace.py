@@ -120,7 +120,7 @@ def _tell_place(origin: "TokenOrigin", piece: "PieceOrigin") -> str:
 
 def _tell_filters(filters: "Filters | None") -> str:
     if filters is None:
-        return "unknown: no whole corpus.json and packs.json beside the packs"
+        return "unknown: beside the packs stand no whole corpus.json and packs.json, and no filters.json"
     lists = "".join(f"\n          {make_visible(told)}" for told in filters.lists)
     builds = f"corpus {filters.corpus_fingerprint}, packs {filters.packs_fingerprint} ({filters.pack_order})"
     return f"{', '.join(filters.stages)}\n          {builds}{lists}"

@@ -138,10 +138,16 @@ def _refuse_member(name: str, reason: str, detail: str) -> Member:
 
 
 class _BoundedTarInfo(tarfile.TarInfo):
-    """A tar's member whose name and attributes are not read when they are absurdly long."""
+    """A tar's member whose name and attributes are not read when they are absurdly long.
+
+    Each tar has a class of its own, which remembers that the tar's mark of its end was seen.
+    """
+
+    saw_end = False
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_BoundedTarInfo":
+        cls.saw_end = len(buf) == tarfile.BLOCKSIZE and not any(buf)
         info = super().frombuf(buf, encoding, errors)
         if info.type in _ATTRIBUTE_TYPES and info.size > MAX_ATTRIBUTE_BYTES:
             raise tarfile.ReadError(f"{info.size} bytes of attributes, at most {MAX_ATTRIBUTE_BYTES}")
@@ -158,6 +164,8 @@ def _walk_tar(path: Path, scratch: Path | None) -> tuple[list[Member], str | Non
                 trouble = allowance.spend(tarfile.BLOCKSIZE + info.size)
                 if trouble is None and not info.isdir():
                     members.append(_describe_tar_member(archive, info, stamp, spool))
+            if trouble is None and members and not getattr(archive.tarinfo, "saw_end", True):
+                trouble = "it breaks off between two members: the mark of its end is missing"
         except BROKEN_ARCHIVE as error:
             trouble = str(error) or type(error).__name__
     return members, trouble
@@ -176,7 +184,8 @@ def _describe_tar_member(archive: tarfile.TarFile, info: tarfile.TarInfo, stamp:
 
 
 def _open_tar(path: Path) -> tarfile.TarFile:
+    kind = type("_TarInfo", (_BoundedTarInfo,), {})
     if path.name.lower().endswith((".zst", ".tzst")):
         stream = pa.input_stream(str(path), compression="zstd")
-        return tarfile.open(fileobj=stream, mode="r|", tarinfo=_BoundedTarInfo)
-    return tarfile.open(path, mode="r|*", tarinfo=_BoundedTarInfo)
+        return tarfile.open(fileobj=stream, mode="r|", tarinfo=kind)
+    return tarfile.open(path, mode="r|*", tarinfo=kind)

@@ -83,6 +83,22 @@ SHAPES = (
         ("qid", "signature_with_docstring"),
         {Part.PROBLEM: (("text",), ("signature_with_docstring",)), Part.SOLUTION: (("solution",),)},
     ),
+    # BabelCode's translations of TransCoder's functions.
+    Shape(
+        "BabelCode-TransCoder",
+        ("qid", "source_py"),
+        {Part.SOLUTION: (("source_py",), ("source_cpp",), ("source_java",))},
+    ),
+    # The questions from which BabelCode makes its sets.
+    Shape(
+        "BabelCode questions",
+        ("entry_fn_name", "testing_code"),
+        {
+            Part.PROBLEM: (("text",),),
+            Part.SOLUTION: (("solution",), ("other_lang_solutions",)),
+            Part.TESTS: (("testing_code",),),
+        },
+    ),
     Shape("MultiPL-E", ("prompt", "tests"), {Part.PROBLEM: (("prompt",),), Part.TESTS: (("tests",),)}),
     Shape("GSM8K", ("question", "answer"), {Part.PROBLEM: (("question",),), Part.SOLUTION: (("answer",),)}),
     Shape("APPS", ("question", "solutions"), {Part.PROBLEM: (("question",),), Part.SOLUTION: (("solutions",),)}),
@@ -165,6 +181,8 @@ def _find_files(path: Path, notes: list[str]) -> Iterator[tuple[Path, str]]:
             else:
                 yield file, path.name if file.name.endswith(".json") else _strip_suffix(file.name)
         return
+    if not path.exists():
+        raise InputError(f"{path}: no such file or folder; wanted a benchmark to guard")
     if not path.name.endswith(SUFFIXES):
         raise InputError(f"{path}: unknown kind of file; wanted a name ending in {', '.join(SUFFIXES)}")
     if is_train_split(Path(path.absolute().parent.name) / path.name):
@@ -180,8 +198,6 @@ def _read_file(file: Path, benchmark: str) -> Iterator[BenchmarkText]:
     try:
         for place, row in _read_rows(file):
             yield from _read_row(row, benchmark, place, file)
-    except FileNotFoundError as error:
-        raise InputError(f"{file}: no such file; wanted a benchmark to guard") from error
     except (OSError, EOFError, zlib.error, ValueError, RecursionError, pa.ArrowException) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(f"{file}: truncated or damaged ({reason}); get it again") from error
@@ -229,12 +245,27 @@ def _find_item(fields: Mapping[str, Any]) -> str | None:
 
 
 def _join_fields(values: list[Any], part: Part) -> list[str]:
-    """Make one text of several fields; several of a field that is a list, except for tests, which are one."""
-    if len(values) == 1 and isinstance(values[0], list):
-        texts = [value for value in values[0] if isinstance(value, str)]
-        texts = ["\n".join(texts)] if part is Part.TESTS else texts
+    """Make one text of several fields; several of a field that holds several, except for tests, which are one."""
+    if len(values) == 1 and (several := _list_several(values[0])) is not None:
+        texts = ["\n".join(several)] if part is Part.TESTS else several
     else:
         texts = ["".join(value for value in values if isinstance(value, str))]
     # GSM8K's solutions go about with and without the marks of its calculator.
     texts += [_CALCULATIONS.sub("", text) for text in texts if _CALCULATIONS.search(text)]
     return [text for text in texts if text.strip()]
+
+
+def _list_several(value: Any) -> list[str] | None:
+    """List the texts of a field that holds several: a list, a table by language, or a list as APPS spells it.
+
+    >>> _list_several('["a = 1", "b = 2"]'), _list_several({"C++": "int a;"}), _list_several("a = [1]")
+    (['a = 1', 'b = 2'], ['int a;'], None)
+    """
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+    if isinstance(value, dict):
+        value = list(value.values())
+    return [text for text in value if isinstance(text, str)] if isinstance(value, list) else None

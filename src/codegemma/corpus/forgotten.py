@@ -14,6 +14,7 @@ import xxhash
 from pathspec import GitIgnoreSpec
 
 from codegemma.corpus.entries import Listing, refuse
+from codegemma.corpus.ignore import NO_PATTERN
 from codegemma.errors import InputError
 from codegemma.files import write_whole
 from codegemma.places import get_bytes
@@ -47,7 +48,7 @@ class Removal:
                 )
             try:
                 GitIgnoreSpec.from_lines([pattern])
-            except ValueError as error:
+            except NO_PATTERN as error:
                 raise InputError(f"--path {pattern!r} is no pattern ({error}); wanted one as in .gitignore") from error
 
 

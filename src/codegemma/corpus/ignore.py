@@ -6,7 +6,9 @@
 """
 
 import os
+import re
 import stat
+import warnings
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
@@ -22,6 +24,14 @@ MAX_FOLDERS_REMEMBERED = 10_000
 _Rules = tuple[tuple[int, GitIgnoreSpec], ...]
 # Plain `re`: the faster backends refuse names that are not UTF-8.
 BACKEND = "simple"
+# What `pathspec` raises at a line that is no pattern, such as `[z-a]`.
+NO_PATTERN = (ValueError, re.error)
+# More `**` before the end of a line take too long on a path of a thousand folders; nobody writes so many.
+MAX_DEEP_STARS = 2
+# As `pathspec` spells a star, the signs after it, and, not taken in, the next star of the same name.
+_STARRED = re.compile(
+    r"(?:\[\^/\]\*)+((?:\\.|\[(?!\^/\]\*)\^?\]?(?:\\.|[^\]\\])*\]|[^\\/()?$\[])+)(?=\[\^/\]\*)", re.DOTALL
+)
 
 
 def ignore_by_git(repository: pygit2.Repository) -> IsIgnored:
@@ -96,7 +106,20 @@ def _read_spec(path: Path) -> GitIgnoreSpec | None:
 
 
 def _parse_line(line: str) -> list[GitIgnoreSpecPattern]:
-    try:
-        return list(GitIgnoreSpec.from_lines([line]).patterns)
-    except ValueError:
-        return []  # git passes over a line that is not a pattern
+    if line.rstrip("/*").count("**") > MAX_DEEP_STARS:
+        return []
+    with warnings.catch_warnings(action="ignore"):  # `[[` may come to mean something else, one day
+        try:
+            return [_bound(pattern) for pattern in GitIgnoreSpec.from_lines([line]).patterns]
+        except NO_PATTERN:
+            return []  # git passes over a line that is not a pattern
+
+
+def _bound(pattern: GitIgnoreSpecPattern) -> GitIgnoreSpecPattern:
+    """Match every star but the last of a name as short as can be, once: a longer match could not save the rest.
+
+    Otherwise `*a*a*a*a*b` takes years to tell that a name of 250 times `a` is another.
+    """
+    if pattern.regex is None:
+        return pattern
+    return GitIgnoreSpecPattern(re.compile(_STARRED.sub(r"(?>[^/]*?\1)", pattern.regex.pattern)), pattern.include)

@@ -27,6 +27,10 @@ HEADER_CHARS = 4096
 # Licence texts and manifests are shorter than this; the rest of a longer one is not looked at.
 MAX_STATEMENT_BYTES = 200_000
 _TAG = re.compile(r"SPDX-License-Identifier:[ \t]*([^\r\n*#<>\"']+)")
+# What SPDX leaves to whoever writes a licence of his own.
+_OWN = ("LicenseRef-", "DocumentRef-")
+# Not prose about tags, nor a template's `%s`.
+_UNKNOWN = re.compile(r"[A-Za-z0-9][\w.+:-]*")
 _TEXT_FILE = re.compile(r"(?:un)?licen[sc]e|copying|notice", re.IGNORECASE)
 _TEXT_SUFFIXES = ("", ".txt", ".md", ".rst", ".html")
 _WORD = re.compile(r"[a-z0-9]+")
@@ -72,14 +76,16 @@ def _load_licensing() -> Any:
 def read_header(text: str) -> str | None:
     """Read the licence that a file names itself, by SPDX tag or by a well-known notice.
 
+    A tag with one word that is no licence names one that nobody knows: it is not as if nothing were stated.
+
     >>> read_header("# SPDX-License-Identifier: mit OR Apache-2.0\\nx = 1\\n")
     'MIT OR Apache-2.0'
     >>> read_header("// Licensed under the Apache License, Version 2.0 (the")
     'Apache-2.0'
     """
     head = text[:HEADER_CHARS]
-    tags = [parse_expression(found.removesuffix("-->").strip(" \t/")) for found in _TAG.findall(head)]
-    stated = [tag for tag in tags if tag is not None]
+    tags = [found.removesuffix("-->").strip(" \t/") for found in _TAG.findall(head)]
+    stated = [known for tag in tags if (known := parse_expression(tag) or _read_unknown(tag))]
     if stated:
         return join_licenses(stated)
     lowered, names = head.lower(), _load_names()
@@ -95,8 +101,8 @@ def parse_expression(text: str) -> str | None:
 
     >>> parse_expression("Apache License, Version 2.0"), parse_expression("see LICENSE")
     ('Apache-2.0', None)
-    >>> parse_expression("(MIT OR GPL-2.0)")
-    'MIT OR GPL-2.0-only'
+    >>> parse_expression("(MIT OR GPL-2.0)"), parse_expression("LicenseRef-Acme")
+    ('MIT OR GPL-2.0-only', 'LicenseRef-Acme')
     """
     known = _load_names()
     name = " ".join(_WORD.findall(text.lower()))
@@ -104,11 +110,13 @@ def parse_expression(text: str) -> str | None:
         return known.names[name]
     from license_expression import ExpressionError
 
+    licensing = _load_licensing()
     try:
-        parsed = _load_licensing().parse(text.strip(), validate=True)
+        parsed = licensing.parse(text.strip())
+        unknown = [] if parsed is None else licensing.unknown_license_keys(parsed)
     except (ExpressionError, ValueError, TypeError, AttributeError):  # the last two at odd text: "NOT", "()"
         return None
-    if parsed is None:
+    if parsed is None or not all(key.startswith(_OWN) for key in unknown):
         return None
     spelled: str = parsed.render("{symbol.key}")
     for old, new in known.current.items():
@@ -133,6 +141,11 @@ def join_stated(names: tuple[str, ...]) -> str | None:
     """
     stated = [parse_expression(name) or _name_unknown(name) for name in names if name.strip()]
     return join_licenses(stated)
+
+
+def _read_unknown(tag: str) -> str | None:
+    is_name = _UNKNOWN.fullmatch(tag) is not None and tag.upper() != "NOASSERTION"
+    return _name_unknown(tag) if is_name else None
 
 
 def _name_unknown(name: str) -> str:

@@ -35,7 +35,7 @@ def list_repository(
     if is_archive(root):
         return list_archive(root, repo, scratch)
     try:
-        return _list_folder(root, Path(root).resolve(), repo, exclude)
+        return _list_folder(root, Path(os.path.realpath(root)), repo, exclude)
     except pygit2.GitError as error:
         raise InputError(f"{root}: a damaged git repository ({error}); clone it again or move .git away") from error
     except OSError as error:
@@ -64,7 +64,15 @@ def _open_git(folder: Path) -> pygit2.Repository | None:
     looks_bare = (folder / "HEAD").is_file() and (folder / "objects").is_dir() and (folder / "refs").is_dir()
     if not looks_bare and not (folder / ".git").exists():
         return None
+    _refuse_pipes(folder if looks_bare else folder / ".git")
     return pygit2.Repository(str(folder))
+
+
+def _refuse_pipes(folder: Path) -> None:
+    """Refuse a git folder with a pipe where a file should be, such as `index`: reading it would wait for ever."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise pygit2.GitError(f"{path.name} is a pipe, socket or device")
 
 
 def _is_working_tree(folder: Path, repository: pygit2.Repository) -> bool:

@@ -23,6 +23,7 @@ import xxhash
 from pathspec import GitIgnoreSpec
 
 from codegemma.corpus.entries import Listing
+from codegemma.corpus.ignore import NO_PATTERN
 from codegemma.errors import InputError
 
 REASON = "opted_out"
@@ -84,7 +85,7 @@ def read_opt_out(path: str | None) -> OptOutList:
             raise InputError(f"{path}:{number}: {line.strip()!r} names no repository; wanted REPO or REPO:PATTERN")
         try:
             spec = GitIgnoreSpec.from_lines([pattern]) if pattern else None
-        except ValueError as error:
+        except NO_PATTERN as error:
             raise InputError(
                 f"{path}:{number}: {pattern!r} is no pattern ({error}); wanted one of .gitignore"
             ) from error

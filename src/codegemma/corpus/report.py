@@ -9,10 +9,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from codegemma.manifests import parse_build_manifest, read_build_manifest, write_build_manifest
-from codegemma.recipe import from_plain
 from codegemma.records import DroppedFile, SourceKind
 
 MANIFEST = "corpus.json"
@@ -74,8 +72,8 @@ class CorpusReport:
 
     `notes` are sentences that a reader of the results must know, `lists` say which operator's lists were given,
     `redactions` how many pseudonyms of each kind stand in the kept files.
-    `parquet_bytes` is how a later run sees that the files
-    are those of this build. `is_reused` is true when an earlier build was found whole and nothing was done.
+    `parquet_bytes` is how a later run sees that the files are those of this build. `is_reused` is true when an earlier
+    build was found whole and nothing was done.
     """
 
     fingerprint: str
@@ -171,22 +169,9 @@ def write_manifest(out: Path, report: CorpusReport) -> None:
 
 def read_manifest(out: Path) -> CorpusReport | None:
     """Read the report of an earlier build, or `None` where there is no whole one."""
-    return read_build_manifest(out / MANIFEST, _from_plain)
+    return read_build_manifest(out / MANIFEST, CorpusReport)
 
 
 def parse_manifest(data: bytes) -> CorpusReport | None:
     """Read the report of a build from the bytes of its manifest, or `None` where they are of another version."""
-    return parse_build_manifest(data, _from_plain)
-
-
-def _from_plain(plain: dict[str, Any]) -> CorpusReport:
-    rows = {
-        "repos": tuple(RepoCount(**row) for row in plain["repos"]),
-        "stages": tuple(StageCount(**row) for row in plain["stages"]),
-        "dropped": tuple(DropCount(**row) for row in plain["dropped"]),
-        "licenses": tuple(LicenseCount(**row) for row in plain["licenses"]),
-        "kinds": from_plain(tuple[KindCount, ...], plain["kinds"]),
-        "notes": tuple(plain["notes"]),
-        "lists": tuple(plain["lists"]),
-    }
-    return CorpusReport(**{**plain, **rows, "is_reused": True})
+    return parse_build_manifest(data, CorpusReport)

@@ -9,7 +9,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from codegemma.corpus.decontaminate import load_index
+from codegemma.corpus.decontaminate import Contamination, Rule, load_index
 from codegemma.corpus.dedup import shingle_tokens
 from codegemma.corpus.sketch_shards import KEYS, FileKey, make_shard, write_repository_sketches, write_shard
 from codegemma.corpus.sketches import Sketch, merge_sketches, sketch_shingles
@@ -26,8 +26,13 @@ class Contaminated:
     row: int
     benchmark: str
     item: str
-    rule: str
+    rule: Rule
     line: int
+
+    @property
+    def contamination(self) -> Contamination:
+        """What was found, without the place of the text."""
+        return Contamination(self.benchmark, self.item, self.rule, self.line)
 
 
 @dataclass(frozen=True, slots=True)

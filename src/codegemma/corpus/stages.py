@@ -9,6 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import resources
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -25,6 +26,7 @@ from codegemma.corpus.choices import (
     narrow,
 )
 from codegemma.corpus.copies import UNREACHABLE
+from codegemma.corpus.decontaminate import describe_contaminations
 from codegemma.corpus.dedup import find_duplicates
 from codegemma.corpus.entries import Listing
 from codegemma.corpus.history import find_birth_times_s
@@ -247,13 +249,13 @@ class Build:
             self._drop_near_duplicates([task.sketches for task in tasks.values() if task.sketches is not None])
         contaminations = (
             Drop(
-                self.census.number_at(shard, found.row),
+                self.census.number_at(shard, row),
                 "benchmark",
-                f"{found.benchmark} {found.item} by {found.rule} in line {found.line}",
+                describe_contaminations([found.contamination for found in items]),
             )
             for shard, task in tasks.items()
             if task.contaminated is not None
-            for found in read_records(task.contaminated, Contaminated)
+            for row, items in groupby(read_records(task.contaminated, Contaminated), key=lambda found: found.row)
         )
         self.census.drop(decontaminate.STAGE, contaminations)
 

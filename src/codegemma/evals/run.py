@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from codegemma.errors import InputError, OutputError
 from codegemma.evals.choices import EvalChoices
@@ -22,8 +21,7 @@ from codegemma.evals.measure import Measurement, measure
 from codegemma.evals.scoring import HoleResult, Subject
 from codegemma.files import write_whole
 from codegemma.folders import hold_folder
-from codegemma.recipe import to_plain
-from codegemma.records import InfillMode
+from codegemma.recipe import from_plain, to_plain
 from codegemma.runner import Progress, ignore_progress
 
 RESULTS_FILE = "results.json"
@@ -133,7 +131,7 @@ def read_hole_results(path: Path) -> list[HoleResult]:
     """
     try:
         with path.open(encoding="utf-8") as lines:
-            return [_from_plain(json.loads(line)) for line in lines]
+            return [from_plain(HoleResult, json.loads(line)) for line in lines]
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; `codegemma evaluate --out` writes it") from error
     except (OSError, ValueError, TypeError) as error:
@@ -142,8 +140,3 @@ def read_hole_results(path: Path) -> list[HoleResult]:
 
 def _to_lines(results: Iterable[HoleResult]) -> bytes:
     return "".join(json.dumps(to_plain(result), ensure_ascii=False) + "\n" for result in results).encode()
-
-
-def _from_plain(row: dict[str, Any]) -> HoleResult:
-    result = HoleResult(**row)
-    return dataclasses.replace(result, mode=None if result.mode is None else InfillMode(result.mode))

@@ -70,7 +70,7 @@ class FeedChoices:
         if min(weights) < 0 or sum(weights) <= 0:
             raise ValueError(f"the hole_* weights must not be negative and not all zero, got {weights}")
         if self.spm_mode is InfillMode.PSM:
-            raise ValueError("spm_mode is spm or spm1")
+            raise ValueError(f"spm_mode={self.spm_mode}: wanted spm or spm1; for PSM alone set spm_share to 0")
         if min(self.max_log_uniform_chars, self.max_natural_shift_chars, self.packing_bins) < 1:
             raise ValueError("max_log_uniform_chars, max_natural_shift_chars and packing_bins are at least 1")
 

@@ -14,6 +14,7 @@ from typing import Any
 from codegemma.errors import InputError
 from codegemma.text.control_tokens import BOS_ID, EOS_ID, PAD_ID
 
+CONFIG_NAME = "config.json"
 # Gemma's feed-forward gate is the tanh approximation of GELU. CodeGemma's own config.json says "gelu", which every
 # reader takes as the approximation too (transformers warns and maps it).
 _TANH_GELU_SPELLINGS = frozenset({"gelu", "gelu_pytorch_tanh"})

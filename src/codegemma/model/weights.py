@@ -19,10 +19,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from codegemma.errors import InputError, OutputError
-from codegemma.model.config import GemmaConfig, from_hf_dict
+from codegemma.model.config import CONFIG_NAME, GemmaConfig, from_hf_dict
 from codegemma.model.gemma import Params
 
-CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"
 # Flax checkpoints of Gemma carry 128 embedding rows more than the vocabulary has; they mean nothing.

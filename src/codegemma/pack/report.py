@@ -8,7 +8,6 @@
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from codegemma.manifests import parse_build_manifest, read_build_manifest, write_build_manifest
 from codegemma.pack.choices import PackChoices
@@ -88,18 +87,9 @@ def write_manifest(out: Path, report: PackReport) -> None:
 
 def read_manifest(out: Path) -> PackReport | None:
     """Read the report of an earlier build, or `None` where there is no whole one."""
-    return read_build_manifest(out / MANIFEST, _from_plain)
+    return read_build_manifest(out / MANIFEST, PackReport)
 
 
 def parse_manifest(data: bytes) -> PackReport | None:
     """Read the report of a build from the bytes of its manifest, or `None` where they are of another version."""
-    return parse_build_manifest(data, _from_plain)
-
-
-def _from_plain(plain: dict[str, Any]) -> PackReport:
-    splits = {name: _split_from_plain(row) for name, row in plain["splits"].items()}
-    return PackReport(**{**plain, "splits": splits, "is_reused": True})
-
-
-def _split_from_plain(row: dict[str, int | dict[str, int]]) -> SplitCount:
-    return SplitCount(**{key: Counter(value) if isinstance(value, dict) else value for key, value in row.items()})  # type: ignore[arg-type]
+    return parse_build_manifest(data, PackReport)

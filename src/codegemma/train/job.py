@@ -22,9 +22,9 @@ from codegemma.feed.loader import Loader
 from codegemma.feed.mixture import MixtureChoices
 from codegemma.files import write_whole
 from codegemma.folders import claim_folder
-from codegemma.model.config import GemmaConfig
+from codegemma.model.config import CONFIG_NAME, GemmaConfig
 from codegemma.model.gemma import Params, init_params
-from codegemma.model.weights import CONFIG_NAME, describe_model, load_model
+from codegemma.model.weights import describe_model, load_model
 from codegemma.records import InfillMode, Pack, Request
 from codegemma.shards import find_format, find_output, hash_files, list_parts, read_records
 from codegemma.text.tokenizer import TOKENIZER_FILE, Tokenizer, train_tokenizer

@@ -31,6 +31,7 @@ from codegemma.train.checkpoint import Checkpoints
 from codegemma.train.guards import DivergedError, InterruptedRun, hold_folder, watch_signals
 from codegemma.train.job import TrainJob, check_epochs, check_job, describe_job, load_start, plan_job
 from codegemma.train.manifest import (
+    MODEL_FOLDER,
     RUN_FILE,
     RunManifest,
     check_same_run,
@@ -44,7 +45,6 @@ from codegemma.train.step import TrainState, init_state, make_train_step
 
 METRICS_FILE = "metrics.jsonl"
 SAMPLES_FILE = "samples.jsonl"
-MODEL_FOLDER = "model"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,8 @@ from codegemma.recipe import fingerprint, to_plain
 from codegemma.train.choices import TrainChoices
 
 RUN_FILE = "run.json"
+# Where, beside it, a run puts its model.
+MODEL_FOLDER = "model"
 # Where a job that follows a repository keeps its runs, in folders that are numbers.
 ROUNDS_FOLDER = "rounds"
 # Choices that change no parameter: a run may go on with other values.

@@ -21,11 +21,11 @@ from codegemma.runner import Progress, ignore_progress
 from codegemma.shards import hash_files, list_parts
 from codegemma.text.tokenizer import TOKENIZER_FILE, Tokenizer
 from codegemma.train.job import hash_tokenizer, locate_packs
-from codegemma.train.manifest import RunManifest, find_rounds, read_manifest
+from codegemma.train.manifest import MODEL_FOLDER, RunManifest, find_rounds, read_manifest
 from codegemma.train.meters import read_metrics
 
 ROWS_FILE = "rows.jsonl"
-_DATA_FOLDER, _MODEL_FOLDER = "data", "model"
+_DATA_FOLDER = "data"
 
 
 def mark_rows(step: int, batch: Batch, loader: Loader) -> dict[str, Any]:
@@ -85,7 +85,8 @@ def find_run_files(run: Path | None, data: Path | None, tokenizer: Path | None =
     if (came := hash_files(list_parts(locate_packs(data)))) != manifest.identity.get("data"):
         raise InputError(
             f"{locate_packs(data)} is not what the run in {run} was trained on (its hash is {came}, the run's is "
-            f"{manifest.identity.get('data')}); name the run's own data folder, or build it again as it was"
+            f"{manifest.identity.get('data')}); name the run's own data folder, or build it again as it was. What was "
+            "removed from it on request (`codegemma forget`) cannot be told any more"
         )
     try:
         train = manifest.identity["train"]
@@ -128,7 +129,7 @@ def _find_data(run: Path) -> Path:
 
 
 def _find_tokenizer(run: Path, manifest: RunManifest, given: Path | None) -> Tokenizer:
-    places = [run / TOKENIZER_FILE, run / _MODEL_FOLDER / TOKENIZER_FILE] if given is None else [given]
+    places = [run / TOKENIZER_FILE, run / MODEL_FOLDER / TOKENIZER_FILE] if given is None else [given]
     for place in places:
         if given is not None or place.is_file():
             tokenizer = Tokenizer.load(place)

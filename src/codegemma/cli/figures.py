@@ -1,0 +1,54 @@
+"""Shows measurements on a terminal: a row for each system and mode, the interval below each figure.
+
+**In**: measurements of one kind of hole.
+**Out**: a table of `rich`.
+**Not**: the page of a report (`codegemma.report`), or figures: they come measured.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from codegemma.evals.measure import Measurement
+
+# An interval is never broken over two lines.
+MIN_WIDTH = 11
+# metric -> (column title, what the value is multiplied by, digits)
+COLUMNS = {
+    "exact_match": ("exact match, %", 100, 1),
+    "line_match": ("line match, %", 100, 1),
+    "generated_match": ("generated match, %", 100, 1),
+    "edit_similarity": ("edit similarity", 1, 3),
+    "bits_per_byte": ("bits per byte", 1, 3),
+}
+
+
+def make_table(name: str, measured: "Sequence[Measurement]", strong: str | None = None) -> Table:
+    """Make a table under the name of what was measured, with its holes and files; the system `strong` stands out."""
+    metrics = [metric for metric in COLUMNS if any(m.metric == metric for m in measured)]
+    if "exact_match" in metrics and "generated_match" in metrics:
+        metrics.remove("generated_match")  # the same of fewer holes, and 80 columns hold four figures
+    holes, files = max(m.interval.items for m in measured), max(m.interval.clusters for m in measured)
+    title = f"{name} ({holes:,} holes, {files:,} files)"
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    for heading in ("system", "mode"):
+        table.add_column(heading)
+    for metric in metrics:
+        table.add_column(COLUMNS[metric][0], justify="right", min_width=MIN_WIDTH)
+    for system, mode in dict.fromkeys((m.system, m.mode) for m in measured):
+        row = {m.metric: m for m in measured if (m.system, m.mode) == (system, mode)}
+        cells = [_format(row[metric]) if metric in row else "–" for metric in metrics]
+        table.add_row(system, mode.upper() if mode else "", *cells, style="bold" if system == strong else "")
+    return table
+
+
+def _format(measurement: "Measurement") -> str:
+    _, scale, digits = COLUMNS[measurement.metric]
+    interval = measurement.interval
+    shown = f"{interval.mean * scale:.{digits}f}"
+    if interval.low is None or interval.high is None:
+        return f"{shown}\n[dim]no interval[/dim]"
+    return f"{shown}\n[dim]{interval.low * scale:.{digits}f}–{interval.high * scale:.{digits}f}[/dim]"
