@@ -7,6 +7,7 @@ written the build before stands, from then on this one, and at no moment a mix. 
 uploads again.
 """
 
+import atexit
 import fcntl
 import json
 import os
@@ -303,6 +304,7 @@ def _hold_copy(folder: Path) -> None:
         raise OutputError(f"{folder}: cannot be written ({error.strerror}); set XDG_CACHE_HOME to a place") from error
     fcntl.flock(lock, fcntl.LOCK_SH)
     _held.append(lock)
+    atexit.register(lock.close)
 
 
 def _remove_idle(copies: Path, keep: Path) -> None:
