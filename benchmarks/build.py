@@ -248,6 +248,8 @@ def main() -> int:
     if args.once is not None:
         print(json.dumps(build_once(repos, args.once, args.workers[0])))
         return 0
+    if args.scratch is not None:
+        args.scratch.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=args.scratch) as folder:
         scratch = Path(folder)
         measured = repos
