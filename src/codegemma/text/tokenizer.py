@@ -211,7 +211,11 @@ class Tokenizer:
 def _name_control_tokens(vocab: Mapping[str, int], source: str) -> dict[str, int]:
     """Give reserved pieces in the places of control tokens their names."""
     names = {vocab[piece]: piece for piece in vocab if vocab[piece] in CONTROL_TOKENS}
-    wrong = {i: name for i, name in CONTROL_TOKENS.items() if names[i] != name and not _RESERVED_NAME.match(names[i])}
+    wrong = {
+        i: name
+        for i, name in CONTROL_TOKENS.items()
+        if names[i] != name and (name in vocab or not _RESERVED_NAME.match(names[i]))
+    }
     if wrong:
         lacks = ", ".join(f"{name} as {i} (there is {names[i]!r})" for i, name in wrong.items())
         raise InputError(f"{source} lacks the control tokens {lacks}; take the tokenizer of a CodeGemma or Gemma model")
@@ -226,10 +230,10 @@ def _divide_added_tokens(
         raise InputError(f"{source} has no list of added_tokens; copy it again from its source")
     known: dict[int, dict[str, Any]] = {}
     for token in added:
-        token_id = token.get("id") if isinstance(token, dict) else None
-        if type(token_id) is not int or not 0 <= token_id < len(vocab):
+        token_id, content = (token.get("id"), token.get("content")) if isinstance(token, dict) else (None, None)
+        if type(token_id) is not int or not isinstance(content, str) or not 0 <= token_id < len(vocab):
             raise InputError(f"{source}: the added token {token!r} is outside the vocabulary; copy it again")
-        if token_id >= RESERVED_IDS and vocab.get(token.get("content")) != token_id:
+        if token_id >= RESERVED_IDS and vocab.get(content) != token_id:
             raise InputError(f"{source}: the added token {token!r} has another id in the vocabulary; copy it again")
         known[token_id] = {**token, "content": CONTROL_TOKENS[token_id]} if token_id in CONTROL_TOKENS else token
     complete = [*known.values(), *(_make_control(i) for i in CONTROL_TOKENS if i not in known)]
