@@ -16,12 +16,14 @@ from jaxtyping import Array, Float, Int
 from codegemma.model.attention import Turns, attend, attend_cached, compute_turns, rotate
 from codegemma.model.config import GemmaConfig
 from codegemma.model.feed_forward import feed_forward
-from codegemma.model.products import multiply, multiply_by_rows, multiply_each
+from codegemma.model.products import multiply, multiply_each
+from codegemma.model.quantize import look_up, score_rows, widen
 
 # Stacked over layers, layer axis first. Hugging Face names of the same tensors are in `weights.py`:
 #   emb [V D]   attn_norm [N D]   q [N D H A]   kv [N 2 D K A]   o [N H A D]
 #   ffw_norm [N D]   gate_up [N 2 D F]   down [N F D]   final_norm [D]
-Params = dict[str, Array]
+# Each is an array, or integers with their scales (`quantize.py`).
+Params = dict[str, Any]
 LAYER_NAMES = ("attn_norm", "q", "kv", "o", "ffw_norm", "gate_up", "down")
 
 Remat = Literal["none", "layer"]
@@ -78,6 +80,7 @@ def forward(
     turns = compute_turns(positions, config.head_dim, config.rope_theta)
 
     def run_layer(x: Float[Array, "B L D"], layer: Params) -> tuple[Float[Array, "B L D"], None]:
+        layer = widen_layer(layer)
         q, k, v = project(x, layer, turns, config, compute_dtype)
         mixed = attend(q, k, v, segments, compute_dtype)
         return finish_layer(x, mixed, layer, config, compute_dtype), None
@@ -117,6 +120,7 @@ def forward_cached(
         carry: tuple[Float[Array, "B T D"], Cache], indexed: tuple[Int[Array, ""], Params]
     ) -> tuple[tuple[Float[Array, "B T D"], Cache], None]:
         (x, cache), (n, layer) = carry, indexed
+        layer = widen_layer(layer)
         q, k, v = project(x, layer, turns, config, compute_dtype)
         cache = Cache(
             cache.keys.at[n, rows, positions].set(k.astype(cache.keys.dtype), mode="drop"),
@@ -134,15 +138,19 @@ def compute_logits(
     params: Params, hidden: Float[Array, "*rows D"], compute_dtype: Any = jnp.float32
 ) -> Float[Array, "*rows V"]:
     """Score every token of the vocabulary as the next one; the output table is the embedding."""
-    flat = multiply_by_rows(hidden.reshape(-1, hidden.shape[-1]), params["emb"], compute_dtype)
+    flat = score_rows(hidden.reshape(-1, hidden.shape[-1]), params["emb"], compute_dtype)
     return flat.reshape(*hidden.shape[:-1], -1)
 
 
 def embed(params: Params, config: GemmaConfig, ids: Int[Array, "B L"]) -> Float[Array, "B L D"]:
     """Look the tokens up and scale them by the square root of the width."""
-    table: Array = params["emb"]
-    scaled: Array = table[ids].astype(jnp.float32) * jnp.float32(config.embed_dim**0.5)
+    scaled: Array = look_up(params["emb"], ids).astype(jnp.float32) * jnp.float32(config.embed_dim**0.5)
     return scaled
+
+
+def widen_layer(layer: Params) -> dict[str, Array]:
+    """Return the parameters of one layer as floats."""
+    return {name: widen(weight) for name, weight in layer.items()}
 
 
 def normalize(x: Float[Array, "*rows D"], weight: Float[Array, " D"], epsilon: float) -> Float[Array, "*rows D"]:
