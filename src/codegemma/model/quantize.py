@@ -20,8 +20,9 @@ from codegemma.model.products import multiply_by_rows
 
 Bits = Literal[8, 4]
 
-# Inputs that share a scale in 4 bits; where it does not divide a width, the largest divisor below it does.
-GROUP_INPUTS = 128
+# Inputs that share a scale in 4 bits; where it does not divide a width, the largest divisor below it does. With 128 the
+# shipped base needs 1.34 % more bits per byte than in floats, with 32 0.97 % (one-off measurement).
+GROUP_INPUTS = 32
 # Rows of the embedding that are floats at the same time while scores are computed: 64 MB in CodeGemma 2B.
 _OUTPUT_ROWS = 8192
 # Axes over which a product adds up, counted without the layer axis and the axis of pairs; the last is cut in groups.
@@ -51,9 +52,27 @@ def _quantize_matrix(matrix: Array, input_axes: tuple[int, ...], bits: Bits) -> 
     outputs = [axis for axis in range(matrix.ndim) if axis not in input_axes]
     if bits == 8:
         return qwix.quantize(matrix, "int8", channelwise_axes=outputs)
-    *kept, cut = input_axes
-    group = find_divisor(matrix.shape[cut], GROUP_INPUTS)
-    return qwix.quantize(matrix, "int4", channelwise_axes=[*outputs, *kept], tiled_axes={cut: group})
+    cut = input_axes[-1]
+    integers, scales = _round_groups(matrix, cut, find_divisor(matrix.shape[cut], GROUP_INPUTS))
+    return qwix.QArray(qvalue=integers, scale=scales, qtype="int4")
+
+
+def _round_groups(matrix: Array, axis: int, group: int) -> tuple[Array, Array]:
+    """Round each group of neighbours along an axis to -8 to 7 times its scale, as llama.cpp's Q4_0 does.
+
+    The number that is furthest from 0 becomes -8, so all sixteen values are of use; qwix's own symmetric rounding leaves
+    one out (1.11 % more bits per byte on the shipped base against 0.97 %, one-off measurement).
+
+    >>> integers, scales = _round_groups(jnp.array([4.0, -1.0, 3.0, 0.0]), 0, 4)
+    >>> integers.tolist(), scales.tolist()
+    ([-8, 2, -6, 0], [-0.5])
+    """
+    groups = matrix.reshape(*matrix.shape[:axis], -1, group, *matrix.shape[axis + 1 :])
+    furthest = jnp.take_along_axis(groups, jnp.argmax(jnp.abs(groups), axis + 1, keepdims=True), axis + 1)
+    scales = (furthest / -8).astype(jnp.bfloat16)
+    scales = jnp.where(scales == 0, jnp.ones_like(scales), scales)
+    integers = jnp.clip(jnp.round(groups / scales.astype(jnp.float32)), -8, 7).astype(jnp.int4)
+    return integers.reshape(matrix.shape), scales.squeeze(axis + 1)
 
 
 def find_divisor(length: int, most: int) -> int:
@@ -69,7 +88,8 @@ def widen(weight: Any) -> Array:
     """Return a weight as floats; one that is floats already comes back as it is."""
     if isinstance(weight, jax.Array):
         return weight
-    floats: Array = _import_qwix().dequantize(weight)
+    # The type of the scales would be that of the floats.
+    floats: Array = _import_qwix().dequantize(weight.replace(scale=weight.scale.astype(jnp.float32)))
     return floats
 
 

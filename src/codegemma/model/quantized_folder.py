@@ -89,7 +89,7 @@ def _read(weights: Any, known: set[str], path: Path, name: str, wanted: Any) -> 
     shape, is_packed = wanted.qvalue.shape, wanted.qtype == "int4"
     stored_shape = (-(-int(np.prod(shape)) // 2),) if is_packed else shape
     stored = _read_tensor(weights, known, path, f"{name}.integers", stored_shape, "uint8" if is_packed else "int8")
-    scales = _read_tensor(weights, known, path, f"{name}.scales", wanted.scale.shape, "float32")
+    scales = _read_tensor(weights, known, path, f"{name}.scales", wanted.scale.shape, str(wanted.scale.dtype))
     integers = jnp.asarray(_unpack(stored, shape), jnp.int4) if is_packed else jnp.asarray(stored)
     return wanted.replace(qvalue=integers, scale=jnp.asarray(scales))
 
