@@ -6,6 +6,7 @@ import lzma
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -188,6 +189,79 @@ def test_tokenizer_that_cannot_spell_every_byte_is_refused():
     vocab = definition["model"]["vocab"]
     vocab["two bytes"] = vocab.pop("<0x00>")
     with pytest.raises(InputError, match="no piece for 1 of the 256 bytes, <0x00> among them"):
+        Tokenizer(definition)
+
+
+def edit_definition(**renamed: str) -> dict[str, Any]:
+    """Rename pieces of the small tokenizer: `id_67="<x>"`."""
+    definition: dict[str, Any] = json.loads(small_tokenizer().to_json())
+    names = {int(key.removeprefix("id_")): name for key, name in renamed.items()}
+    vocab = definition["model"]["vocab"]
+    definition["model"]["vocab"] = {names.get(i, piece): i for piece, i in vocab.items()}
+    definition["added_tokens"] = [
+        token | {"content": names.get(token["id"], token["content"])} for token in definition["added_tokens"]
+    ]
+    return definition
+
+
+def test_tokenizer_without_control_tokens_is_refused_and_each_is_named():
+    with pytest.raises(InputError, match=r"(?s)lacks.*<\|fim_prefix\|> as 67 \(there is '<s>'\).*<end_of_turn> as 107"):
+        Tokenizer(edit_definition(id_67="<s>", id_107="</turn>"))
+
+
+def test_reserved_piece_in_the_place_of_a_control_token_takes_its_name():
+    tokenizer = Tokenizer(edit_definition(id_67="<unused260>", id_70="<unused263>"))
+    assert tokenizer.to_json() == small_tokenizer().to_json()
+
+
+def test_control_token_that_has_another_id_is_refused():
+    with pytest.raises(InputError, match=r"lacks.*<\|fim_prefix\|> as 67"):
+        Tokenizer(edit_definition(id_67="<unused260>", id_600="<|fim_prefix|>"))
+
+
+def test_every_control_token_is_one_id_for_the_library_that_reads_what_we_write(tmp_path):
+    definition = edit_definition(id_68="<unused261>")
+    definition["added_tokens"] = definition["added_tokens"][:4]
+    theirs = tokenizers.Tokenizer.from_str(Tokenizer(definition).to_json())
+    for token_id, name in CONTROL_TOKENS.items():
+        assert theirs.encode(f"a{name}b", add_special_tokens=False).ids[1:-1] == [token_id]
+
+
+def test_added_text_is_never_divided_and_added_control_tokens_stay_text():
+    definition = edit_definition(id_1000="<table>", id_1001="\n\n\n")
+    made = {"<table>", "\n\n\n"}
+    definition["model"]["merges"] = [m for m in definition["model"]["merges"] if set(m) <= vocab_of(definition)]
+    definition["model"]["merges"] = [m for m in definition["model"]["merges"] if "".join(m) in vocab_of(definition)]
+    definition["added_tokens"] += [
+        {**definition["added_tokens"][0], "id": i, "content": name, "special": False}
+        for i, name in ((1000, "<table>"), (1001, "\n\n\n"))
+    ]
+    tokenizer = Tokenizer(definition)
+    assert tokenizer.text_tokens == {1000, 1001}
+    assert tokenizer.encode("x<table>\n\n\n\n").tolist()[1:3] == [1000, 1001]
+    assert all(i >= RESERVED_IDS for i in tokenizer.encode("".join(CONTROL_TOKENS.values()) + "".join(made)))
+
+
+def vocab_of(definition: dict[str, Any]) -> set[str]:
+    return set(definition["model"]["vocab"])
+
+
+@pytest.mark.parametrize(
+    "added",
+    [
+        None,
+        ["<bos>"],
+        [{"id": 5000, "content": "far"}],
+        [{"id": -1, "content": "x"}],
+        [{"id": True, "content": "x"}],
+        [{"id": 600, "content": "no such piece"}],
+        [{"id": 600, "content": ["x"]}],
+        [{"id": 600}],
+    ],
+)
+def test_added_tokens_that_do_not_fit_the_vocabulary_are_refused(added):
+    definition = json.loads(small_tokenizer().to_json()) | {"added_tokens": added}
+    with pytest.raises(InputError, match="added"):
         Tokenizer(definition)
 
 

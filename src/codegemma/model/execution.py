@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
 
 # What a layer keeps for the gradient: all (`none`), its input alone (`full`), or its input and what attention took and
 # gave (`qkvo`), on the device or in the host's memory (`offload`).
@@ -21,10 +20,11 @@ AttentionKernel = Literal["xla", "splash", "cudnn"]
 # Names that the layers give to what `qkvo` and `offload` keep.
 KEPT_NAMES = ("q", "k", "v", "attention")
 
-Gather = Callable[[str, Array], Array]
+# A weight is an array, or integers with their scales (`quantize.py`).
+Gather = Callable[[str, Any], Any]
 
 
-def take_as_it_is(name: str, weight: Array) -> Array:  # noqa: ARG001
+def take_as_it_is(name: str, weight: Any) -> Any:  # noqa: ARG001
     """Gather nothing: the whole weight is here."""
     return weight
 

@@ -19,12 +19,14 @@ from codegemma.model.config import GemmaConfig
 from codegemma.model.execution import Execution
 from codegemma.model.feed_forward import feed_forward
 from codegemma.model.kernels import attend
-from codegemma.model.products import multiply, multiply_by_rows, multiply_each
+from codegemma.model.products import multiply, multiply_each
+from codegemma.model.quantize import score_rows, take_rows, widen
 
 # Stacked over layers, layer axis first. Hugging Face names of the same tensors are in `weights.py`:
 #   emb [V D]   attn_norm [N D]   q [N D H A]   kv [N 2 D K A]   o [N H A D]
 #   ffw_norm [N D]   gate_up [N 2 D F]   down [N F D]   final_norm [D]
-Params = dict[str, Array]
+# Each is an array, or integers with their scales (`quantize.py`).
+Params = dict[str, Any]
 LAYER_NAMES = ("attn_norm", "q", "kv", "o", "ffw_norm", "gate_up", "down")
 
 
@@ -71,7 +73,7 @@ def forward(
     turns = compute_turns(positions, config.head_dim, config.rope_theta)
 
     def run_layer(x: Float[Array, "B L D"], parts: Params) -> tuple[Float[Array, "B L D"], None]:
-        layer = {name: execution.gather(name, part) for name, part in parts.items()}
+        layer = {name: widen(execution.gather(name, part)) for name, part in parts.items()}
         q, k, v = project(x, layer, turns, config, execution)
         q, k, v = checkpoint_name(q, "q"), checkpoint_name(k, "k"), checkpoint_name(v, "v")
         mixed = checkpoint_name(attend(q, k, v, segments, execution), "attention")
@@ -111,6 +113,7 @@ def forward_cached(
         carry: tuple[Float[Array, "B T D"], Cache], indexed: tuple[Int[Array, ""], Params]
     ) -> tuple[tuple[Float[Array, "B T D"], Cache], None]:
         (x, cache), (n, layer) = carry, indexed
+        layer = {name: widen(part) for name, part in layer.items()}
         q, k, v = project(x, layer, turns, config, execution)
         cache = Cache(
             cache.keys.at[n, rows, positions].set(k.astype(cache.keys.dtype), mode="drop"),
@@ -128,36 +131,39 @@ def compute_logits(
     params: Params, hidden: Float[Array, "*rows D"], compute_dtype: Any = jnp.float32
 ) -> Float[Array, "*rows V"]:
     """Score every token of the vocabulary as the next one; the output table is the embedding."""
-    flat = multiply_by_rows(hidden.reshape(-1, hidden.shape[-1]), params["emb"], compute_dtype)
+    flat = score_rows(hidden.reshape(-1, hidden.shape[-1]), params["emb"], compute_dtype)
     return flat.reshape(*hidden.shape[:-1], -1)
 
 
 def embed(params: Params, config: GemmaConfig, ids: Int[Array, "B L"]) -> Float[Array, "B L D"]:
     """Look the tokens up and scale them by the square root of the width."""
-    rows: Array = _look_up(params["emb"], ids)
+    rows = look_up(params["emb"], ids) if isinstance(params["emb"], jax.Array) else take_rows(params["emb"], ids)
     scaled: Array = rows.astype(jnp.float32) * jnp.float32(config.embed_dim**0.5)
     return scaled
 
 
 @jax.custom_vjp
-def _look_up(table: Float[Array, "V D"], ids: Int[Array, "B L"]) -> Float[Array, "B L D"]:
-    return table[ids]
+def look_up(table: Float[Array, "V D"], ids: Int[Array, "B L"]) -> Float[Array, "B L D"]:
+    """Take rows of a table; its gradient adds up in float32 whatever the table's format.
+
+    A frequent token adds thousands of small slopes, which bfloat16 would lose.
+    """
+    rows: Array = table[ids]
+    return rows
 
 
 def _look_up_forward(table: Array, ids: Array) -> tuple[Array, tuple[Array, Array]]:
     # Of the table, only its shape and format are needed again.
-    return _look_up(table, ids), (jnp.zeros((table.shape[0], 0), table.dtype), ids)
+    return look_up(table, ids), (jnp.zeros((table.shape[0], 0), table.dtype), ids)
 
 
 def _look_up_backward(saved: tuple[Array, Array], slope: Array) -> tuple[Array, None]:
-    """Add up in float32 whatever the table's format: a frequent token adds thousands of small slopes."""
     like, ids = saved
-
     total = jnp.zeros((like.shape[0], slope.shape[-1]), jnp.float32).at[ids].add(slope.astype(jnp.float32))
     return total.astype(like.dtype), None
 
 
-_look_up.defvjp(_look_up_forward, _look_up_backward)
+look_up.defvjp(_look_up_forward, _look_up_backward)
 
 
 def normalize(x: Float[Array, "*rows D"], weight: Float[Array, " D"], epsilon: float) -> Float[Array, "*rows D"]:

@@ -1,12 +1,14 @@
 """Text to token ids and back, in Gemma's manner: BPE over whole text, spaces as `▁`, unknown characters as bytes.
 
-**In**: a `tokenizer.json` of the Hugging Face `tokenizers` library (Gemma's own, or one trained here), or text.
+**In**: a `tokenizer.json` of the Hugging Face `tokenizers` library (Gemma's own, or one trained here), Gemma's
+`tokenizer.model`, or text.
 **Out**: `Tokenizer`, whose `encode` never yields a control token, whatever the text spells.
 **Not**: control tokens (inserted as ids by `infill_format`), or windows (`window`).
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,8 +19,10 @@ from jaxtyping import Bool, Int32, UInt16
 
 from codegemma.errors import InputError
 from codegemma.text.control_tokens import CONTROL_TOKENS, RESERVED_IDS, UNK_ID
+from codegemma.text.sentence_piece import DECODER, read_sentence_piece
 
 TOKENIZER_FILE = "tokenizer.json"
+SENTENCE_PIECE_FILE = "tokenizer.model"
 _SPACE = "▁"
 # A literal ▁ would come back as a space: it is spelled in bytes instead.
 _SPACE_IN_BYTES = [f"<0x{byte:02X}>" for byte in _SPACE.encode()]
@@ -38,6 +42,8 @@ _OTHER_OPTIONS = ("ignore_merges", "continuing_subword_prefix", "end_of_word_suf
 _REMEMBERED_SEGMENTS = 2**17
 _REMEMBERED_CHARS = 64
 
+_RESERVED_NAME = re.compile(r"<unused\d+>\Z")
+
 # Words for training only: pieces of the finished vocabulary never cross these borders, so the finished tokenizer
 # needs no splitting of its own, as Gemma's does not. A line break takes the indentation after it along: one token then
 # carries the line's depth, which matters where a window is short.
@@ -53,8 +59,14 @@ class Tokenizer:
     """
 
     def __init__(self, definition: dict[str, object], source: str = "tokenizer definition") -> None:
-        """Build from the parsed JSON of a `tokenizer.json`; `source` names it in errors."""
-        self._definition = definition
+        """Build from the parsed JSON of a `tokenizer.json`; `source` names it in errors.
+
+        A reserved piece (`<unused60>`) in the place of a control token takes its name: so Gemma's vocabulary becomes
+        CodeGemma's.
+
+        Raises:
+            InputError: not a Gemma tokenizer, or something else stands where a control token belongs.
+        """
         model = definition.get("model")
         if not isinstance(model, dict) or model.get("type") != "BPE" or not model.get("byte_fallback"):
             raise InputError(f"{source} is not a Gemma tokenizer: wanted a BPE model with byte fallback")
@@ -63,14 +75,18 @@ class Tokenizer:
             raise InputError(f"{source} has no vocabulary of pieces and ids; copy it again from its source")
         if len(set(vocab.values())) != len(vocab) or max(vocab.values()) != len(vocab) - 1:
             raise InputError(f"{source}: ids are not 0 to {len(vocab) - 1}, each once")
+        vocab = _name_control_tokens(vocab, source)
+        added, texts = _divide_added_tokens(definition.get("added_tokens"), vocab, source)
+        self._definition = definition = {**definition, "added_tokens": added, "model": {**model, "vocab": vocab}}
         # Gemma's has no piece for the byte 9: a tab has one of its own.
         missing = [
             p for p, byte in _BYTE_PIECES.items() if p not in vocab and not (byte < _ASCII and chr(byte) in vocab)
         ]
         if missing:
             raise InputError(f"{source} has no piece for {len(missing)} of the 256 bytes, {missing[0]} among them")
-        # Without added tokens nothing in a text can be recognised as a control token: they are no product of merges.
-        plain = {**definition, "added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
+        # Without control tokens among the added nothing in a text can be recognised as one: they are no product of
+        # merges. What else was added (`<table>`, runs of line breaks) is text that is never divided.
+        plain = {**definition, "added_tokens": texts, "post_processor": None, "truncation": None, "padding": None}
         try:
             self._backend = tokenizers.Tokenizer.from_str(json.dumps(plain))
         except Exception as error:  # the library raises nothing narrower
@@ -88,23 +104,43 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: Path) -> "Tokenizer":
-        """Load a `tokenizer.json`, or the one in a model folder.
+        """Load a `tokenizer.json` or a SentencePiece `.model`, or the one in a model folder (`tokenizer.json` first).
 
         Raises:
-            InputError: no such file, no JSON, or not a Gemma tokenizer.
+            InputError: no such file, unreadable, or not a Gemma tokenizer.
+            MissingExtraError: a `.model`, and the extra `formats` is not installed.
         """
         file = path / TOKENIZER_FILE if path.is_dir() else path
+        if path.is_dir() and not file.exists() and (path / SENTENCE_PIECE_FILE).exists():
+            file = path / SENTENCE_PIECE_FILE
+        if file.suffix == ".model":
+            return cls(read_sentence_piece(file), str(file))
         try:
-            definition = json.loads(file.read_text(encoding="utf-8"))
+            text = file.read_text(encoding="utf-8")
         except FileNotFoundError as error:
             raise InputError(f"no tokenizer at {file}; a model folder holds a {TOKENIZER_FILE}") from error
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError) as error:
             raise InputError(
                 f"{file} cannot be read as a tokenizer ({error}); copy it again from its source"
             ) from error
+        return cls.from_json(text, str(file))
+
+    @classmethod
+    def from_json(cls, text: str, source: str) -> "Tokenizer":
+        """Build from the text of a `tokenizer.json`; `source` names it in errors.
+
+        Raises:
+            InputError: no JSON, or not a Gemma tokenizer.
+        """
+        try:
+            definition = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise InputError(
+                f"{source} cannot be read as a tokenizer ({error}); copy it again from its source"
+            ) from error
         if not isinstance(definition, dict):
-            raise InputError(f"{file} is not a tokenizer: wanted a JSON object")
-        return cls(definition, str(file))
+            raise InputError(f"{source} is not a tokenizer: wanted a JSON object")
+        return cls(definition, source)
 
     def save(self, path: Path) -> None:
         """Write `tokenizer.json` (into `path` if that is a folder), as transformers and others read it."""
@@ -119,6 +155,25 @@ class Tokenizer:
     def vocab_size(self) -> int:
         """Number of ids, control and reserved ones included."""
         return len(self._pieces)
+
+    @cached_property
+    def pieces(self) -> list[str]:
+        """How each id is written in the vocabulary, in the order of ids."""
+        model: Any = self._definition["model"]
+        return sorted(model["vocab"], key=model["vocab"].__getitem__)
+
+    @cached_property
+    def text_tokens(self) -> frozenset[int]:
+        """Ids of pieces that are found in a text before anything is merged."""
+        added: Any = self._definition["added_tokens"]
+        return frozenset(token["id"] for token in added if _is_text_token(token))
+
+    @cached_property
+    def merges(self) -> list[tuple[str, str]]:
+        """Which two pieces are joined, the first merge first."""
+        model: Any = self._definition["model"]
+        pairs = (merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"])
+        return [(left, right) for left, right in pairs]
 
     def encode(self, text: str) -> Int32[np.ndarray, " n"]:
         """Encode text as text: no `<bos>`, no added space, and control tokens spelled in it stay text.
@@ -153,7 +208,7 @@ class Tokenizer:
 
     @cached_property
     def _is_border(self) -> Bool[np.ndarray, " pairs"]:
-        """Whether no merge joins a character of one class with one of another that follows it."""
+        """Whether no merge and no added text joins a character of one class with one of another that follows it."""
         model: Any = self._definition["model"]
         merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
         is_known = self._definition.get("normalizer") == _NORMALIZER
@@ -164,12 +219,15 @@ class Tokenizer:
         joined = "".join([merge[(middle := merge.index(" ")) - 1] + merge[middle + 1] for merge in merges])
         classes = _classify_chars(joined.replace(_SPACE, " "))
         is_border[classes[::2], classes[1::2]] = False
+        for token_id in self.text_tokens:
+            inside = _classify_chars(self.pieces[token_id].replace(_SPACE, " "))
+            is_border[inside[:-1], inside[1:]] = False
         return is_border.ravel()
 
     def find_borders(self, text: str) -> Int32[np.ndarray, " borders"]:
         """Offsets where `encode(text)` equals `encode(text[:o])` then `encode(text[o:])`, for certain.
 
-        No merge of the vocabulary joins the two characters around such an offset. Characters that are not ASCII count
+        Nothing in the vocabulary joins the two characters around such an offset. Characters that are not ASCII count
         as one, so that few borders are reported beside them, though many would do.
         """
         classes = _classify_chars(text)
@@ -199,6 +257,49 @@ def _classify_chars(text: str) -> UInt16[np.ndarray, " chars"]:
         return np.frombuffer(text.encode(), dtype=np.uint8).astype(np.uint16)
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
     return np.minimum(codes, np.uint32(_ASCII)).astype(np.uint16)
+
+
+def _name_control_tokens(vocab: Mapping[str, int], source: str) -> dict[str, int]:
+    """Give reserved pieces in the places of control tokens their names."""
+    names = {vocab[piece]: piece for piece in vocab if vocab[piece] in CONTROL_TOKENS}
+    wrong = {
+        i: name
+        for i, name in CONTROL_TOKENS.items()
+        if names[i] != name and (name in vocab or not _RESERVED_NAME.match(names[i]))
+    }
+    if wrong:
+        lacks = ", ".join(f"{name} as {i} (there is {names[i]!r})" for i, name in wrong.items())
+        raise InputError(f"{source} lacks the control tokens {lacks}; take the tokenizer of a CodeGemma or Gemma model")
+    return {CONTROL_TOKENS.get(piece_id, piece): piece_id for piece, piece_id in vocab.items()}
+
+
+def _divide_added_tokens(
+    added: object, vocab: Mapping[str, int], source: str
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return the added tokens, complete with all control tokens, and those of them that are text."""
+    if not isinstance(added, list):
+        raise InputError(f"{source} has no list of added_tokens; copy it again from its source")
+    known: dict[int, dict[str, Any]] = {}
+    for token in added:
+        token_id, content = (token.get("id"), token.get("content")) if isinstance(token, dict) else (None, None)
+        if type(token_id) is not int or not isinstance(content, str) or not 0 <= token_id < len(vocab):
+            raise InputError(f"{source}: the added token {token!r} is outside the vocabulary; copy it again")
+        if token_id >= RESERVED_IDS and vocab.get(content) != token_id:
+            raise InputError(f"{source}: the added token {token!r} has another id in the vocabulary; copy it again")
+        known[token_id] = {**token, "content": CONTROL_TOKENS[token_id]} if token_id in CONTROL_TOKENS else token
+    complete = [*known.values(), *(_make_control(i) for i in CONTROL_TOKENS if i not in known)]
+    return complete, [token for token in complete if _is_text_token(token)]
+
+
+def _is_text_token(token: Mapping[str, Any]) -> bool:
+    return int(token["id"]) >= RESERVED_IDS and not token.get("special")
+
+
+def _make_control(token_id: int) -> dict[str, Any]:
+    return {
+        "id": token_id, "content": CONTROL_TOKENS[token_id], "special": True, "normalized": False,
+        "single_word": False, "lstrip": False, "rstrip": False,
+    }  # fmt: skip
 
 
 def _spell(piece: str) -> tuple[bytes, int]:
@@ -236,21 +337,8 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
     backend.train_from_iterator(_without_space_mark(texts), trainer)
     definition = json.loads(backend.to_str())
     definition["pre_tokenizer"] = None
-    definition["added_tokens"] = [
-        {
-            "id": token_id, "content": content, "special": True, "normalized": False,
-            "single_word": False, "lstrip": False, "rstrip": False,
-        }
-        for token_id, content in CONTROL_TOKENS.items()
-    ]  # fmt: skip
-    definition["decoder"] = {
-        "type": "Sequence",
-        "decoders": [
-            {"type": "Replace", "pattern": {"String": _SPACE}, "content": " "},
-            {"type": "ByteFallback"},
-            {"type": "Fuse"},
-        ],
-    }
+    definition["added_tokens"] = [_make_control(token_id) for token_id in CONTROL_TOKENS]
+    definition["decoder"] = DECODER
     return Tokenizer(definition)
 
 
