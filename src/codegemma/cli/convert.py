@@ -24,7 +24,7 @@ Examples:
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="DST", type=click.Path(path_type=Path))
 @click.option("--to", required=True, metavar="FORMAT", help="hf, flax (Kaggle's layout) or orbax.")
-@click.option("--dtype", metavar="TYPE", help="bf16, f16 or f32 [default: as in SRC, bit for bit].")
+@click.option("--dtype", metavar="TYPE", help="bf16 or f32 [default: as in SRC, bit for bit].")
 @json_option
 def command(source: str, target: Path, to: str, dtype: str | None, as_json: bool) -> None:
     """Write the model SRC into the folder DST as another format.

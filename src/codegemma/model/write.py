@@ -21,6 +21,8 @@ from codegemma.model.formats.parts import CONFIG_NAME, DTYPES, Weights
 from codegemma.model.formats.table import Writer, find_writer, open_weights
 from codegemma.model.lineage import Lineage, read_lineage
 
+_CHOICES = ("bf16", "f32")
+
 
 def convert(source: Path, target: Path, to: str, dtype: str | None = None) -> Weights:
     """Write the model of `source` as another format, block by block; without `dtype` its values stay bit for bit.
@@ -29,7 +31,7 @@ def convert(source: Path, target: Path, to: str, dtype: str | None = None) -> We
         source: a model of any format.
         target: the folder to write; replaced if it holds a model.
         to: a name of `FORMATS`.
-        dtype: a name of `DTYPES`.
+        dtype: bf16 or f32; f16 is read, and stays as it is, but is not rounded to: numbers could pass its range.
 
     Returns:
         what was opened, for its format, shape and type.
@@ -39,8 +41,8 @@ def convert(source: Path, target: Path, to: str, dtype: str | None = None) -> We
         OutputError: the target cannot be written, or the source lies in it.
     """
     write = find_writer(to)
-    if dtype is not None and dtype not in DTYPES:
-        raise InputError(f"{dtype!r} is no type of weights; known: {', '.join(DTYPES)}")
+    if dtype is not None and dtype not in _CHOICES:
+        raise InputError(f"{dtype!r} is no type that weights are rounded to; known: {', '.join(_CHOICES)}")
     if target.absolute().resolve() in (source.absolute().resolve(), *source.absolute().resolve().parents):
         raise OutputError(f"{target} is the source or holds it, and would be replaced; name another folder")
     weights = open_weights(source)

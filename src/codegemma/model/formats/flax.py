@@ -85,7 +85,7 @@ def open_weights(place: Path) -> Weights:
     def read(part: Part, rows: slice) -> np.ndarray:
         spot = spots[part]
         if part.name == "emb":
-            return arrays.read(spot.name, (), rows)
+            return arrays.read(spot.name, (), slice(*rows.indices(config.vocab_size)))  # no padding
         return spot.to_ours(arrays.read(spot.name, spot.at))[rows]
 
     dtype = widen({arrays.dtype(name) for name in {spot.name for spot in spots.values()}})

@@ -38,8 +38,8 @@ INDEX_NAME = "model.safetensors.index.json"
 _WHOLE_NAMES = (WEIGHTS_NAME, "pytorch_model.bin")
 _INDEX_NAMES = (INDEX_NAME, "pytorch_model.bin.index.json")
 _TORCH_SUFFIXES = frozenset({".ckpt", ".bin", ".pt", ".pth"})
-# A file may be this large, as those of the published models are.
-MAX_FILE_BYTES = 5 * 10**9
+# A file may be this large, as transformers' own: every CodeGemma is one file.
+MAX_FILE_BYTES = 50 * 10**9
 
 # Our stacks -> their names below `model.layers.<n>.`. Their matrices are [outputs, inputs]: ours transposed, heads
 # merged. Their `post_attention_layernorm` is the norm before the feed-forward.

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from codegemma.errors import InputError, MissingExtraError
-from codegemma.model.formats.parts import DTYPES, check_dtype, count_rows
+from codegemma.model.formats.parts import BLOCK_BYTES, DTYPES, check_dtype, count_rows
 
 METADATA_NAME = "_METADATA"
 _OCDBT_NAME = "manifest.ocdbt"
@@ -24,8 +24,8 @@ _SPELLINGS = {DTYPES["bf16"]: "bfloat16", DTYPES["f16"]: "<f2", DTYPES["f32"]: "
 _DICT_KEY = 2  # orbax's number for a key of a dictionary
 # Whoever writes a folder syncs it once, at the end.
 _UNSYNCED = {"file_io_sync": False}
-# A slice is read alone where the chunks are at most this many times as large.
-_MAX_CHUNK_SHARE = 2
+# A slice is read alone where chunks are no larger than this: each is read once more for every slice that touches it.
+_MAX_CHUNK_BYTES = 4 * BLOCK_BYTES
 Store = Any  # tensorstore.TensorStore, which is imported late: only these formats need it
 
 
@@ -78,7 +78,7 @@ class Arrays:
         self._kept = None
         store = self._stores[name]
         wanted = (store[index] if index else store)[rows]
-        is_small = math.prod(store.chunk_layout.read_chunk.shape) <= _MAX_CHUNK_SHARE * max(1, wanted.size)
+        is_small = math.prod(store.chunk_layout.read_chunk.shape) * self.dtype(name).itemsize <= _MAX_CHUNK_BYTES
         try:
             array: np.ndarray = (wanted if is_small else store).read().result()
         except (ValueError, OSError) as error:

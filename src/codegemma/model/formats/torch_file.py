@@ -88,13 +88,11 @@ def map_tensor_file(path: Path) -> TensorFile:
             (name,) = [info.filename for info in archive.infolist() if info.filename.endswith("/data.pkl")]
             root = name.removesuffix("data.pkl")
             members = {info.filename.removeprefix(root): info for info in archive.infolist()}
-            order = archive.read(members["byteorder"]) if "byteorder" in members else b"little"
-            if members["data.pkl"].file_size > _MAX_PICKLE_BYTES:
-                raise _RefusedError(f"its pickle has {members['data.pkl'].file_size:,} bytes")
-            pickled = archive.read(members["data.pkl"])
+        mapped = np.memmap(path, np.uint8, mode="r")
+        order = _read_member(mapped, members["byteorder"]) if "byteorder" in members else b"little"
         if order != b"little":
             raise _RefusedError(f"it was written on a machine of byte order {order!r}")
-        mapped = np.memmap(path, np.uint8, mode="r")
+        pickled = _read_member(mapped, members["data.pkl"])
         found = _interpret(pickled, lambda key: _map_storage(mapped, members[f"data/{key}"]))
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror or error}); name another file") from error
@@ -133,12 +131,23 @@ def _map_storage(mapped: np.ndarray, info: zipfile.ZipInfo) -> _Storage:
     return _Storage(data, info.CRC)
 
 
-def _rebuild_tensor(storage: Any, offset: int, shape: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> _Tensor:
+def _read_member(mapped: np.ndarray, info: zipfile.ZipInfo) -> bytes:
+    """Read a small member whole; `zipfile` would not, where PyTorch was told to compute no checksums."""
+    if info.file_size > _MAX_PICKLE_BYTES:
+        raise _RefusedError(f"{info.filename} has {info.file_size:,} bytes")
+    content = bytes(_map_storage(mapped, info).data)
+    if info.CRC and zlib.crc32(content) != info.CRC:
+        raise _RefusedError(f"the bytes of {info.filename} are damaged (checksum)")
+    return content
+
+
+def _rebuild_tensor(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> _Tensor:
     """Make a view as `torch._utils._rebuild_tensor_v2` would, within the storage."""
     if not isinstance(storage, _TypedStorage):
         raise _RefusedError("a tensor has no storage")
     flat = storage.storage.data.view(storage.dtype)
-    if not all(type(n) is int and n >= 0 for n in (offset, *shape, *stride)) or len(shape) != len(stride):
+    are_tuples = type(shape) is tuple and type(stride) is tuple and len(shape) == len(stride)
+    if not (are_tuples and all(type(n) is int and n >= 0 for n in (offset, *shape, *stride))):
         raise _RefusedError("a tensor's shape or stride is no list of whole numbers")
     last = offset + sum((length - 1) * step for length, step in zip(shape, stride, strict=True))
     if 0 not in shape and last >= len(flat):
