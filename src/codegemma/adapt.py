@@ -23,6 +23,7 @@ from codegemma.feed.loader import RowShape, open_loader
 from codegemma.feed.survey import FeedSurvey, survey_feed
 from codegemma.files import write_whole
 from codegemma.folders import hold_folder
+from codegemma.model.hub import locate_model
 from codegemma.model.publish import publish_model
 from codegemma.recipe import to_plain
 from codegemma.recipes import Recipe
@@ -103,17 +104,18 @@ class AdaptResult:
 
 
 def find_base(name: str) -> Path:
-    """Find a base that ships with the package by name, else a model folder.
+    """Find a base that ships with the package by name, else a model folder or a model of the hub.
 
     Raises:
-        InputError: neither; the shipped names are listed.
+        InputError: none of them; the shipped names are listed.
     """
     if (BASES / name / "config.json").is_file():
         return BASES / name
-    if not Path(name).is_dir():
+    place = locate_model(name)
+    if not place.exists():
         shipped = ", ".join(sorted(folder.name for folder in BASES.glob("*") if folder.is_dir())) or "none"
         raise InputError(f"no model folder {name!r}, and no base of that name ships with codegemma (it has: {shipped})")
-    return Path(name)
+    return place
 
 
 def find_other(repos: Sequence[Path], languages: Sequence[str] = (_OTHER_LANGUAGE,)) -> Path | None:

@@ -31,7 +31,7 @@ DEFAULT_MINUTES = 5.0
 @click.command(short_help="Turn repositories into a model that knows them.")
 @click.argument("repos", nargs=-1, required=True, type=LOCAL, metavar="REPO...")
 @click.option("--out", required=True, type=LOCAL, help="Folder for the model and everything else.")
-@click.option("--base", help="Model folder or shipped base to start from; 'none' starts from random parameters.")
+@click.option("--base", help="Model folder, hub id or shipped base to start from; 'none' is random parameters.")
 @click.option(
     "--minutes",
     type=click.FloatRange(min=0, min_open=True),

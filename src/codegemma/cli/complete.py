@@ -15,7 +15,7 @@ from codegemma.cli.options import json_option
 
 
 @click.command(short_help="Complete the code at a cursor.")
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("model")
 @click.argument("place", metavar="FILE:LINE:COLUMN")
 @click.option(
     "--mode",
@@ -33,7 +33,7 @@ from codegemma.cli.options import json_option
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed draws the same answer.")
 @json_option
 def command(  # noqa: PLR0913, PLR0917
-    model: Path,
+    model: str,
     place: str,
     mode: str | None,
     context: tuple[Path, ...],
@@ -45,7 +45,7 @@ def command(  # noqa: PLR0913, PLR0917
     seed: int,
     as_json: bool,
 ) -> None:
-    """Print what MODEL, a model folder, writes at a place in a file. LINE and COLUMN count from 1.
+    """Print what MODEL, a model folder or a hub id, writes at a place in a file. LINE and COLUMN count from 1.
 
     \b
     Example:
@@ -59,9 +59,10 @@ def command(  # noqa: PLR0913, PLR0917
     neighbors = tuple(Neighbor(spell_path(file), read_text(file)) for file in context)
 
     from codegemma.engine.engine import Engine
+    from codegemma.model.hub import locate_model
 
     started = time.perf_counter()
-    engine = Engine.load(model)
+    engine = Engine.load(locate_model(model))
     if mode is not None and mode not in engine.infill_modes:
         known = " and ".join(engine.infill_modes)
         click.echo(f"this model was trained in {known}; in {mode} it writes what it can", err=True)

@@ -42,7 +42,7 @@ Examples:
 def command(
     model: str, suites: Sequence[str], data: Sequence[Path], out: Path, limit: int | None, as_json: bool
 ) -> None:
-    """Measure MODEL, a model folder, on one or more suites.
+    """Measure MODEL, a model folder or a hub id, on one or more suites.
 
     heldout: holes in files that training has not seen, in the learned modes, beside an n-gram and a retrieval baseline.
     infilling-single: HumanEval single-line infilling, by exact match.
@@ -76,7 +76,9 @@ def command(
 def _read_folder(model: str) -> Path:
     if re.match(r"https?://", model):
         raise InputError(f"{model} is an address; this version measures a model folder, the kind that `adapt` writes")
-    return Path(model)
+    from codegemma.model.hub import locate_model
+
+    return locate_model(model)
 
 
 def print_suite(found: "SuiteResults", console: Console) -> None:

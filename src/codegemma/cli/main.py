@@ -23,6 +23,7 @@ VERBS = {
     "forget": "Remove a repository, or files of it, from a data folder, and keep it out.",
     "plan": "Will a training fit on these chips? Compiled without them.",
     "train": "Train on packs; killed and started again, it goes on where it was.",
+    "convert": "Write a model as another format: Hugging Face, Flax, orbax.",
     "complete": "Complete the code at a cursor.",
     "trace": "From a trained token back to its repository, file and line.",
     "freeze": "Write the rows that a training reads as token shards.",

@@ -32,7 +32,7 @@ _SECONDS_BETWEEN_LINES = 10.0
 @click.command(short_help="Train on packs.")
 @click.option("--data", required=True, type=PLACE, help="Folder or address that `codegemma build` wrote.")
 @click.option("--out", required=True, type=LOCAL, help="Folder for the run and its model.")
-@click.option("--base", help="Model folder or shipped base to start from; 'none' starts from random parameters.")
+@click.option("--base", help="Model folder, hub id or shipped base to start from; 'none' is random parameters.")
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="How long; goes before train.steps.")
 @recipe_options
 @json_option

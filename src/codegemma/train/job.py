@@ -22,15 +22,18 @@ from codegemma.feed.loader import Loader
 from codegemma.feed.mixture import MixtureChoices
 from codegemma.files import write_whole
 from codegemma.folders import claim_folder
-from codegemma.model.config import CONFIG_NAME, GemmaConfig
+from codegemma.model.config import GemmaConfig
 from codegemma.model.gemma import Params, init_params
-from codegemma.model.weights import describe_model, load_model
+from codegemma.model.lineage import Lineage, read_lineage
+from codegemma.model.weights import describe_model, list_model_files, load_model
+from codegemma.recipe import fingerprint
 from codegemma.records import InfillMode, Pack, Request
 from codegemma.shards import find_format, find_output, hash_files, list_parts, read_records
 from codegemma.text.tokenizer import TOKENIZER_FILE, Tokenizer, train_tokenizer
 from codegemma.train.choices import TrainChoices
 from codegemma.train.manifest import RUN_FILE, RunManifest, count_threads, describe_identity
 from codegemma.train.plan import check_length, describe_device, fix_total_steps, measure_throughput
+from codegemma.train.provenance import read_filters
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,13 +168,32 @@ def load_start(job: TrainJob, config: GemmaConfig) -> Params:
     return init_params(config, jax.random.key(job.train.seed))
 
 
-def hash_model(folder: Path) -> str:
-    """Hash a model folder's shape and weights.
+def trace_lineage(job: TrainJob, config: GemmaConfig, identity: Mapping[str, Any]) -> Lineage:
+    """Tell where the job's model will come from: what its base came from, then this run.
+
+    Raises:
+        InputError: the base's lineage is damaged.
+    """
+    start = Lineage(None) if job.base is None else read_lineage(job.base, config)
+    filters = read_filters(job.data)
+    return start.extend(
+        "train",
+        base=identity["base"],
+        data=identity["data"],
+        corpus=None if filters is None else filters.corpus_fingerprint,
+        packs=None if filters is None else filters.packs_fingerprint,
+        recipe=job.recipe.get("name"),
+        run=fingerprint(identity),
+    )
+
+
+def hash_model(place: Path) -> str:
+    """Hash a model's shape and weights, in the format that it is in.
 
     Raises:
         InputError: one of its files cannot be read.
     """
-    return hash_files([folder / CONFIG_NAME, *folder.glob("*.safetensors")])
+    return hash_files(list_model_files(place))
 
 
 def locate_packs(data: Path) -> Path:

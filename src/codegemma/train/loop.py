@@ -29,7 +29,15 @@ from codegemma.runner import Progress, ignore_progress
 from codegemma.text.tokenizer import TOKENIZER_FILE
 from codegemma.train.checkpoint import Checkpoints
 from codegemma.train.guards import DivergedError, InterruptedRun, hold_folder, watch_signals
-from codegemma.train.job import TrainJob, check_epochs, check_job, describe_job, load_start, plan_job
+from codegemma.train.job import (
+    TrainJob,
+    check_epochs,
+    check_job,
+    describe_job,
+    load_start,
+    plan_job,
+    trace_lineage,
+)
 from codegemma.train.manifest import (
     MODEL_FOLDER,
     RUN_FILE,
@@ -124,6 +132,7 @@ class _Run:
         self.step = 0
         self.has_compiled = False
         self.batch: Batch
+        self.lineage = trace_lineage(job, config, manifest.identity)
         self.state: TrainState = init_state(load_start(job, config), job.train, manifest.total_steps)
         self.meters = Meters()
         self.last_line: dict[str, int | float] = {}
@@ -232,7 +241,8 @@ class _Run:
             TOKENIZER_FILE: self.job.tokenizer.to_json().encode(),
             RUN_FILE: (json.dumps(about, indent=1, ensure_ascii=False) + "\n").encode(),
         }
-        save_model(folder, self.state.params, self.config, dtype=self.job.train.save_dtype, extra_files=files)
+        dtype = self.job.train.save_dtype
+        save_model(folder, self.state.params, self.config, dtype=dtype, lineage=self.lineage, extra_files=files)
         return _make_result(folder, result, self.resumed_step)
 
     def close(self) -> None:
