@@ -135,7 +135,7 @@ def test_wrong_shape_and_type_are_named(folder: Path) -> None:
     with pytest.raises(InputError, match=r"q_proj\.weight is \[64, 60\].*\[64, 64\]"):
         load_model(folder)
     edit_tensors(folder, **{"layers.0.self_attn.q_proj.weight": np.zeros((64, 64), np.int8)})
-    with pytest.raises(InputError, match=r"q_proj\.weight is stored as I8"):
+    with pytest.raises(InputError, match=r"q_proj\.weight is stored as int8"):
         load_model(folder)
 
 

@@ -22,6 +22,7 @@ VERBS = {
     "build": "Repositories to packs, with every dropped file and its reason.",
     "forget": "Remove a repository, or files of it, from a data folder, and keep it out.",
     "train": "Train on packs; killed and started again, it goes on where it was.",
+    "convert": "Write a model as another format: Hugging Face, Flax, orbax.",
     "complete": "Complete the code at a cursor.",
     "trace": "From a trained token back to its repository, file and line.",
     "freeze": "Write the rows that a training reads as token shards.",
