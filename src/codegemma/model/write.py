@@ -13,7 +13,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from safetensors import SafetensorError
 
 from codegemma.errors import InputError, OutputError
@@ -59,7 +58,7 @@ def convert(source: Path, target: Path, to: str, dtype: str | None = None) -> We
 
 
 def write_model(
-    folder: Path, weights: Weights, write: Writer, dtype: np.dtype[Any], lineage: Lineage, files: Mapping[str, bytes]
+    folder: Path, weights: Weights, write: Writer, dtype: Any, lineage: Lineage, files: Mapping[str, bytes]
 ) -> None:
     """Write weights in a format, beside them the lineage and `files`: name to content.
 

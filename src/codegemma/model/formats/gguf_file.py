@@ -14,7 +14,7 @@ import numpy as np
 from codegemma.errors import InputError, MissingExtraError
 from codegemma.model.formats.folder import write_config
 from codegemma.model.formats.huggingface import name_tensor, shape_in_file, to_ours, to_theirs
-from codegemma.model.formats.parts import DTYPES, Part, Weights, list_parts
+from codegemma.model.formats.parts import DTYPES, Part, Weights, list_parts, shape_part
 from codegemma.model.lineage import GEMMA_TERMS, LINEAGE_FILE, NOTICE_FILE
 from codegemma.text.tokenizer import TOKENIZER_FILE, Tokenizer
 
@@ -67,7 +67,8 @@ def write_weights(folder: Path, weights: Weights, dtype: Any) -> None:
 
     def read(name: str) -> np.ndarray:
         part = parts[name]
-        return to_theirs(part, weights.read(part, slice(None))).reshape(shape_in_file(config, part))
+        whole = weights.read(part, slice(0, shape_part(config, part)[0]))
+        return to_theirs(part, whole).reshape(shape_in_file(config, part))
 
     kind = dtype if isinstance(dtype, str) else next(name for name, known in DTYPES.items() if known == dtype)
     tokenizer, notes = _find_tokenizer(weights), _spell_notes(weights)

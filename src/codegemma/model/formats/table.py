@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from codegemma.errors import InputError
-from codegemma.model.formats import flax, gguf_file, huggingface, orbax
+from codegemma.model.formats import flax, gguf_file, huggingface, integers, orbax
 from codegemma.model.formats.parts import CONFIG_NAME, DTYPES, Weights
 
 Writer = Callable[[Path, Weights, Any], None]
@@ -36,6 +36,7 @@ FORMATS: dict[str, Format] = {
     "flax": Format(flax.recognize, flax.open_weights, flax.write_weights),
     "orbax": Format(orbax.recognize, orbax.open_weights, orbax.write_weights),
     "gguf": Format(gguf_file.recognize, gguf_file.open_weights, gguf_file.write_weights, gguf_file.KINDS),
+    "qwix": Format(integers.recognize, integers.open_weights, integers.write_weights, integers.BITS),
 }
 
 
