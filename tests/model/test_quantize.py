@@ -1,6 +1,5 @@
-"""Integer weights: near the floats that they stand for, read by the same model, saved bit for bit."""
+"""Integer weights: near the floats that they stand for, read by the same model, kept bit for bit."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,13 @@ from safetensors.numpy import load_file, save_file
 
 from codegemma.engine.engine import Engine
 from codegemma.errors import InputError
-from codegemma.model.config import GemmaConfig, from_hf_dict
+from codegemma.model.config import GemmaConfig
+from codegemma.model.formats.integers import write_weights
+from codegemma.model.formats.parts import DTYPES, Part, Weights
 from codegemma.model.gemma import Params, compute_logits, forward, forward_cached, init_cache, init_params
-from codegemma.model.quantize import Bits, quantize_params, widen
-from codegemma.model.quantized_folder import find_bits, read_quantized, write_quantized
+from codegemma.model.quantize import Bits, load_quantized, quantize_params, widen
 from codegemma.model.weights import load_model
+from codegemma.model.write import convert
 from codegemma.records import Request
 from codegemma.text.tokenizer import Tokenizer
 
@@ -105,59 +106,98 @@ def test_engine_completes_with_integer_weights() -> None:
     assert engine.complete_all([request])[0].token_ids == floats.complete_all([request])[0].token_ids
 
 
+def write_folder(folder: Path, bits: Bits, params: Params | None = None) -> Path:
+    """Write the drawn model, its embedding in several blocks."""
+    host = {name: np.asarray(value) for name, value in (params or draw_params()).items()}
+
+    def read(part: Part, rows: slice) -> np.ndarray:
+        array: np.ndarray = host[part.name][part.at][rows]
+        return array
+
+    weights = Weights(folder, "memory", CONFIG, DTYPES["f32"], read)
+    folder.mkdir(exist_ok=True)
+    write_weights(folder, weights, bits)
+    return folder
+
+
 @pytest.mark.parametrize("bits", WIDTHS)
-def test_folder_gives_back_integers_and_scales_bit_for_bit(bits: Bits, tmp_path: Path) -> None:
+def test_folder_gives_back_integers_and_scales_bit_for_bit(
+    bits: Bits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("codegemma.model.formats.parts.BLOCK_BYTES", 5000)
     integers = quantize_params(draw_params(), bits)
-    write_quantized(tmp_path, integers, CONFIG, bits)
-    plain = json.loads((tmp_path / "config.json").read_text())
-    assert from_hf_dict(plain) == CONFIG
-    assert find_bits(plain) == bits
-    again = read_quantized(tmp_path, CONFIG, bits)
+    loaded = load_quantized(write_folder(tmp_path / "model", bits))
+    assert loaded is not None
+    again, config = loaded
+    assert config == CONFIG
+    assert str(jax.tree.structure(integers)) == str(jax.tree.structure(again))
     for ours, came in zip(jax.tree.leaves(integers), jax.tree.leaves(again), strict=True):
         assert ours.dtype == came.dtype
         np.testing.assert_array_equal(ours, came)
-    assert str(jax.tree.structure(integers)) == str(jax.tree.structure(again))
+
+
+@pytest.mark.parametrize("bits", WIDTHS)
+def test_folder_is_read_everywhere_as_the_floats_that_it_stands_for(bits: Bits, tmp_path: Path) -> None:
+    params, config = load_model(write_folder(tmp_path / "model", bits))
+    assert config == CONFIG
+    for name, value in widen_all(quantize_params(draw_params(), bits)).items():
+        np.testing.assert_array_equal(params[name], value)
 
 
 def test_four_bits_take_half_the_bytes_of_eight(tmp_path: Path) -> None:
     sizes = {}
     for bits in WIDTHS:
-        write_quantized(tmp_path, quantize_params(draw_params(), bits), CONFIG, bits)
-        stored = load_file(tmp_path / "model.safetensors")
-        sizes[bits] = sum(tensor.nbytes for name, tensor in stored.items() if "integers" in name and "emb" not in name)
+        stored = load_file(write_folder(tmp_path / str(bits), bits) / "integers.safetensors")
+        sizes[bits] = sum(tensor.nbytes for name, tensor in stored.items() if ".values" in name and "emb" not in name)
     assert sizes[4] == sizes[8] / 2
+
+
+def test_any_other_folder_is_no_folder_of_integers(tmp_path: Path) -> None:
+    assert load_quantized(tmp_path) is None
+    assert load_quantized(BASE) is None
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"q.integers": None}, r"q\.integers is nothing"),
-        ({"q.scales": np.zeros((2, 1, 4, 5), np.float32)}, r"q\.scales is \[2, 1, 4, 5\] float32.*\[2, 1, 4, 6\]"),
+        ({"q[1].values": None}, r"q\[1\]\.values is nothing"),
+        ({"q[0].scales": np.zeros((1, 4, 5), np.float32)}, r"scales is \[1, 4, 5\] float32.*\[1, 4, 6\]"),
         ({"final_norm": np.zeros(60, np.float16)}, r"final_norm is \[60\] float16"),
     ],
 )
 def test_tensor_that_does_not_fit_is_named(change: dict[str, Any], message: str, tmp_path: Path) -> None:
-    write_quantized(tmp_path, quantize_params(draw_params(), 8), CONFIG, 8)
-    tensors = load_file(tmp_path / "model.safetensors") | change
-    save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, tmp_path / "model.safetensors")
+    path = write_folder(tmp_path, 8) / "integers.safetensors"
+    tensors = load_file(path) | change
+    save_file({name: tensor for name, tensor in tensors.items() if tensor is not None}, path)
     with pytest.raises(InputError, match=message):
-        read_quantized(tmp_path, CONFIG, 8)
+        load_quantized(tmp_path)
 
 
 @pytest.mark.parametrize("keep", [0, 7, 500, -1])
-def test_file_that_is_cut_off_or_missing_is_refused(keep: int, tmp_path: Path) -> None:
-    write_quantized(tmp_path, quantize_params(draw_params(), 4), CONFIG, 4)
-    path = tmp_path / "model.safetensors"
-    content = path.read_bytes()
-    path.write_bytes(content[:keep])
-    with pytest.raises(InputError, match=r"model\.safetensors is missing, cut off"):
-        read_quantized(tmp_path, CONFIG, 4)
-    path.unlink()
-    with pytest.raises(InputError, match=r"model\.safetensors is missing"):
-        read_quantized(tmp_path, CONFIG, 4)
+def test_file_that_is_cut_off_is_refused(keep: int, tmp_path: Path) -> None:
+    path = write_folder(tmp_path, 4) / "integers.safetensors"
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(InputError, match=r"integers\.safetensors is cut off"):
+        load_quantized(tmp_path)
 
 
-@pytest.mark.parametrize("found", [{"quant_method": "gptq", "bits": 4}, {"quant_method": "codegemma", "bits": 3}, "x"])
-def test_weights_that_others_quantised_are_refused(found: object) -> None:
-    with pytest.raises(InputError, match=r"quantization_config.*--dtype int8 or int4"):
-        find_bits({"quantization_config": found})
+def test_folder_without_its_shape_is_refused(tmp_path: Path) -> None:
+    (write_folder(tmp_path, 4) / "config.json").unlink()
+    with pytest.raises(InputError, match=r"has no config\.json"):
+        load_quantized(tmp_path)
+
+
+def test_numbers_that_are_not_finite_are_refused_with_their_part(tmp_path: Path) -> None:
+    params = draw_params()
+    params["down"] = params["down"].at[1, 2, 3].set(jnp.nan)
+    with pytest.raises(InputError, match=r"down\[1\] holds numbers that are not finite"):
+        write_folder(tmp_path, 8, params)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int4"])
+def test_converted_model_completes(dtype: str, tmp_path: Path) -> None:
+    convert(BASE, tmp_path / "model", "qwix", dtype)
+    engine = Engine.load(tmp_path / "model")
+    assert not isinstance(engine.params["q"], jax.Array)
+    request = Request("import json\n\n\ndef load(path):\n    ", "\n", max_new_tokens=4)
+    assert engine.complete_all([request])[0].text

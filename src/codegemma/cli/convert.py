@@ -19,12 +19,28 @@ from codegemma.cli.options import json_option
 Examples:
   codegemma convert google/codegemma-2b codegemma-2b --to flax
   codegemma convert codegemma-2b.ckpt codegemma-2b --to hf --dtype f32
-  codegemma convert my-model/model exported --to orbax"""
+  codegemma convert my-model/model exported --to orbax
+  codegemma convert my-model/model for-llama-cpp --to gguf --dtype int4
+
+\b
+K-quants, which this does not write, are made by llama.cpp from a file in bf16:
+  codegemma convert my-model/model exported --to gguf --dtype bf16
+  llama-quantize exported/model.gguf model-Q4_K_M.gguf Q4_K_M"""
 )
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="DST", type=click.Path(path_type=Path))
-@click.option("--to", required=True, metavar="FORMAT", help="hf, flax (Kaggle's layout) or orbax.")
-@click.option("--dtype", metavar="TYPE", help="bf16 or f32 [default: as in SRC, bit for bit].")
+@click.option(
+    "--to",
+    required=True,
+    metavar="FORMAT",
+    help="hf, flax (Kaggle's layout), orbax, gguf (llama.cpp), or qwix (our integers).",
+)
+@click.option(
+    "--dtype",
+    metavar="TYPE",
+    help="bf16 or f32; in gguf also f16, int8 (Q8_0) and int4 (Q4_0); in qwix int8 or int4 "
+    "[default: as in SRC, bit for bit].",
+)
 @json_option
 def command(source: str, target: Path, to: str, dtype: str | None, as_json: bool) -> None:
     """Write the model SRC into the folder DST as another format.
@@ -47,4 +63,10 @@ def command(source: str, target: Path, to: str, dtype: str | None, as_json: bool
         click.echo(json.dumps(about, ensure_ascii=False))
         return
     click.echo(f"{weights.config.count_parameters():,} parameters, {weights.format} in {weights.dtype} -> {to}")
-    click.echo(f"next: codegemma complete {shlex.quote(str(target))} FILE:LINE:COLUMN")
+    quoted = shlex.quote(str(target))
+    is_gguf = to == "gguf"
+    click.echo(
+        f"next: llama-server --model {quoted}/model.gguf"
+        if is_gguf
+        else f"next: codegemma complete {quoted} FILE:LINE:COLUMN"
+    )

@@ -20,6 +20,7 @@ from codegemma.engine.sample import Sampling, gather_sampling
 from codegemma.errors import InputError
 from codegemma.model.config import GemmaConfig
 from codegemma.model.gemma import Params
+from codegemma.model.quantize import load_quantized
 from codegemma.model.weights import load_model
 from codegemma.records import Completion, CompletionDelta, InfillMode, Request, Score, StopReason
 from codegemma.text.control_tokens import BOS_ID, PAD_ID, STOP_IDS
@@ -90,7 +91,7 @@ class Engine:
         Raises:
             InputError: a file is missing, cut off or of another model.
         """
-        params, config = load_model(folder)
+        params, config = load_quantized(folder) or load_model(folder)
         return cls(params, config, Tokenizer.load(folder), read_infill_modes(folder))
 
     def build_prompt(self, request: Request) -> list[int]:

@@ -61,21 +61,31 @@ class Lineage:
         return files | ({NOTICE_FILE: _GEMMA_NOTICE.encode()} if self.terms == GEMMA_TERMS else {})
 
 
-def read_lineage(folder: Path, config: GemmaConfig) -> Lineage:
+def read_lineage(folder: Path, config: GemmaConfig, inside: bytes | None = None) -> Lineage:
     """Read a model's lineage; where none was written, begin one, on Gemma's terms if it has Gemma's vocabulary.
+
+    `inside` is what a single file says of it; it counts where none lies in the folder.
 
     Raises:
         InputError: it is damaged: without it nobody knows which terms bind.
     """
     file = folder / LINEAGE_FILE
-    if not file.is_file():
+    if not file.is_file() and inside is None:
         terms = GEMMA_TERMS if config.vocab_size == _GEMMA_VOCAB else None
         return Lineage(terms, ({"act": "take", "model": _name_model(folder)},))
-    plain = read_json(file)
+    plain = read_json(file) if file.is_file() or inside is None else _parse(inside, file)
     terms, steps = plain.get("terms"), plain.get("steps")
     if terms not in (None, GEMMA_TERMS) or not isinstance(steps, list) or not all(isinstance(s, dict) for s in steps):
         raise InputError(f"{file} does not tell the model's terms and steps; copy it again from where the model is")
     return Lineage(terms, tuple(steps))
+
+
+def _parse(content: bytes, source: Path) -> dict[str, Any]:
+    try:
+        plain = json.loads(content)
+    except (ValueError, RecursionError):
+        plain = None
+    return plain if isinstance(plain, dict) else {"unreadable": str(source)}
 
 
 def find_commit() -> str | None:

@@ -1,87 +1,79 @@
 """Weights of eight or four bits as qwix arrays, which `gemma.py` takes in the place of float ones.
 
-**In**: parameters in float.
-**Out**: the same dictionary with a `QArray` for each matrix: integers, and a scale for each output (8 bits) or for each
-group of inputs of an output (4 bits). Norms stay float; the embedding, which is the output too, keeps 8 bits.
-**Not**: files (`quantized_folder.py`), no gradients of integers, and no quantised activations: a layer is widened when
-its turn comes, so products are those of floats.
+**In**: parameters in float; or a folder of integers.
+**Out**: the dictionary of parameters with a `QArray` for each matrix.
+**Not**: how numbers are rounded and kept (`formats/integers.py`), no gradients of integers, and no quantised
+activations: a layer is widened when its turn comes, so products are those of floats.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
 from codegemma.errors import MissingExtraError
+from codegemma.model.config import GemmaConfig
+from codegemma.model.formats.integers import Integers, find_divisor, is_rounded, read_integers, recognize, round_part
 from codegemma.model.products import multiply_by_rows
 
 Bits = Literal[8, 4]
 
-# Inputs that share a scale in 4 bits; where it does not divide a width, the largest divisor below it does. With 128 the
-# shipped base needs 1.34 % more bits per byte than in floats, with 32 0.97 % (one-off measurement).
-GROUP_INPUTS = 32
 # Rows of the embedding that are floats at the same time while scores are computed: 64 MB in CodeGemma 2B.
 _OUTPUT_ROWS = 8192
-# Axes over which a product adds up, counted without the layer axis and the axis of pairs; the last is cut in groups.
-_INPUT_AXES = {"emb": (1,), "q": (0,), "kv": (0,), "o": (0, 1), "gate_up": (0,), "down": (0,)}
-_PAIRED = frozenset({"kv", "gate_up"})
+# How many axes of a stack come before its parts; one for layers where nothing else is said.
+_STACKED_AXES = {"emb": 0, "kv": 2, "gate_up": 2}
 
 
-def quantize_params(params: Mapping[str, Any], bits: Bits) -> dict[str, Any]:
-    """Round every matrix to the nearest integers, a layer at a time.
+def quantize_params(params: Mapping[str, Array], bits: Bits) -> dict[str, Any]:
+    """Round every matrix to the nearest integers, a part at a time.
 
     Raises:
         MissingExtraError: the extra `quant` is not installed.
     """
-    return {name: _quantize(name, value, bits) if name in _INPUT_AXES else value for name, value in params.items()}
+    return {name: _quantize(name, value, bits) if is_rounded(name) else value for name, value in params.items()}
+
+
+def load_quantized(place: Path) -> tuple[dict[str, Any], GemmaConfig] | None:
+    """Read a folder of integers as it is; `None` for any other place.
+
+    Raises:
+        InputError: the folder is damaged.
+        MissingExtraError: the extra `quant` is not installed.
+    """
+    if not recognize(place):
+        return None
+    config, parts = read_integers(place)
+    stacks: dict[str, list[Any]] = {}
+    for part, value in parts:
+        stacks.setdefault(part.name, []).append(value)
+    shapes = config.shape_params()
+    return {name: _join(stacks.pop(name), shapes[name]) for name in shapes}, config
 
 
 def _quantize(name: str, stack: Array, bits: Bits) -> Any:
-    if name == "emb":
-        return _quantize_matrix(stack, _INPUT_AXES[name], 8)
-    axes = tuple(axis + (name in _PAIRED) for axis in _INPUT_AXES[name])
-    layers = [_quantize_matrix(matrix, axes, bits) for matrix in stack]
-    return jax.tree.map(lambda *parts: jnp.stack(parts), *layers)
+    parts = np.asarray(stack, np.float32)
+    shape = parts.shape[_STACKED_AXES.get(name, 1) :]
+    return _join([round_part(name, part, bits) for part in parts.reshape(-1, *shape)], stack.shape)
 
 
-def _quantize_matrix(matrix: Array, input_axes: tuple[int, ...], bits: Bits) -> Any:
-    qwix = _import_qwix()
-    outputs = [axis for axis in range(matrix.ndim) if axis not in input_axes]
-    if bits == 8:
-        return qwix.quantize(matrix, "int8", channelwise_axes=outputs)
-    cut = input_axes[-1]
-    integers, scales = _round_groups(matrix, cut, find_divisor(matrix.shape[cut], GROUP_INPUTS))
-    return qwix.QArray(qvalue=integers, scale=scales, qtype="int4")
-
-
-def _round_groups(matrix: Array, axis: int, group: int) -> tuple[Array, Array]:
-    """Round each group of neighbours along an axis to -8 to 7 times its scale, as llama.cpp's Q4_0 does.
-
-    The number that is furthest from 0 becomes -8, so all sixteen values are of use; qwix's own symmetric rounding
-    leaves one out (1.11 % more bits per byte on the shipped base against 0.97 %, one-off measurement).
-
-    >>> integers, scales = _round_groups(jnp.array([4.0, -1.0, 3.0, 0.0]), 0, 4)
-    >>> integers.tolist(), scales.tolist()
-    ([-8, 2, -6, 0], [-0.5])
-    """
-    groups = matrix.reshape(*matrix.shape[:axis], -1, group, *matrix.shape[axis + 1 :])
-    furthest = jnp.take_along_axis(groups, jnp.argmax(jnp.abs(groups), axis + 1, keepdims=True), axis + 1)
-    scales = (furthest / -8).astype(jnp.bfloat16)
-    scales = jnp.where(scales == 0, jnp.ones_like(scales), scales)
-    integers = jnp.clip(jnp.round(groups / scales.astype(jnp.float32)), -8, 7).astype(jnp.int4)
-    return integers.reshape(matrix.shape), scales.squeeze(axis + 1)
-
-
-def find_divisor(length: int, most: int) -> int:
-    """Return the largest divisor of `length` that is at most `most`.
-
-    >>> find_divisor(2048, 128), find_divisor(192, 128), find_divisor(256_000, 8192)
-    (128, 96, 8000)
-    """
-    return max(size for size in range(1, min(length, most) + 1) if length % size == 0)
+def _join(parts: Sequence[np.ndarray | Integers], shape: tuple[int, ...]) -> Any:
+    """Stack parts as the layers lie; their shapes are the last axes of `shape`."""
+    first = parts[0]
+    stacked = shape[: len(shape) - (first.values if isinstance(first, Integers) else first).ndim]
+    if not isinstance(first, Integers):
+        return jnp.asarray(np.stack(parts).reshape(shape))
+    values = np.stack([part.values for part in parts if isinstance(part, Integers)])
+    scales = np.stack([part.scales for part in parts if isinstance(part, Integers)])
+    return _import_qwix().QArray(
+        qvalue=jnp.asarray(values.reshape(shape)),
+        scale=jnp.asarray(scales.reshape(*stacked, *scales.shape[1:])),
+        qtype=str(values.dtype),
+    )
 
 
 def widen(weight: Any) -> Array:

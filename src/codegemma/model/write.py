@@ -9,20 +9,18 @@ import contextlib
 import os
 import shutil
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from safetensors import SafetensorError
 
 from codegemma.errors import InputError, OutputError
 from codegemma.model.config import CONFIG_NAME
 from codegemma.model.formats.folder import read_companions
-from codegemma.model.formats.parts import DTYPES, Weights
-from codegemma.model.formats.table import Writer, find_writer, open_weights
-from codegemma.model.lineage import Lineage, read_lineage
-
-_CHOICES = ("bf16", "f32")
+from codegemma.model.formats.parts import Weights
+from codegemma.model.formats.table import Writer, find_format, open_weights
+from codegemma.model.lineage import LINEAGE_FILE, Lineage, read_lineage
 
 
 def convert(source: Path, target: Path, to: str, dtype: str | None = None) -> Weights:
@@ -41,25 +39,27 @@ def convert(source: Path, target: Path, to: str, dtype: str | None = None) -> We
         InputError: the source cannot be used, or an unknown format or type.
         OutputError: the target cannot be written, or the source lies in it.
     """
-    write = find_writer(to)
-    if dtype is not None and dtype not in _CHOICES:
-        raise InputError(f"{dtype!r} is no type that weights are rounded to; known: {', '.join(_CHOICES)}")
+    chosen_format = find_format(to)
+    if dtype is not None and dtype not in chosen_format.dtypes:
+        known = ", ".join(chosen_format.dtypes)
+        raise InputError(f"{dtype!r} is no type that weights are rounded to in {to}; known: {known}")
     if target.absolute().resolve() in (source.absolute().resolve(), *source.absolute().resolve().parents):
         raise OutputError(f"{target} is the source or holds it, and would be replaced; name another folder")
     weights = open_weights(source)
-    chosen = weights.dtype if dtype is None else DTYPES[dtype]
+    chosen = weights.dtype if dtype is None else chosen_format.dtypes[dtype]
     # A tokenizer may lie beside the folder of the variant, a run's beside its checkpoints.
     folder = source if source.is_dir() else source.parent
-    companions = read_companions((folder, folder.parent, folder.parent.parent))
-    lineage = read_lineage(folder, weights.config).extend(
+    companions = {**weights.companions, **read_companions((folder, folder.parent, folder.parent.parent))}
+    lineage = read_lineage(folder, weights.config, weights.companions.get(LINEAGE_FILE)).extend(
         "convert", source_format=weights.format, source_dtype=str(weights.dtype), format=to, dtype=str(chosen)
     )
-    write_model(target, weights, write, chosen, lineage, companions)
+    files = {**companions, **lineage.spell()}
+    write_model(target, replace(weights, companions=files), chosen_format.write, chosen, lineage, companions)
     return weights
 
 
 def write_model(
-    folder: Path, weights: Weights, write: Writer, dtype: np.dtype[Any], lineage: Lineage, files: Mapping[str, bytes]
+    folder: Path, weights: Weights, write: Writer, dtype: Any, lineage: Lineage, files: Mapping[str, bytes]
 ) -> None:
     """Write weights in a format, beside them the lineage and `files`: name to content.
 

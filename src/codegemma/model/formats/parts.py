@@ -5,8 +5,8 @@
 **Not**: files, and no devices: arrays here are numpy's.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,7 +50,8 @@ class Weights:
     """An opened checkpoint, whose names, shapes and types were checked.
 
     `read` gives some rows of a part (of its first axis in our layout), often as a view of a mapped file. `dtype` is the
-    narrowest type that holds all of it exactly. `files` are what decides its content.
+    narrowest type that holds all of it exactly. `files` are what decides its content, `companions` what else a single
+    file holds: name to content.
     """
 
     place: Path
@@ -59,6 +60,7 @@ class Weights:
     dtype: np.dtype[Any]
     read: Callable[[Part, slice], np.ndarray]
     files: tuple[Path, ...] = ()
+    companions: Mapping[str, bytes] = field(default_factory=dict)
 
     def read_blocks(self, part: Part) -> Iterator[tuple[int, np.ndarray]]:
         """Yield a part's rows from the first to the last, with the number of the first row in each block.

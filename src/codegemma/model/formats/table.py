@@ -5,26 +5,30 @@
 **Not**: hub ids (`hub.py`), and no devices.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from codegemma.errors import InputError
 from codegemma.model.config import CONFIG_NAME
-from codegemma.model.formats import flax, huggingface, orbax
-from codegemma.model.formats.parts import Weights
+from codegemma.model.formats import flax, gguf_file, huggingface, integers, orbax
+from codegemma.model.formats.parts import DTYPES, Weights
 
-Writer = Callable[[Path, Weights, np.dtype[Any]], None]
+Writer = Callable[[Path, Weights, Any], None]
+# Types that weights may be rounded to. f16 is read, and stays as it is, but numbers could pass its range.
+_FLOATS: Mapping[str, Any] = {name: DTYPES[name] for name in ("bf16", "f32")}
 
 
 class Format(NamedTuple):
-    """One format: how it is recognised, opened and written. `write` fills an empty folder."""
+    """One format: how it is recognised, opened and written.
+
+    `write` fills an empty folder, in the type that the weights have or in one of `dtypes`: a name to what it takes.
+    """
 
     recognize: Callable[[Path], bool]
     open: Callable[[Path], Weights]
-    write: Writer | None
+    write: Writer
+    dtypes: Mapping[str, Any] = _FLOATS
 
 
 # In the order in which a place is tried; the names are those of `codegemma convert --to`.
@@ -32,19 +36,20 @@ FORMATS: dict[str, Format] = {
     "hf": Format(huggingface.recognize, huggingface.open_weights, huggingface.write_weights),
     "flax": Format(flax.recognize, flax.open_weights, flax.write_weights),
     "orbax": Format(orbax.recognize, orbax.open_weights, orbax.write_weights),
+    "gguf": Format(gguf_file.recognize, gguf_file.open_weights, gguf_file.write_weights, gguf_file.KINDS),
+    "qwix": Format(integers.recognize, integers.open_weights, integers.write_weights, integers.BITS),
 }
 
 
-def find_writer(name: str) -> Writer:
-    """Find who writes a format.
+def find_format(name: str) -> Format:
+    """Find a format.
 
     Raises:
-        InputError: no format of that name, or one that is only read.
+        InputError: no format of that name.
     """
-    writers = {name: known.write for name, known in FORMATS.items() if known.write is not None}
-    if name not in writers:
-        raise InputError(f"{name!r} is no format that can be written; known: {', '.join(writers)}")
-    return writers[name]
+    if name not in FORMATS:
+        raise InputError(f"{name!r} is no format that can be written; known: {', '.join(FORMATS)}")
+    return FORMATS[name]
 
 
 def open_weights(place: Path) -> Weights:
