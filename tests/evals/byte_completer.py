@@ -34,7 +34,8 @@ def make_byte_tokenizer() -> Tokenizer:
         "vocab": {name: i for i, name in enumerate(names)},
         "merges": [],
     }
-    return Tokenizer({"version": "1.0", "normalizer": None, "pre_tokenizer": None, "decoder": None, "model": model})
+    parts = {"added_tokens": [], "normalizer": None, "pre_tokenizer": None, "decoder": None}
+    return Tokenizer({"version": "1.0", **parts, "model": model})
 
 
 class ByteCompleter:

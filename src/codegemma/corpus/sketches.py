@@ -23,7 +23,8 @@ PLACES = 256
 # StarCoder2's border of 0.7; the pairs below it that come along cost one comparison of signatures each.
 BANDS, BAND_PLACES = 42, 6
 
-# A key is the round and 55 bits of a hash, so that a later round never displaces an earlier one.
+# A key is the round and the 55 bits of a hash that follow its place, so that a later round never displaces an earlier
+# one and keys of one place are in the order of their hashes.
 _ROUND_SHIFT = np.uint64(55)
 _BIN_SHIFT = np.uint64(56)
 # Rounds after the first 256 fill one place each, with all shingles: at the latest then, every place is filled.
@@ -55,7 +56,7 @@ def sketch_shingles(shingles: Shingles) -> Sketch:
     borders = np.searchsorted(shingles, np.arange(PLACES, dtype=np.uint64) << _BIN_SHIFT)
     ends = np.append(borders[1:], len(shingles))
     filled = np.flatnonzero(borders < ends)
-    sketch[filled] = _take_low_bits(shingles[borders[filled]])
+    sketch[filled] = _take_key_bits(shingles[borders[filled]])
     start, is_full = 1, len(filled) == PLACES
     while not is_full and start < _MAX_ROUNDS:
         stop = min(start + max(1, _BLOCK_HASHES // len(shingles)), _MAX_ROUNDS)
@@ -66,13 +67,13 @@ def sketch_shingles(shingles: Shingles) -> Sketch:
 
 def _fill(sketch: Sketch, shingles: Shingles, rounds: UInt64[np.ndarray, "rounds 1"]) -> None:
     hashes = mix(shingles[None, :] + rounds * np.uint64(HASH_STEP))
-    keys = (rounds << _ROUND_SHIFT) | _take_low_bits(hashes)
+    keys = (rounds << _ROUND_SHIFT) | _take_key_bits(hashes)
     places = np.where(rounds < PLACES, hashes >> _BIN_SHIFT, rounds % np.uint64(PLACES))
     np.minimum.at(sketch, places.ravel().astype(np.intp), keys.ravel())
 
 
-def _take_low_bits(hashes: UInt64[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*shape"]:
-    return hashes & ((np.uint64(1) << _ROUND_SHIFT) - np.uint64(1))
+def _take_key_bits(hashes: UInt64[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*shape"]:
+    return (hashes >> np.uint64(1)) & ((np.uint64(1) << _ROUND_SHIFT) - np.uint64(1))
 
 
 def merge_sketches(sketches: Iterable[Sketch]) -> Sketch:
