@@ -34,7 +34,7 @@ def make_byte_tokenizer() -> Tokenizer:
         "vocab": {name: i for i, name in enumerate(names)},
         "merges": [],
     }
-    parts = {"added_tokens": [], "normalizer": None, "pre_tokenizer": None, "decoder": None}
+    parts: dict[str, object] = {"added_tokens": [], "normalizer": None, "pre_tokenizer": None, "decoder": None}
     return Tokenizer({"version": "1.0", **parts, "model": model})
 
 
