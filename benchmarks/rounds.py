@@ -34,7 +34,7 @@ def make_job(repo: Path, out: Path, steps: int, share: float) -> AdaptJob:
 def edit_files(job: AdaptJob, count: int) -> None:
     packs = read_records(job.out / "data/packs-train.parquet", Pack)
     for path in sorted(file.path for pack in packs for file in pack.files)[:count]:
-        file = job.repos[0] / path
+        file = job.places[0] / path
         name = file.stem.strip("_")
         added = (
             f'\n\ndef describe_{name}(value):\n    """Tell of {name} in words."""\n    return f"{name}: {{value}}"\n'

@@ -14,11 +14,13 @@ from codegemma.adapt import AdaptJob, AdaptResult, adapt, find_base, find_other,
 from codegemma.adapt_plan import plan
 from codegemma.adapt_report import choose_showcases, write_report
 from codegemma.cli.adapt import print_ending
+from codegemma.corpus.inputs import Input
 from codegemma.errors import InputError, OutputError
 from codegemma.evals.choices import EvalChoices
 from codegemma.feed.choices import FeedError
 from codegemma.recipe import override
 from codegemma.recipes import Recipe, load_recipe
+from codegemma.records import SourceKind
 from codegemma.runner import Progress
 
 REPO = Path(str(email.__file__)).parent
@@ -120,6 +122,18 @@ def test_a_plan_writes_nothing(tmp_path):
     assert planned["tokens"] == 6 * 2 * 192
     assert {"memory_MB", "device", "training_minutes"} <= planned.keys()
     assert not (tmp_path / "out").exists()
+
+
+def test_documents_may_stand_beside_repositories(tmp_path):
+    documents = tmp_path / "docs.jsonl"
+    texts = [f"Document {number} says what is to be said." for number in range(9)]
+    documents.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    alone = AdaptJob((REPO,), tmp_path / "out", make_recipe(), base=None, other=None, minutes=None)
+    both = dataclasses.replace(alone, repos=(REPO, Input(documents, SourceKind.TEXT)))
+    files, of_them_code = (plan(job)["files"] for job in (both, alone))
+    assert isinstance(files, int) and isinstance(of_them_code, int)
+    assert files == of_them_code + len(texts)
+    assert both.places == (REPO, documents)
 
 
 def test_without_heldout_files_there_is_no_proof_and_no_run(tmp_path):

@@ -101,9 +101,9 @@ def run_first(root: Path, repos: Sequence[str]) -> AdaptJob:
 
 
 def copy_job(job: AdaptJob, root: Path) -> AdaptJob:
-    for name in (*(repo.name for repo in job.repos), "out"):
+    for name in (*(repo.name for repo in job.places), "out"):
         shutil.copytree(job.out.parent / name, root / name)
-    return dataclasses.replace(job, repos=tuple(root / repo.name for repo in job.repos), out=root / "out")
+    return dataclasses.replace(job, repos=tuple(root / repo.name for repo in job.places), out=root / "out")
 
 
 def list_files(packs: Path) -> dict[str, str]:
@@ -137,7 +137,7 @@ class Story:
 def story(first: AdaptJob, tmp_path_factory: pytest.TempPathFactory) -> Story:
     """A second round, after one file was edited, one added, and files were moved over the border both ways."""
     job = copy_job(first, tmp_path_factory.mktemp("story"))
-    repo = job.repos[0]
+    repo = job.places[0]
     train, heldout = list_folders(job, "train"), list_folders(job, "heldout")
     edited, edited_and_moved = f"{train[0]}/m0.py", f"{heldout[1]}/edited.py"
     moved_to_heldout, moved_to_train = f"{heldout[0]}/moved.py", f"{train[3]}/moved.py"
@@ -320,7 +320,7 @@ def test_killed_anywhere_a_whole_model_stays_and_the_same_command_goes_on(
 ) -> None:
     job = copy_job(first, tmp_path)
     edited = f"{list_folders(job, 'train')[0]}/m0.py"
-    edit(job.repos[0], edited)
+    edit(job.places[0], edited)
     before = hash_model(job.model)
     with pytest.MonkeyPatch.context() as monkeypatch:
         prepare(monkeypatch)
@@ -341,7 +341,7 @@ def test_an_interrupted_round_ends_on_its_own_packs_and_what_changed_meanwhile_i
     job = copy_job(first, tmp_path)
     folders = list_folders(job, "train")
     for path in ("m0.py", "m1.py", "m2.py"):
-        edit(job.repos[0], f"{folders[0]}/{path}")
+        edit(job.places[0], f"{folders[0]}/{path}")
 
     def stop(stage: str, done: int, total: int | None) -> None:
         if stage == "round 2: train" and done == 2:
@@ -352,8 +352,8 @@ def test_an_interrupted_round_ends_on_its_own_packs_and_what_changed_meanwhile_i
     packs = (find_round(job.out, 2) / "packs-train.parquet").read_bytes()
     about = plan(job)
     assert about["unfinished_round"] == 2
-    (job.repos[0] / folders[0] / "m0.py").unlink()
-    edit(job.repos[0], f"{folders[1]}/m0.py")
+    (job.places[0] / folders[0] / "m0.py").unlink()
+    edit(job.places[0], f"{folders[1]}/m0.py")
     lines: list[int | float] = []
     result = adapt(job, ignore_progress, lambda line: lines.append(line["step"]))
     assert (find_round(job.out, 2) / "packs-train.parquet").read_bytes() == packs

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from codegemma.build import BuildReport, build_data
 from codegemma.corpus.choices import HeldoutBy
+from codegemma.corpus.inputs import Input, as_input
 from codegemma.errors import InputError
 from codegemma.evals.measure import Measurement, compare, measure
 from codegemma.evals.scoring import HoleResult
@@ -63,13 +64,18 @@ class AdaptJob:
     A further round has no control: it starts from the model before it, and is compared with that.
     """
 
-    repos: tuple[Path, ...]
+    repos: tuple[Path | Input, ...]
     out: Path
     recipe: Recipe
     base: Path | None
     other: Path | None
     minutes: float | None
     workers: int = 1
+
+    @property
+    def places(self) -> tuple[Path, ...]:
+        """Where the repositories are, whatever kind they are said to be of."""
+        return tuple(as_input(repo).place for repo in self.repos)
 
     @property
     def model(self) -> Path:
@@ -151,7 +157,7 @@ def _adapt(job: AdaptJob, on_progress: Progress, on_line: OnLine) -> AdaptResult
     build = build_data(job.repos, data, job.recipe, runner, on_progress, exclude=job.out, trained=trained)
     if not build.packs.splits[Split.HELDOUT].files_packed:
         raise InputError(
-            f"no file is held out of {', '.join(map(str, job.repos))}: without one there is no proof; "
+            f"no file is held out of {', '.join(map(str, job.places))}: without one there is no proof; "
             f"{data / 'report.html'} tells what became of the files, corpus.heldout_share how many to hold out"
         )
     begun, finished = find_begun(job.out), find_finished(job.out)
@@ -307,7 +313,7 @@ def summarize(result: AdaptResult) -> dict[str, object]:
     return {
         "model": str(result.job.model),
         "report": str(result.job.out / "report.html"),
-        "repos": [str(repo) for repo in result.job.repos],
+        "repos": [str(place) for place in result.job.places],
         "base": None if result.job.base is None else str(result.job.base),
         "other": None if result.job.other is None else str(result.job.other),
         "round": {name: value for name, value in to_plain(result.round).items() if name != "choices"},

@@ -37,8 +37,8 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AdaptJob]:
 def second(first: AdaptJob, tmp_path_factory: pytest.TempPathFactory) -> AdaptJob:
     """The same job with a round more, for a file of birch that was edited; alder is rehearsed at most."""
     job = copy_job(first, tmp_path_factory.mktemp("second"))
-    edit(job.repos[1], list_trained(job)[0])
-    write(job.repos[1], {"late/new.py": module("birch_late")})
+    edit(job.places[1], list_trained(job)[0])
+    write(job.places[1], {"late/new.py": module("birch_late")})
     adapt(job)
     assert find_finished(job.out) == 2
     return job
@@ -109,7 +109,7 @@ def test_rounds_before_the_one_that_learned_it_stay_and_are_the_new_start(
 
 def test_a_round_under_way_with_it_goes_and_begins_anew(run: Run, first: AdaptJob, tmp_path: Path) -> None:
     job = copy_job(first, tmp_path)
-    write(job.repos[1], {"late/new.py": module("birch_late")})
+    write(job.places[1], {"late/new.py": module("birch_late")})
 
     def stop(stage: str, done: int, total: int | None) -> None:
         if stage == "round 2: train":
@@ -121,15 +121,15 @@ def test_a_round_under_way_with_it_goes_and_begins_anew(run: Run, first: AdaptJo
     assert "round 2, which was under way with them, went as a whole and begins anew" in told.out
     assert "learned from it" not in told.out
     assert [folder.name for folder in (job.out / "rounds").iterdir()] == ["1"]
-    edit(job.repos[1], list_trained(job)[0])
+    edit(job.places[1], list_trained(job)[0])
     assert adapt(job).round.number == 2
     assert not list_places_of_text(job, "def birch_late")
 
 
 def test_what_only_rounds_still_hold_is_found_and_removed(run: Run, second: AdaptJob, tmp_path: Path) -> None:
     job = copy_job(second, tmp_path)
-    shutil.rmtree(job.repos[1] / "late")
-    edit(job.repos[1], list_trained(job)[1])
+    shutil.rmtree(job.places[1] / "late")
+    edit(job.places[1], list_trained(job)[1])
     adapt(job)
     (job.out / "data/sides.parquet").unlink()
     assert not list_traces(job.out / "data", "def birch_late")

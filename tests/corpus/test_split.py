@@ -58,6 +58,12 @@ def test_folders_nested_deeper_than_the_stack_are_divided() -> None:
     assert 0 < share_of(hold_out(sizes), sizes) <= 0.11
 
 
+def test_records_of_one_file_are_held_out_singly_up_to_the_share() -> None:
+    sizes = {f"problems.jsonl:{number}": 100 + number % 7 for number in range(1, 501)}
+    held = hold_out(sizes)
+    assert 0.09 < share_of(held, sizes) < 0.11
+
+
 def test_flat_repository_holds_out_whole_families_and_says_so() -> None:
     sizes = {f"{stem}{end}.py": 100 for stem in "abcdefghijkl" for end in ("", "_utils", "_types")}
     sizes |= {f"test_{stem}.py": 100 for stem in "abcdefghijkl"}

@@ -8,6 +8,7 @@ Of a folder that holds a model already, what a further round was about.
 
 import json
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,19 +18,21 @@ from rich.syntax import Syntax
 from rich.text import Text
 
 from codegemma.cli.figures import make_table
-from codegemma.cli.options import LOCAL, choose_recipe, json_option, recipe_options, workers_option
+from codegemma.cli.options import INPUT, LOCAL, choose_recipe, json_option, recipe_options, workers_option
 from codegemma.cli.progress import show_progress
+from codegemma.places import is_remote
 
 if TYPE_CHECKING:
     from codegemma.adapt import AdaptJob, AdaptResult
     from codegemma.adapt_report import Showcase
+    from codegemma.corpus.inputs import Input
 
 # Of one training run, where neither --minutes nor train.steps says it.
 DEFAULT_MINUTES = 5.0
 
 
 @click.command(short_help="Turn repositories into a model that knows them.")
-@click.argument("repos", nargs=-1, required=True, type=LOCAL, metavar="REPO...")
+@click.argument("repos", nargs=-1, required=True, type=INPUT, metavar="REPO...")
 @click.option("--out", required=True, type=LOCAL, help="Folder for the model and everything else.")
 @click.option("--base", help="Model folder, hub id or shipped base to start from; 'none' is random parameters.")
 @click.option(
@@ -48,7 +51,7 @@ DEFAULT_MINUTES = 5.0
 @recipe_options
 @json_option
 def command(  # noqa: PLR0913, PLR0917
-    repos: tuple[Path, ...],
+    repos: "tuple[Input, ...]",
     out: Path,
     base: str | None,
     minutes: float | None,
@@ -62,6 +65,8 @@ def command(  # noqa: PLR0913, PLR0917
     """Adapt a model to repositories and measure it on files it has not seen.
 
     Reads, packs, trains, trains a control on other code, measures, and writes OUT/model and OUT/report.html.
+    A REPO is anything that `codegemma build` takes, text=DOCUMENTS and addresses in object stores included; the files
+    that are measured on are held out of all of them.
     Interrupted or killed, the same command goes on where it was. Run again after the repositories have changed, it
     trains a further round from the last model, on what changed and a rehearsal, and compares with the model before.
 
@@ -79,15 +84,15 @@ def command(  # noqa: PLR0913, PLR0917
     other = (
         None
         if control == "none"
-        else find_other(repos, chosen.corpus.languages)
+        else find_other([repo.place for repo in repos], chosen.corpus.languages)
         if control == "auto"
         else Path(control)
     )
     if minutes is None and chosen.train.steps is None:
         minutes = DEFAULT_MINUTES
-    for repo in repos:
-        if not repo.exists():
-            raise InputError(f"no such repository: {repo}; name a folder or an archive of source files")
+    for place, _ in repos:
+        if not is_remote(place) and not place.exists():
+            raise InputError(f"no such repository: {place}; name a folder or an archive of source files")
     job = AdaptJob(
         repos=repos,
         out=out,
@@ -151,12 +156,12 @@ def print_ending(result: "AdaptResult", showcases: "list[Showcase]", report: Pat
     job = result.job
     lines = [f"\nmodel    {job.model}", f"report   {report}"]
     if showcases:
-        lines.append(f"next     {_spell_next(job.model, job.repos, showcases[0])}")
+        lines.append(f"next     {_spell_next(job.model, job.places, showcases[0])}")
     for line in lines:  # paths are text, whatever brackets they hold, and are never broken over two lines
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _spell_next(model: Path, repos: tuple[Path, ...], case: "Showcase") -> str:
+def _spell_next(model: Path, repos: Sequence[Path], case: "Showcase") -> str:
     """Spell the command that completes at a showcase's cursor, with the path that training saw."""
     from codegemma.text.cursor import spell_path
 

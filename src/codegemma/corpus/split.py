@@ -6,6 +6,7 @@
 """
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ MAX_UNIT_OF_TARGET = 0.5
 MAX_SUM_OF_TARGET = 1.1
 # Below this much of what is wanted, directories were not enough and files of a kind are held out as well.
 MIN_SUM_OF_TARGET = 0.5
+# A document of JSON Lines: the file's name and the record's number.
+_RECORD = re.compile(r":\d+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,8 @@ def hold_out_directories(sizes: Mapping[str, int], share: float, repo: str, seed
     """Hold out whole directories, in the order of a keyed hash of their names, until `share` of the bytes is reached.
 
     Directories too large for that are divided into their subdirectories. Where one directory holds nearly everything,
-    families of files (`parser.py`, `parser_utils.py`, `test_parser.py`) take their place, and `how` says so.
+    families of files (`parser.py`, `parser_utils.py`, `test_parser.py`) take their place, or single records of JSON
+    Lines, and `how` says so.
 
     >>> sizes = {f"{folder}/{name}.py": 10 for folder in "abcdefghij" for name in "xy"}
     >>> held = hold_out_directories(sizes, 0.2, "repo", seed=0)
@@ -96,6 +100,8 @@ def _divide_by_family(unit: Unit, sizes: Mapping[str, int]) -> list[Unit]:
 
 
 def _name_family(path: str) -> str:
+    if _RECORD.search(path):  # records have nothing but their file in common
+        return path
     language = detect_language(path, "")
     stem = (language and find_tested_stem(path, language.name)) or PurePosixPath(path).stem
     return stem.strip("_").lower().partition("_")[0]
