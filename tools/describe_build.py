@@ -1,17 +1,24 @@
-"""Describe a data folder in Markdown: every number of a build, and no source.
+"""Build data from repositories and describe them in Markdown: every number of a build, and no source.
 
-    codegemma build REPO... --out data && python tools/describe_build.py data > build.md
+    python tools/describe_build.py REPO... --out data > build.md
 
-**In**: `corpus.json` and `packs.json` of a data folder.
-**Out**: Markdown on standard output.
-**Not**: names of files.
+**In**: what `codegemma build` takes; and its options after `--`.
+**Out**: Markdown on standard output: what the build cost, and what stands in `corpus.json` and `packs.json`.
+**Not**: names of files. A build that stands in the folder already is described, and costs nothing.
 """
 
 import argparse
+import os
+import platform
+import shlex
 import sys
+import time
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
+from typing import NamedTuple
 
+from codegemma.corpus.report import CorpusReport
 from codegemma.corpus.report import read_manifest as read_corpus
 from codegemma.pack.report import read_manifest as read_packs
 
@@ -32,16 +39,65 @@ def to_mb(size_bytes: int) -> str:
     return f"{size_bytes / 1e6:,.1f}"
 
 
+class Cost(NamedTuple):
+    """What a build took: all processes together, but for the peak, which is the largest one's."""
+
+    cpu_s: float
+    wall_s: float
+    peak_mib: float
+
+
+def build(repos: Sequence[str], out: Path, options: Sequence[str]) -> Cost:
+    """Run `codegemma build`, its words on standard error."""
+    command = [sys.executable, "-m", "codegemma", "build", *repos, "--out", str(out), *options]
+    start = time.monotonic()
+    pid = os.posix_spawn(sys.executable, command, os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, 2, 1)])
+    _, status, usage = os.wait4(pid, 0)  # counts its workers too, as it waited for them
+    if status:
+        raise SystemExit(f"codegemma build failed with {os.waitstatus_to_exitcode(status)}")
+    return Cost(usage.ru_utime + usage.ru_stime, time.monotonic() - start, usage.ru_maxrss / 1024)
+
+
+def name_machine() -> str:
+    """Name the processor, the system and how much of both there is."""
+    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    cpus = Path("/proc/cpuinfo")
+    names = [line.partition(":")[2].strip() for line in cpus.read_text().splitlines() if line.startswith("model name")]
+    processor = names[0] if names else platform.processor() or platform.machine()
+    cores = len(os.sched_getaffinity(0))
+    return f"{cores} cores of {processor}, {memory_gib:.0f} GiB, Python {platform.python_version()}"
+
+
+def print_head(given: argparse.Namespace, options: Sequence[str], corpus: CorpusReport, cost: Cost | None) -> None:
+    """Print the command, the machine, how much was read, and what it cost if it was done just now."""
+    command = ["codegemma", "build", *(Path(repo).name for repo in given.repos), "--out", "DATA", *options]
+    listed_bytes = corpus.bytes_train + corpus.bytes_heldout + sum(drop.size_bytes for drop in corpus.dropped)
+    read_mb = (listed_bytes - sum(drop.size_bytes for drop in corpus.dropped if drop.stage == "read")) / 1e6
+    kept_mb = (corpus.bytes_train + corpus.bytes_heldout) / 1e6
+    print(f"    {shlex.join(command)}\n")
+    print(f"codegemma {version('codegemma')}, {name_machine()}, {time.strftime('%Y-%m-%d', time.gmtime())}.\n")
+    print(f"{sum(repo.files_listed for repo in corpus.repos):,} files listed, {to_mb(listed_bytes)} MB of all sorts;")
+    print(f"{read_mb:,.1f} MB of source in wanted languages were read, {kept_mb:,.1f} MB kept before parsing.")
+    if cost is not None:
+        rate, each = read_mb / cost.cpu_s, cost.cpu_s * 1e3 / read_mb
+        print(f"\n{cost.cpu_s:,.0f} s of CPU time, {each:,.0f} ms a megabyte read, {rate:.2f} MB/s a core, listing and")
+        print(f"unpacking of archives included; {cost.wall_s:,.0f} s by the clock. The largest process held", end=" ")
+        print(f"{cost.peak_mib:,.0f} MiB.")
+
+
 def main() -> int:
-    """Read the folder and print."""
+    """Build, read the folder and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    data = parser.parse_args().data
-    corpus, packs = read_corpus(data), read_packs(data)
+    parser.add_argument("repos", nargs="+", metavar="REPO")
+    parser.add_argument("--out", type=Path, required=True, metavar="DATA")
+    border = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    given, options = parser.parse_args(sys.argv[1:border]), sys.argv[border + 1 :]
+    is_there = read_packs(given.out) is not None
+    cost = build(given.repos, given.out, options)
+    corpus, packs = read_corpus(given.out), read_packs(given.out)
     if corpus is None or packs is None:
-        raise SystemExit(f"{data}: no whole build there; run codegemma build")
-    read_bytes = corpus.bytes_train + corpus.bytes_heldout + sum(drop.size_bytes for drop in corpus.dropped)
-    print(f"{to_mb(read_bytes)} MB in {sum(repo.files_listed for repo in corpus.repos):,} listed files.")
+        raise SystemExit(f"{given.out}: no whole build there")
+    print_head(given, options, corpus, None if is_there else cost)
     print_table(("repository", "files listed", "held out"), [(r.repo, r.files_listed, r.heldout) for r in corpus.repos])
     print_table(
         ("stage", "files in", "kept", "dropped"),
