@@ -11,9 +11,9 @@ from pathlib import Path
 
 from codegemma.adapt import AdaptResult
 from codegemma.build import add_build_sections
-from codegemma.engine.engine import read_infill_modes
 from codegemma.evals.heldout import Hole, make_holes
 from codegemma.evals.measure import Measurement
+from codegemma.model.infill_modes import read_infill_modes
 from codegemma.records import InfillMode, Pack
 from codegemma.report import Column, Estimate, Report, Series
 from codegemma.shards import read_records

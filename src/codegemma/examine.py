@@ -10,12 +10,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from codegemma.engine.engine import Engine, read_infill_modes
+from codegemma.engine.engine import Engine
 from codegemma.errors import OutputError
 from codegemma.evals.choices import EvalChoices
 from codegemma.evals.run import RESULTS_FILE, evaluate, read_hole_results
 from codegemma.evals.scoring import HoleResult, Subject
 from codegemma.files import write_whole
+from codegemma.model.infill_modes import read_infill_modes
 from codegemma.recipe import fingerprint
 from codegemma.records import Split
 from codegemma.runner import Progress, prefix_stages

@@ -11,8 +11,8 @@ Axis letters, used everywhere: `B` rows, `L` tokens in a row, `D` embedding, `H`
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Protocol, runtime_checkable
+from enum import IntEnum, StrEnum
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Int32
@@ -168,11 +168,26 @@ class Neighbor:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
-    """Complete at the cursor between `prefix` and `suffix`. Text is text: a control token spelled in it stays text.
+class Sampling:
+    """How the next token is chosen. Temperature 0 is greedy; `None` leaves every token in.
 
-    `temperature` 0 is greedy. `seed` fixes the sampled answer.
+    In this order: `logit_bias` `(token_id, added)`, `repetition_penalty` (Keskar et al., 2019: of tokens in the prompt
+    or written), `temperature`, `top_k`, `top_p`, `min_p` (a share of the most probable token's). `seed` fixes the
+    answer, whatever else the engine does at the time.
     """
+
+    temperature: float = 0.0
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+    repetition_penalty: float = 1.0
+    seed: int = 0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Complete at the cursor between `prefix` and `suffix`. Text is text: a control token spelled in it stays text."""
 
     prefix: str
     suffix: str
@@ -180,28 +195,128 @@ class Request:
     neighbors: tuple[Neighbor, ...] = ()
     mode: InfillMode = InfillMode.PSM
     max_new_tokens: int = 128
-    temperature: float = 0.0
-    top_k: int | None = None
-    top_p: float | None = None
-    seed: int = 0
+    sampling: Sampling = Sampling()
+
+
+class Priority(IntEnum):
+    """Who waits for whom, the most urgent first: a keystroke for nobody, chat for keystrokes, batch work for both."""
+
+    KEYSTROKE = 0
+    CHAT = 1
+    BATCH = 2
+
+
+class Extent(StrEnum):
+    """How far an answer may reach: anywhere, the line's end, the block's or the enclosing scope's (`text/stops.py`)."""
+
+    OPEN = "open"
+    LINE = "line"
+    BLOCK = "block"
+    SCOPE = "scope"
+
+
+@dataclass(frozen=True, slots=True)
+class StopRules:
+    """What ends an answer before its budget does. What a rule cuts off is neither told nor counted as text.
+
+    `strings` end it where one begins. `prefix` and `suffix` are the text around the cursor: the `extent` is judged by
+    them, and an answer that begins to repeat the suffix ends there; with both empty only strings and control tokens
+    rule. `control_tokens_end` is false only for whoever wants the ids after one; a control token is never told as text.
+    """
+
+    strings: tuple[str, ...] = ()
+    extent: Extent = Extent.OPEN
+    prefix: str = ""
+    suffix: str = ""
+    language: str | None = None
+    control_tokens_end: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What an engine is asked for, in tokens: the whole prompt is given, nothing is added to it.
+
+    `max_new_tokens` 0 reads the prompt and writes nothing, so that a later request finds it read. `healing` are bytes
+    that the answer must start with: they were cut off the prompt's end, and are not told. `choices` share one reading
+    of the prompt; choice `c` draws with seed `sampling.seed + c`. `top_logprobs` asks for log-probabilities and so many
+    rivals. The budgets end the reading of the prompt, or the writing, after so many seconds; what is there by then is
+    told. `lookup_ids` is text in which drafts are looked up besides the prompt; no answer depends on it. Requests of
+    one `session` find what that session read. `adapter` names one that the engine holds.
+    """
+
+    prompt_ids: tuple[int, ...]
+    max_new_tokens: int = 128
+    sampling: Sampling = Sampling()
+    stop: StopRules = StopRules()
+    healing: bytes = b""
+    choices: int = 1
+    top_logprobs: int | None = None
+    priority: Priority = Priority.KEYSTROKE
+    prompt_budget_s: float | None = None
+    new_budget_s: float | None = None
+    lookup_ids: tuple[int, ...] = ()
+    session: str | None = None
+    adapter: str | None = None
 
 
 class StopReason(StrEnum):
     """Why generation ended."""
 
     CONTROL_TOKEN = "control_token"  # noqa: S105
+    STRING = "string"
+    SUFFIX_REPEATED = "suffix_repeated"
+    LINE_END = "line_end"
+    BLOCK_END = "block_end"
+    SCOPE_END = "scope_end"
     MAX_NEW_TOKENS = "max_new_tokens"
     CONTEXT_FULL = "context_full"
+    PROMPT_BUDGET = "prompt_budget"
+    NEW_BUDGET = "new_budget"
     CANCELLED = "cancelled"
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """What one choice cost. `prompt_tokens` = `cached_tokens` (read before) + `evaluated_tokens`, budgets aside.
+
+    `accepted_tokens` of the `drafted_tokens` stood the check. `queue_s` is the wait, `prompt_s` the time to the first
+    token after it, `new_s` the rest.
+    """
+
+    prompt_tokens: int
+    cached_tokens: int = 0
+    evaluated_tokens: int = 0
+    new_tokens: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+    queue_s: float = 0.0
+    prompt_s: float = 0.0
+    new_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """Natural log-probability of a written token before sampling changed anything, and the most probable `(id, it)`."""
+
+    token_id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class CompletionDelta:
-    """The next piece of a streamed completion. Only the last has a `stop_reason`."""
+    """The next piece of a streamed choice. Only its last has `stop_reason` and `usage`.
+
+    `token_ids` are those that were written since the last piece, healing's and a cut-off text's among them: their text
+    may be longer than `text`, which is what a reader should see.
+    """
 
     text: str
     token_ids: tuple[int, ...]
     stop_reason: StopReason | None = None
+    choice: int = 0
+    logprobs: tuple[TokenLogprob, ...] = ()
+    usage: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,11 +342,70 @@ class Score:
 
 
 @runtime_checkable
-class Completer(Protocol):
-    """Whoever answers: the JAX engine here, llama.cpp or a remote server later."""
+class CompletionStream(Protocol):
+    """Deltas as they come. Closing it before its end cancels the work behind it."""
 
-    def complete(self, request: Request) -> Iterator[CompletionDelta]:
-        """Stream one completion; closing the iterator cancels it."""
+    def __iter__(self) -> Iterator[CompletionDelta]:
+        """Return itself."""
+        ...
+
+    def __next__(self) -> CompletionDelta:
+        """Wait for the next piece."""
+        ...
+
+    def close(self) -> None:
+        """Cancel; a second time does nothing."""
+        ...
+
+
+@runtime_checkable
+class Generator(Protocol):
+    """The token-level door of an engine: the JAX engine, llama.cpp. Thread-safe, many streams at once.
+
+    `tokenizer` is a `text.tokenizer.Tokenizer`; `infill_modes` are the orders of the parts that the model knows, the
+    one that suits it best first.
+    """
+
+    tokenizer: Any
+    max_context_tokens: int
+    infill_modes: tuple[InfillMode, ...]
+    model_name: str
+
+    def generate(self, generation: Generation) -> CompletionStream:
+        """Queue a generation at once and stream its choices as they come.
+
+        Closing the stream cancels within one decode step or prompt chunk. Closing the engine ends it as `CANCELLED`.
+
+        Raises:
+            InputError: a field out of its range, an id outside the vocabulary, a prompt longer than the context; said
+                before anything is queued.
+        """
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Tell `model`, `engine`, `context_tokens`, `slots`, `weights` (their type) and what else the engine has."""
+        ...
+
+    def close(self) -> None:
+        """Cancel what runs and let go of the model."""
+        ...
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """Who can rate given tokens."""
+
+    def score(self, items: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Score]:
+        """Rate `(prompt_ids, continuation_ids)` pairs."""
+        ...
+
+
+@runtime_checkable
+class Completer(Protocol):
+    """Whoever answers requests of text: a `Generator` through `engine/completer.py`, or a remote server."""
+
+    def complete(self, request: Request) -> CompletionStream:
+        """Stream one completion; closing the stream cancels it."""
         ...
 
     def complete_all(self, requests: Sequence[Request]) -> list[Completion]:

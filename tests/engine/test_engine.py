@@ -7,13 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from codegemma.engine.completer import GeneratorCompleter
 from codegemma.engine.compute import write_tokens
-from codegemma.engine.engine import Engine, read_infill_modes
+from codegemma.engine.engine import Engine
 from codegemma.errors import InputError
 from codegemma.model.config import GemmaConfig
 from codegemma.model.gemma import Params, compute_logits, forward
+from codegemma.model.infill_modes import read_infill_modes
 from codegemma.model.weights import save_model
-from codegemma.records import Completer, Completion, InfillMode, Request, StopReason
+from codegemma.records import Completer, Completion, Generator, InfillMode, Request, Sampling, StopReason
 from codegemma.text.control_tokens import BOS_ID, STOP_IDS
 from codegemma.text.tokenizer import Tokenizer
 
@@ -56,8 +58,10 @@ def join(engine: Engine, request: Request) -> tuple[str, tuple[int, ...], StopRe
     return "".join(d.text for d in deltas), sum((d.token_ids for d in deltas), ()), deltas[-1].stop_reason
 
 
-def test_engine_is_a_completer(engine: Engine) -> None:
+def test_engine_is_a_completer_itself_and_through_its_token_level_door(engine: Engine) -> None:
     assert isinstance(engine, Completer)
+    assert isinstance(engine, Generator)
+    assert GeneratorCompleter(engine).complete_all(REQUESTS) == engine.complete_all(REQUESTS)
 
 
 def test_streamed_batched_and_uncached_greedy_are_the_same_tokens(engine: Engine) -> None:
@@ -70,13 +74,17 @@ def test_streamed_batched_and_uncached_greedy_are_the_same_tokens(engine: Engine
 
 
 def test_sampled_answer_does_not_depend_on_its_neighbours(engine: Engine) -> None:
-    sampled = [dataclasses.replace(r, temperature=0.9, top_p=0.95, seed=n) for n, r in enumerate(REQUESTS)]
+    sampled = [
+        dataclasses.replace(r, sampling=Sampling(temperature=0.9, top_p=0.95, seed=n)) for n, r in enumerate(REQUESTS)
+    ]
     together = engine.complete_all([*sampled, REQUESTS[0]])
     backwards = engine.complete_all(sampled[::-1])[::-1]
     alone = [engine.complete_all([request])[0] for request in sampled]
     assert together[:-1] == backwards == alone
     assert together[-1] == engine.complete_all([REQUESTS[0]])[0]
-    other_seeds = engine.complete_all([dataclasses.replace(r, seed=r.seed + 100) for r in sampled])
+    other_seeds = engine.complete_all(
+        [dataclasses.replace(r, sampling=dataclasses.replace(r.sampling, seed=100 + r.sampling.seed)) for r in sampled]
+    )
     assert [c.token_ids for c in other_seeds] != [c.token_ids for c in alone]
 
 
@@ -143,7 +151,7 @@ def test_closing_the_stream_stops_computing(engine: Engine, monkeypatch: pytest.
     stream = point_at(engine, int(engine.tokenizer.encode("a")[0])).complete(Request("", "", max_new_tokens=60))
     next(stream)
     next(stream)
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
     assert len(calls) == 1
     assert list(stream) == []
 

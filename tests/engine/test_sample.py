@@ -2,21 +2,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from codegemma.engine.sample import Sampling, choose_greedy, choose_sampled, gather_sampling
+from codegemma.engine.sample import RowSampling, choose_greedy, choose_sampled, gather_sampling
 from codegemma.errors import InputError
-from codegemma.records import Request
+from codegemma.records import Sampling
 
 LOGITS = jnp.log(jnp.array([0.5, 0.3, 0.15, 0.05]))
 
 
 def make_sampling(
     rows: int, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
-) -> Sampling:
-    requests = [Request("", "", temperature=temperature, top_k=top_k, top_p=top_p, seed=s) for s in range(rows)]
+) -> RowSampling:
+    requests = [Sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=s) for s in range(rows)]
     return gather_sampling(requests, vocab_size=4)
 
 
-def count_draws(sampling: Sampling) -> np.ndarray:
+def count_draws(sampling: RowSampling) -> np.ndarray:
     rows = len(sampling.seed)
     drawn = choose_sampled(jnp.broadcast_to(LOGITS, (rows, 4)), sampling, 0)
     return np.bincount(np.asarray(drawn), minlength=4) / rows
@@ -42,12 +42,12 @@ def test_top_p_keeps_the_fewest_that_reach_the_share(top_p: float, kept: int) ->
 
 def test_temperature_zero_is_greedy_in_a_mixed_batch() -> None:
     logits = jnp.array([[0.0, 1.0, 1.0, 0.5]] * 2)
-    sampling = gather_sampling([Request("", ""), Request("", "", temperature=9.0)], vocab_size=4)
+    sampling = gather_sampling([Sampling(), Sampling(temperature=9.0)], vocab_size=4)
     assert int(choose_sampled(logits, sampling, 0)[0]) == int(choose_greedy(logits)[0]) == 1
 
 
 def test_draw_depends_on_seed_and_token_number_not_on_neighbours() -> None:
-    requests = [Request("", "", temperature=1.0, seed=s) for s in range(50)]
+    requests = [Sampling(temperature=1.0, seed=s) for s in range(50)]
     flat = jnp.zeros((50, 4))
     together = np.asarray(choose_sampled(flat, gather_sampling(requests, 4), 7))
     alone = [int(choose_sampled(flat[:1], gather_sampling([r], 4), 7)[0]) for r in requests]
@@ -58,4 +58,4 @@ def test_draw_depends_on_seed_and_token_number_not_on_neighbours() -> None:
 @pytest.mark.parametrize("wrong", [{"temperature": -1.0}, {"temperature": float("nan")}, {"top_k": 0}, {"top_p": 0.0}])
 def test_value_out_of_range_is_refused_by_name(wrong: dict[str, float]) -> None:
     with pytest.raises(InputError, match=next(iter(wrong))):
-        gather_sampling([Request("", "", **wrong)], vocab_size=4)  # type: ignore[arg-type]
+        gather_sampling([Sampling(**wrong)], vocab_size=4)  # type: ignore[arg-type]

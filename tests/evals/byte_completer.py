@@ -1,6 +1,6 @@
 """A real completer without an accelerator: the n-gram model behind a tokenizer whose ids are bytes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 
 import numpy as np
 from jaxtyping import Float64
@@ -47,7 +47,7 @@ class ByteCompleter:
         self.tokenizer = make_byte_tokenizer()
         self._known: dict[bytes, Float64[np.ndarray, 256]] = {}
 
-    def complete(self, request: Request) -> Iterator[CompletionDelta]:
+    def complete(self, request: Request) -> Generator[CompletionDelta, None, None]:
         completion = self.complete_all([request])[0]
         yield CompletionDelta(completion.text, completion.token_ids, completion.stop_reason)
 

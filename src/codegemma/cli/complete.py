@@ -52,7 +52,7 @@ def command(  # noqa: PLR0913, PLR0917
       codegemma complete my-model/model src/app.py:12:8
       codegemma complete my-model/model src/app.py:12:8 --context src/models.py --temperature 0.2
     """
-    from codegemma.records import InfillMode, Neighbor, Request
+    from codegemma.records import InfillMode, Neighbor, Request, Sampling
     from codegemma.text.cursor import read_cursor, read_text, spell_name, spell_path
 
     cursor = read_cursor(place)
@@ -73,10 +73,7 @@ def command(  # noqa: PLR0913, PLR0917
         neighbors=neighbors,
         mode=engine.infill_modes[0] if mode is None else InfillMode(mode),
         max_new_tokens=max_new_tokens,
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        seed=seed,
+        sampling=Sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed),
     )
     loaded = time.perf_counter()
     deltas = []

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from codegemma.engine.sample import Sampling, choose_greedy, choose_sampled
+from codegemma.engine.sample import RowSampling, choose_greedy, choose_sampled
 from codegemma.model.config import GemmaConfig
 from codegemma.model.gemma import Cache, Params, compute_logits, forward_cached, init_cache
 from codegemma.model.score import score_tokens
@@ -45,7 +45,7 @@ def round_rows(rows: int) -> int:
     return 1 << (rows - 1).bit_length()
 
 
-def _choose(logits: Float[Array, "B V"], sampling: Sampling | None, index: Int[Array, ""] | int) -> Int[Array, " B"]:
+def _choose(logits: Float[Array, "B V"], sampling: RowSampling | None, index: Int[Array, ""] | int) -> Int[Array, " B"]:
     return choose_greedy(logits) if sampling is None else choose_sampled(logits, sampling, index)
 
 
@@ -63,7 +63,7 @@ def read_prompts(
     config: GemmaConfig,
     ids: Int[Array, "B T"],
     lengths: Int[Array, " B"],
-    sampling: Sampling | None,
+    sampling: RowSampling | None,
     slots: int,
 ) -> tuple[Int[Array, " B"], Cache]:
     """Read whole prompts, each padded at its end, and choose the first new id of each row. `None` is all greedy."""
@@ -76,7 +76,7 @@ def read_prompts(
 
 @partial(jax.jit, static_argnames=("config", "steps"), donate_argnames=("cache",))
 def write_tokens(
-    params: Params, config: GemmaConfig, rows: RowState, cache: Cache, sampling: Sampling | None, steps: int
+    params: Params, config: GemmaConfig, rows: RowState, cache: Cache, sampling: RowSampling | None, steps: int
 ) -> tuple[Int[Array, "B steps"], Cache]:
     """Read each row's newest id at its position, choose the next, and so on `steps` times.
 

@@ -6,30 +6,40 @@
 """
 
 import codecs
-import json
+from collections.abc import Generator as StdGenerator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int32
 
 from codegemma.engine.compute import RowState, rate_rows, read_prompts, round_rows, round_up, write_tokens
-from codegemma.engine.sample import Sampling, gather_sampling
+from codegemma.engine.sample import RowSampling, gather_sampling
 from codegemma.errors import InputError
 from codegemma.model.config import GemmaConfig
 from codegemma.model.gemma import Params
+from codegemma.model.infill_modes import OFFICIAL_MODES, read_infill_modes
 from codegemma.model.quantize import load_quantized
 from codegemma.model.weights import load_model
-from codegemma.records import Completion, CompletionDelta, InfillMode, Request, Score, StopReason
+from codegemma.records import (
+    Completion,
+    CompletionDelta,
+    CompletionStream,
+    Generation,
+    InfillMode,
+    Request,
+    Score,
+    StopReason,
+    Usage,
+)
 from codegemma.text.control_tokens import BOS_ID, PAD_ID, STOP_IDS
 from codegemma.text.infill_format import format_prompt
 from codegemma.text.tokenizer import Tokenizer
 from codegemma.text.window import fit_request
 
-RUN_FILE = "run.json"
-OFFICIAL_MODES = (InfillMode.PSM, InfillMode.SPM)
 # A batch: as many rows as keep the processor busy, fewer where rows are long. Decoding looks at stops this often.
 _MAX_ROWS = 32
 _MAX_BATCH_TOKENS = 8192
@@ -68,6 +78,7 @@ class Engine:
         config: GemmaConfig,
         tokenizer: Tokenizer,
         infill_modes: tuple[InfillMode, ...] = OFFICIAL_MODES,
+        model_name: str = "model",
     ) -> None:
         """Hold the parameters; nothing is compiled before the first request of a shape.
 
@@ -83,6 +94,7 @@ class Engine:
         self.tokenizer = tokenizer
         self.infill_modes = infill_modes
         self.max_context_tokens = config.max_positions
+        self.model_name = model_name
 
     @classmethod
     def load(cls, folder: Path) -> "Engine":
@@ -92,7 +104,7 @@ class Engine:
             InputError: a file is missing, cut off or of another model.
         """
         params, config = load_quantized(folder) or load_model(folder)
-        return cls(params, config, Tokenizer.load(folder), read_infill_modes(folder))
+        return cls(params, config, Tokenizer.load(folder), read_infill_modes(folder), folder.name)
 
     def build_prompt(self, request: Request) -> list[int]:
         """Spell the prompt of a request, shortened to the window."""
@@ -107,12 +119,36 @@ class Engine:
             neighbors=fitting.neighbors,
         )
 
-    def complete(self, request: Request) -> Iterator[CompletionDelta]:
-        """Stream one completion, character by whole character; closing the iterator cancels it."""
-        answer = self._open(request)
-        return self._stream(answer, request)
+    def generate(self, generation: Generation) -> CompletionStream:
+        """Stream one choice; the fields that the scheduler brings are refused until it is there."""
+        known = Generation(
+            generation.prompt_ids,
+            generation.max_new_tokens,
+            generation.sampling,
+            priority=generation.priority,
+            session=generation.session,
+            lookup_ids=generation.lookup_ids,
+        )
+        if generation != known or generation.max_new_tokens < 1:
+            raise InputError("this engine does not stop by rules, heal, count or choose yet: leave those fields out")
+        prompt_ids = list(generation.prompt_ids)
+        self._check_ids(np.asarray(prompt_ids, np.int32))
+        room = self.max_context_tokens - len(prompt_ids)
+        answer = _Answer(prompt_ids, min(generation.max_new_tokens, room), generation.max_new_tokens)
+        return self._stream(answer, Request("", "", sampling=generation.sampling))
 
-    def _stream(self, answer: _Answer, request: Request) -> Iterator[CompletionDelta]:
+    def describe(self) -> dict[str, Any]:
+        """Tell what is loaded."""
+        return {"model": self.model_name, "engine": "jax", "context_tokens": self.max_context_tokens, "slots": 1}
+
+    def close(self) -> None:
+        """Nothing runs between calls."""
+
+    def complete(self, request: Request) -> CompletionStream:
+        """Stream one completion, character by whole character; closing the stream cancels it."""
+        return self._stream(self._open(request), request)
+
+    def _stream(self, answer: _Answer, request: Request) -> StdGenerator[CompletionDelta, None, None]:
         speller = codecs.getincrementaldecoder("utf-8")("replace")
         spelled = told = 0
         for _ in self._run([answer], [request], steps=1):
@@ -121,7 +157,11 @@ class Engine:
             text = speller.decode(self.tokenizer.decode_bytes(answer.ids[spelled:]), final=is_last)
             spelled = len(answer.ids)
             if text or is_last:
-                yield CompletionDelta(text, tuple(answer.ids[told:]), answer.stop_reason)
+                usage = Usage(
+                    len(answer.prompt_ids), evaluated_tokens=len(answer.prompt_ids), new_tokens=len(answer.ids)
+                )
+                new_ids = tuple(answer.ids[told:])
+                yield CompletionDelta(text, new_ids, answer.stop_reason, usage=usage if is_last else None)
                 told = spelled
 
     def complete_all(self, requests: Sequence[Request]) -> list[Completion]:
@@ -211,9 +251,10 @@ class Engine:
             newest, positions, written = chosen[:, -1], positions + steps, written + steps
             yield
 
-    def _gather(self, requests: Sequence[Request], rows: int) -> Sampling | None:
-        sampling = gather_sampling([*requests, *[requests[0]] * (rows - len(requests))], self.config.vocab_size)
-        return sampling if any(r.temperature > 0 for r in requests) else None
+    def _gather(self, requests: Sequence[Request], rows: int) -> RowSampling | None:
+        asked = [r.sampling for r in [*requests, *[requests[0]] * (rows - len(requests))]]
+        sampling = gather_sampling(asked, self.config.vocab_size)
+        return sampling if any(r.sampling.temperature > 0 for r in requests) else None
 
 
 def _pad(
@@ -227,22 +268,3 @@ def _pad(
         ids[row, : len(sequence)] = sequence
         lengths[row] = len(sequence)
     return ids, lengths
-
-
-def read_infill_modes(folder: Path) -> tuple[InfillMode, ...]:
-    """Tell which orders of the parts a model knows, the one that suits it best first.
-
-    A model that was trained here says in its run file what it has seen, and an SPM suits it best; one that saw no hole
-    is asked in PSM. Official weights have no run file and get PSM until SPM is shown to work on them.
-
-    Raises:
-        InputError: the run file does not tell.
-    """
-    file = folder / RUN_FILE
-    try:
-        modes = [InfillMode(mode) for mode in json.loads(file.read_text(encoding="utf-8"))["infill_modes"]]
-    except FileNotFoundError:
-        return OFFICIAL_MODES
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{file} does not tell which infill modes were trained ({error}); copy it again") from error
-    return tuple(sorted(modes, key=lambda mode: mode is InfillMode.PSM)) or (InfillMode.PSM,)

@@ -14,10 +14,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt
 
 from codegemma.errors import InputError
-from codegemma.records import Request
+from codegemma.records import Sampling
 
 
-class Sampling(NamedTuple):
+class RowSampling(NamedTuple):
     """How each row is drawn. Temperature 0 is greedy; `top_k` V and `top_p` 1 leave everything in."""
 
     temperature: Float[Array, " B"]
@@ -26,20 +26,22 @@ class Sampling(NamedTuple):
     seed: UInt[Array, " B"]
 
 
-def gather_sampling(requests: Sequence[Request], vocab_size: int) -> Sampling:
-    """Collect the sampling values of requests, one row each.
+def gather_sampling(requests: Sequence[Sampling], vocab_size: int) -> RowSampling:
+    """Collect the sampling values of requests, one row each; penalties and biases are refused.
 
     Raises:
         InputError: a value out of its range; the message names it.
     """
     for request in requests:
+        if request != Sampling(request.temperature, request.top_k, request.top_p, seed=request.seed):
+            raise InputError("min_p, repetition_penalty and logit_bias are not known to this engine: leave them out")
         if not 0 <= request.temperature < float("inf"):
             raise InputError(f"temperature {request.temperature} is out of range: 0 (greedy) or above")
         if request.top_k is not None and request.top_k < 1:
             raise InputError(f"top_k {request.top_k} is out of range: at least 1")
         if request.top_p is not None and not 0 < request.top_p <= 1:
             raise InputError(f"top_p {request.top_p} is out of range: above 0, at most 1")
-    return Sampling(
+    return RowSampling(
         jnp.asarray([r.temperature for r in requests], jnp.float32),
         jnp.asarray([min(r.top_k or vocab_size, vocab_size) for r in requests], jnp.int32),
         jnp.asarray([1.0 if r.top_p is None else r.top_p for r in requests], jnp.float32),
@@ -57,20 +59,20 @@ def choose_greedy(logits: Float[Array, "B V"]) -> Int[Array, " B"]:
 
 
 def choose_sampled(
-    logits: Float[Array, "B V"], sampling: Sampling, token_index: Int[Array, ""] | int
+    logits: Float[Array, "B V"], sampling: RowSampling, token_index: Int[Array, ""] | int
 ) -> Int[Array, " B"]:
     """Draw token number `token_index` of each row: temperature first, then top-k, then top-p (Holtzman et al., 2019).
 
     The most probable id always stays in. Ties are kept in the order of ids.
 
-    >>> rows = gather_sampling([Request("", "", temperature=1.0, top_k=1)], vocab_size=3)
+    >>> rows = gather_sampling([Sampling(temperature=1.0, top_k=1)], vocab_size=3)
     >>> choose_sampled(jnp.array([[0.0, 2.0, 1.0]]), rows, 0).tolist()
     [1]
     """
     return jax.vmap(_choose_row, in_axes=(0, 0, None))(logits, sampling, jnp.asarray(token_index, jnp.int32))
 
 
-def _choose_row(logits: Float[Array, " V"], row: Sampling, token_index: Int[Array, ""]) -> Int[Array, ""]:
+def _choose_row(logits: Float[Array, " V"], row: RowSampling, token_index: Int[Array, ""]) -> Int[Array, ""]:
     order = jnp.argsort(-logits, stable=True)
     ranked = logits[order] / jnp.maximum(row.temperature, 1e-6)
     in_top_k = jnp.arange(logits.size) < row.top_k
