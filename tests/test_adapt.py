@@ -18,6 +18,7 @@ from codegemma.corpus.inputs import Input
 from codegemma.errors import InputError, OutputError
 from codegemma.evals.choices import EvalChoices
 from codegemma.feed.choices import FeedError
+from codegemma.places import parse_place
 from codegemma.recipe import override
 from codegemma.recipes import Recipe, load_recipe
 from codegemma.records import SourceKind
@@ -205,3 +206,11 @@ def test_paths_with_brackets_are_printed_as_they_are_and_on_one_line(finished):
     print_ending(dataclasses.replace(result, job=dataclasses.replace(job, out=out)), [], out / "report.html", console)
     assert f"model    {out}/model\n" in printed.getvalue()
     assert f"report   {out}/report.html\n" in printed.getvalue()
+
+
+def test_command_that_completes_names_no_file_where_the_repository_is_in_a_store(finished):
+    job, result, _ = finished
+    printed = io.StringIO()
+    far = dataclasses.replace(job, repos=(parse_place("s3://bucket/email"),))
+    print_ending(dataclasses.replace(result, job=far), choose_showcases(result), Path("page"), Console(file=printed))
+    assert f"next     codegemma complete {job.model} FILE:LINE:COLUMN\n" in printed.getvalue()

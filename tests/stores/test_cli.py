@@ -12,11 +12,17 @@ from click.testing import CliRunner
 from tests.cli.test_train_complete import RECIPE
 from tests.corpus.repositories import make_form, write
 
+from codegemma.adapt import AdaptJob, adapt
 from codegemma.cli.main import cli
+from codegemma.errors import InputError
 from codegemma.feed.frozen import read_frozen
 from codegemma.files import write_whole
 from codegemma.places import list_objects
 from codegemma.published import MANIFEST, read_publication
+from codegemma.recipe import override
+from codegemma.recipes import load_recipe
+from codegemma.records import Pack, Split
+from codegemma.shards import read_records
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sending a large body directly:ResourceWarning")
 
@@ -127,11 +133,27 @@ def test_readers_of_a_build_take_its_address(out: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wire", ["s3"], indirect=True)
+def test_adapt_makes_its_data_of_a_repository_in_a_store(out: Path, tmp_path: Path) -> None:
+    for name, content in FILES.items():
+        write_whole(out / "repo" / name, str(content).encode())
+    recipe = override(load_recipe("tiny"), ["corpus.heldout_share=0.25"])
+    control = tmp_path / "no-control"
+    # The control's data are made after those of the job and before training, which would take a minute.
+    with pytest.raises(InputError, match="no-control: nothing there"):
+        adapt(AdaptJob((out / "repo",), tmp_path / "job", recipe, base=None, other=control, minutes=None))
+    sides = {side: list(read_records(tmp_path / f"job/data/packs-{side}.parquet", Pack)) for side in Split}
+    assert all(sides.values())
+    assert {file.path for packs in sides.values() for pack in packs for file in pack.files} == set(FILES)
+
+
+@pytest.mark.parametrize("wire", ["s3"], indirect=True)
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
         (["forget", "s3://bucket/x", "--repo", "r"], 3, "wanted a path of this machine"),
-        (["adapt", "s3://bucket/x", "--out", "here"], 3, "wanted a path of this machine"),
+        (["adapt", "s3://nobody-has-this/x", "--out", "here"], 3, "no such bucket"),
+        (["adapt", "s3://bucket/x", "--out", "here"], 3, "s3://bucket/x: nothing there"),
+        (["adapt", ".", "--out", "s3://bucket/x"], 3, "wanted a path of this machine"),
         (["train", "--data", "s3://bucket/nothing", "--out", "here", "--minutes", "1"], 3, "no finished build here"),
         (["trace", "--data", "s3://bucket/x", "--step", "1"], 2, "which run read s3://bucket/x"),
         (["build", "s3://nobody-has-this/x", "--out", "here"], 3, "no such bucket"),
@@ -145,7 +167,10 @@ def test_address_that_will_not_do_is_refused_in_one_line(
 ) -> None:
     write(tmp_path / "empty", {"a.py": "a = 1\n"})
     monkeypatch.chdir(tmp_path / "empty")
-    assert message in codegemma(*arguments, code=code)
+    told = codegemma(*arguments, code=code)
+    assert message in told
+    assert told.count("\n") == 1 or code == 2  # click prints the usage above the line
+    assert [path.name for path in Path().iterdir()] == ["a.py"]
 
 
 @pytest.mark.parametrize("wire", ["s3"], indirect=True)

@@ -166,7 +166,8 @@ def _spell_next(model: Path, repos: Sequence[Path], case: "Showcase") -> str:
     from codegemma.text.cursor import spell_path
 
     hole = case.hole
-    file = next((repo / hole.path for repo in repos if (repo / hole.path).is_file()), None)
+    here = (repo / hole.path for repo in repos if not is_remote(repo))  # `complete` reads files of this machine
+    file = next((file for file in here if file.is_file()), None)
     if file is None:
         return f"codegemma complete {shlex.quote(str(model))} FILE:LINE:COLUMN"
     path = "" if spell_path(file) == hole.path else f" --path {shlex.quote(hole.path)}"
