@@ -44,6 +44,9 @@ class Language:
     build_files: tuple[str, ...] = ()
     has_namesakes: bool = False
     family: str = ""
+    is_indented: bool = False
+    continuations: tuple[str, ...] = ()
+    prefaces: tuple[str, ...] = ()
 
 
 def _read_table() -> Mapping[str, Language]:

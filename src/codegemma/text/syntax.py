@@ -62,7 +62,7 @@ def analyze_syntax(text: str, language: str) -> Syntax:
     ([0, 10, 34], 0.0)
     """
     source = text.encode("utf-8", errors="surrogatepass")
-    tree = _parse(source, language)
+    tree = parse_source(source, language)
     if tree is None:
         cuts, starts, error_share = _line_ends(source), _unindented_lines(source), 1.0
     else:
@@ -81,7 +81,7 @@ def measure_errors(text: str, language: str) -> float:
     (0.0, True)
     """
     source = text.encode("utf-8", errors="surrogatepass")
-    tree = _parse(source, language)
+    tree = parse_source(source, language)
     if tree is None:
         return 1.0
     return _error_share(len(source), find_landmarks(source, tree, language)) if tree.root_node.has_error else 0.0
@@ -113,7 +113,7 @@ def list_nodes(text: str, language: str) -> Int32[np.ndarray, "nodes 3"]:
     [[0, 4, -1], [0, 4, 0], [0, 4, 1], [0, 1, 2], [1, 4, 2], [2, 3, 4]]
     """
     source = text.encode("utf-8", errors="surrogatepass")
-    tree = _parse(source, language)
+    tree = parse_source(source, language)
     if tree is None:
         return np.empty((0, 3), np.int32)
     spans, parents, above = [], [], [-1]
@@ -138,7 +138,8 @@ def list_nodes(text: str, language: str) -> Int32[np.ndarray, "nodes 3"]:
     raise AssertionError("a walk ends at the root")  # pragma: no cover
 
 
-def _parse(source: bytes, language: str) -> Tree | None:
+def parse_source(source: bytes, language: str) -> Tree | None:
+    """Parse a text in counted steps; `None` where they do not suffice."""
     parser = Parser(load_grammar(language))
     reports_left = MAX_PARSE_REPORTS + len(source) * MAX_PARSE_REPORTS_PER_KB // 1024
     reads_left = MAX_READS + len(source) * MAX_READS_PER_CHUNK // READ_CHUNK_BYTES
