@@ -15,7 +15,7 @@ $(VENV)/.ready: pyproject.toml
 	@touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready
-	$(BIN)/python -m pip install --quiet --editable ".[jax,scale,cloud,formats,quant,hub]" --group check --group test --group oracle
+	$(BIN)/python -m pip install --quiet --editable ".[jax,scale,cloud,formats,quant,hub,sandbox]" --group check --group test --group oracle
 	@touch $@
 
 # The demo's repository is JAX's own source, which setting up has just brought: sizeable (600 Python files, 12 MB), the same on
@@ -28,6 +28,9 @@ demo: $(VENV)/.ready ## adapt a small model to a real repository, prove it, show
 
 setup: $(VENV)/.ready ## create .venv with what the demo needs
 setup-dev: $(VENV)/.ready-dev ## add what checks and tests need
+
+setup-system: ## install what comes from the system and not from Python: the sandbox (Debian, as root)
+	@command -v bwrap >/dev/null && ldconfig -p | grep -q libseccomp.so.2 || { apt-get update -q && apt-get install -y -q bubblewrap libseccomp2; }
 
 check: $(VENV)/.ready-dev ## format, lint, strict types, import contracts
 	$(BIN)/ruff format --check .
@@ -48,4 +51,4 @@ test-all: $(VENV)/.ready-dev ## all tests, the long suites whole
 clean: ## remove the demo's output and caches, keep .venv
 	rm -rf demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
-.PHONY: help setup setup-dev check format test test-all demo clean
+.PHONY: help setup setup-dev setup-system check format test test-all demo clean

@@ -1,0 +1,170 @@
+"""Tells whether a Python program passes its tests, out of the program's reach.
+
+**In**: the program's text, tests, and a trusted text that the tests rely on.
+**Out**: `Verdict`.
+**Not**: compiled languages, and no view of the program's text: what it calls is what it gives.
+
+The program runs in a box of its own and sees no test: a second box calls its functions, takes what they give as plain
+data and compares there (`inside/`). So printing success, leaving early, patching a module, walking frames and objects
+that equal everything gain nothing.
+"""
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from codegemma.sandbox.box import Ended, Limits, Program, Ran, Safety, Sandbox, name_python
+from codegemma.sandbox.inside.wire import WireError, receive, send
+
+_INSIDE = Path(__file__).parent / "inside"
+_SHOWN_AS = "/inside"
+# The examiner's own box lives as long as the judge and holds tests only.
+_EXAMINER_LIMITS = Limits(wall_s=10**9, cpu_s=10**9, memory_bytes=2**30, processes=256)
+# What is left of a verdict once its first byte is there; the rest comes at once or never.
+_PATIENCE_S = 2.0
+
+
+class Outcome(StrEnum):
+    """How an examination ended."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    ERROR = "error"
+    GONE = "gone"
+    TIME = "time"
+    MEMORY = "memory"
+    OUTPUT = "output"
+
+
+@dataclass(frozen=True, slots=True)
+class Examinee:
+    """A program and what is asked of it.
+
+    `trusted` runs first, beside the tests: the problem's own helpers. `names` are those that the tests take from the
+    program, `None` for all that it defines.
+    """
+
+    program: str
+    tests: str
+    trusted: str = ""
+    names: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How it ended, and why in one line; what the program printed, as far as it was read."""
+
+    outcome: Outcome
+    reason: str
+    seconds: float
+    stdout: bytes = b""
+    stderr: bytes = b""
+
+    @property
+    def has_passed(self) -> bool:
+        """Tell whether all tests held."""
+        return self.outcome is Outcome.PASSED
+
+
+class PythonJudge:
+    """Examines programs, many at once, each in a box of its own."""
+
+    def __init__(self, sandbox: Sandbox, limits: Limits = Limits(wall_s=10.0, processes=32)) -> None:  # noqa: B008 (frozen)
+        """Start the box of the tests.
+
+        Raises:
+            OSError: it does not start.
+        """
+        self._sandbox, self._limits = sandbox, limits
+        self._python, self._shown = name_python()
+        self._inside = str(_INSIDE)
+        if sandbox.safety is Safety.BOXED:
+            self._inside = _SHOWN_AS
+            self._shown = self._shown | {_INSIDE: _SHOWN_AS}
+        self._tests_sandbox = Sandbox(1, sandbox.safety)
+        self._lock = threading.Lock()
+        self._open_examiner()
+
+    def examine(self, examinee: Examinee) -> Verdict:
+        """Run one program and its tests; waits for a free box."""
+        ours, theirs = socket.socketpair()
+        hears, tells = socket.socketpair()
+        with ours, theirs, hears, tells:
+            program = self._describe("candidate.py", theirs.fileno())
+            with self._sandbox.start(program, self._limits) as running:
+                theirs.close()
+                self._order(examinee, ours, tells)
+                ours.close()
+                tells.close()
+                ran = running.wait(until=hears.fileno())
+                hears.settimeout(_PATIENCE_S)
+                try:
+                    told = dict(receive(hears))
+                except (EOFError, OSError, WireError):
+                    told = {}
+                return _conclude(told, ran)
+
+    def examine_all(self, examinees: Sequence[Examinee]) -> Iterator[Verdict]:
+        """Examine many, in order, as many at once as there are boxes; equal ones run once."""
+        with ThreadPoolExecutor(self._sandbox.boxes) as pool:
+            found = {examinee: pool.submit(self.examine, examinee) for examinee in dict.fromkeys(examinees)}
+            try:
+                for examinee in examinees:
+                    yield found[examinee].result()
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def close(self) -> None:
+        """End the box of the tests."""
+        self._close_examiner()
+        self._tests_sandbox.close()
+
+    def __enter__(self) -> "PythonJudge":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _describe(self, script: str, descriptor: int) -> Program:
+        command = [*self._python, f"{self._inside}/{script}", str(descriptor)]
+        return Program(command, read_only=self._shown, descriptors=(descriptor,))
+
+    def _open_examiner(self) -> None:
+        self._orders, theirs = socket.socketpair()
+        with theirs, contextlib.ExitStack() as opened:
+            opened.callback(self._orders.close)
+            program = self._describe("examiner.py", theirs.fileno())
+            opened.enter_context(self._tests_sandbox.start(program, _EXAMINER_LIMITS))
+            self._examiner = opened.pop_all()
+
+    def _close_examiner(self) -> None:
+        self._examiner.close()
+
+    def _order(self, examinee: Examinee, to_candidate: socket.socket, verdicts: socket.socket) -> None:
+        names = None if examinee.names is None else list(examinee.names)
+        job = {"trusted": examinee.trusted, "tests": examinee.tests, "program": examinee.program, "names": names}
+        with self._lock:
+            for is_last in (False, True):
+                try:
+                    socket.send_fds(self._orders, [b"."], [to_candidate.fileno(), verdicts.fileno()])
+                    send(self._orders, {**job, "seconds": int(self._limits.wall_s) + 1})
+                    return
+                except OSError:  # the tests' box has gone down with other tests
+                    if is_last:
+                        raise
+                    self._close_examiner()
+                    self._open_examiner()
+
+
+def _conclude(told: dict[str, str], ran: Ran) -> Verdict:
+    """Join what the tests say and how the program ended: a limit explains why the tests found it gone."""
+    limit = ran.ended.value if ran.ended in (Ended.TIME, Ended.OUTPUT, Ended.MEMORY) else None
+    if limit is not None and told.get("outcome", Outcome.GONE) == Outcome.GONE:
+        return Verdict(Outcome(limit), f"met its limit of {limit}", ran.seconds, ran.stdout, ran.stderr)
+    outcome = Outcome(told.get("outcome", Outcome.GONE))
+    return Verdict(outcome, told.get("reason", "no verdict"), ran.seconds, ran.stdout, ran.stderr)

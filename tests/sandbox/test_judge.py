@@ -1,0 +1,164 @@
+"""Verdicts: those of the bare interpreter on honest programs, and a limit named where one was met."""
+
+import gzip
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codegemma.sandbox.box import Limits, Sandbox
+from codegemma.sandbox.judge import Examinee, Outcome, PythonJudge
+
+DOUBLE = "assert f(2) == 4\n"
+# Those whose tests call `math` without importing it; the list that the benchmark was published with.
+NEED_MATH = {98, 124, 137, 139, 163, 233, 246, 248, 276, 300}
+
+
+def read(name: str) -> list[dict[str, Any]]:
+    folder = os.environ.get("CODEGEMMA_TEST_DATA")
+    if folder is None:
+        pytest.skip("CODEGEMMA_TEST_DATA is not set: the folder with the published benchmarks")
+    with gzip.open(Path(folder) / "eval" / name, "rt", encoding="utf-8") as lines:
+        return [json.loads(line) for line in lines]
+
+
+def examine_function(judge: PythonJudge, program: str, tests: str = DOUBLE) -> tuple[Outcome, str]:
+    verdict = judge.examine(Examinee(program, tests, names=("f",)))
+    return verdict.outcome, verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("program", "outcome", "reason"),
+    [
+        ("def f(x): return 2 * x", Outcome.PASSED, ""),
+        ("def f(x): return x", Outcome.FAILED, ""),
+        ("def f(x): return x.y", Outcome.ERROR, "AttributeError: 'int' object has no attribute 'y'"),
+        ("def f(x: return", Outcome.ERROR, "SyntaxError"),
+        ("def g(x): return 2 * x", Outcome.ERROR, "does not define f"),
+        ("f = 3", Outcome.ERROR, "not callable"),
+        ("import os\ndef f(x): os._exit(0)", Outcome.GONE, "ended before its tests did"),
+        ("import os\ndef f(x): os.kill(os.getpid(), 11)", Outcome.GONE, "ended before its tests did"),
+        ("def f(x): raise SystemExit(0)", Outcome.ERROR, "SystemExit"),
+        ("def f(x): return f(x)", Outcome.ERROR, "RecursionError"),
+        ("def f(x): return [0] * 10**10", Outcome.ERROR, "MemoryError"),
+        ("def f(x):\n    a = []\n    a.append(a)\n    return a", Outcome.ERROR, "RecursionError"),
+        ("def f(x): return 'x' * 2**25", Outcome.ERROR, "at most"),
+        ("import numpy_that_is_not_there\ndef f(x): return 2 * x", Outcome.ERROR, "ModuleNotFoundError"),
+        ("def f(x): return '\\ud800\\0'", Outcome.FAILED, ""),
+        ("\0", Outcome.ERROR, "null bytes"),
+    ],
+)
+def test_outcome_names_what_happened(judge: PythonJudge, program: str, outcome: Outcome, reason: str) -> None:
+    found, why = examine_function(judge, program)
+    assert found is outcome
+    assert reason in why
+
+
+def test_limits_are_outcomes_of_their_own(sandbox: Sandbox) -> None:
+    with PythonJudge(sandbox, Limits(wall_s=3, output_bytes=10_000, memory_bytes=200 * 2**20)) as judge:
+        assert examine_function(judge, "def f(x):\n    while True: pass")[0] is Outcome.TIME
+        assert examine_function(judge, "def f(x):\n    while True: print('x' * 1000)")[0] is Outcome.OUTPUT
+        grows = "def f(x):\n    a = []\n    while True: a.append(bytearray(2**20))"
+        assert examine_function(judge, grows)[0] in (Outcome.MEMORY, Outcome.ERROR)
+        assert examine_function(judge, "def f(x): return 2 * x")[0] is Outcome.PASSED
+
+
+def test_errors_that_tests_expect_come_with_their_class(judge: PythonJudge) -> None:
+    tests = "try:\n    f(1)\nexcept ValueError as error:\n    assert 'no' in str(error)\nelse:\n    assert False\n"
+    assert examine_function(judge, "def f(x): raise ValueError('no')", tests)[0] is Outcome.PASSED
+    own = "class E(Exception): pass\ndef f(x): raise E('no')"
+    assert examine_function(judge, own, tests)[0] is Outcome.ERROR
+
+
+def test_objects_stay_in_the_box_and_answer_there(judge: PythonJudge) -> None:
+    program = "class Node:\n    def __init__(self, v): self.v, self.next = v, None\ndef f(node): return node.next.v"
+    tests = "n = Node(1)\nn.next = Node(4)\nassert f(n) == 4\nassert n.next.v == 4\nassert n != Node(1)\n"
+    assert judge.examine(Examinee(program, tests)).has_passed
+    assert judge.examine(
+        Examinee("def f(n): return (i * i for i in range(n))", "assert list(f(3)) == [0, 1, 4]")
+    ).has_passed
+
+
+def test_program_never_sees_a_test(judge: PythonJudge) -> None:
+    program = (
+        "import gc, glob, os\n"
+        "def f(x):\n"
+        "    files = [open(p).read() for p in glob.glob('/job/*') + glob.glob('/tmp/*')]\n"
+        "    wanted = ' '.join(['the', 'expected', 'answer'])\n"
+        "    return any(wanted in text for text in [*files, *map(str, gc.get_objects())])\n"
+    )
+    assert examine_function(judge, program, "assert f(1) == False, 'the expected answer'\n")[0] is Outcome.PASSED
+
+
+def test_tests_that_do_not_end_are_cut_off_and_others_go_on(sandbox: Sandbox) -> None:
+    with PythonJudge(sandbox, Limits(wall_s=2)) as judge:
+        assert examine_function(judge, "def f(x): return 1", "while True: pass")[0] is Outcome.TIME
+        assert examine_function(judge, "def f(x): return 2 * x")[0] is Outcome.PASSED
+
+
+def test_box_of_the_tests_is_started_again_when_it_goes_down(sandbox: Sandbox) -> None:
+    with PythonJudge(sandbox, Limits(wall_s=5)) as judge:
+        examine_function(judge, "def f(x): return 1", "import os\nos.kill(os.getppid(), 9)\n")
+        time.sleep(0.2)
+        assert examine_function(judge, "def f(x): return 2 * x")[0] is Outcome.PASSED
+
+
+def test_many_are_answered_in_order_and_equal_ones_run_once(judge: PythonJudge) -> None:
+    programs = [Examinee(f"def f(x): return {n % 3}", "assert f(1) == 1") for n in range(9)]
+    verdicts = list(judge.examine_all(programs))
+    assert [v.has_passed for v in verdicts] == [n % 3 == 1 for n in range(9)]
+    assert verdicts[0] is verdicts[3]
+
+
+def pose(row: dict[str, Any], solution: str) -> Examinee:
+    """Make an examinee of a row of HumanEval or of an infilling set; helpers come from the true program."""
+    suffix = row.get("suffix", "")
+    whole = [row["prompt"] + middle + suffix for middle in (solution, row["canonical_solution"])]
+    return Examinee(whole[0], f"{row['test']}\ncheck({row['entry_point']})\n", whole[1], (row["entry_point"],))
+
+
+def count_passed(judge: PythonJudge, name: str, solve: Callable[[dict[str, Any]], str]) -> int:
+    return sum(v.has_passed for v in judge.examine_all([pose(row, solve(row)) for row in read(name)]))
+
+
+def solve_truly(row: dict[str, Any]) -> str:
+    return str(row["canonical_solution"])
+
+
+def test_canonical_solutions_of_humaneval_pass(judge: PythonJudge) -> None:
+    assert count_passed(judge, "HumanEval.jsonl.gz", solve_truly) == 164
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "tasks"), [("SingleLine", 1033), ("MultiLine", 5815), ("RandomSpan", 1640), ("RandomSpanLight", 164)]
+)
+def test_canonical_middles_pass(judge: PythonJudge, kind: str, tasks: int) -> None:
+    stem = "RandomSpanInfillingLight" if kind == "RandomSpanLight" else f"{kind}Infilling"
+    assert count_passed(judge, f"HumanEval-{stem}.jsonl.gz", solve_truly) == tasks
+
+
+@pytest.mark.slow
+def test_empty_middles_pass_in_27_single_lines(judge: PythonJudge) -> None:
+    assert count_passed(judge, "HumanEval-SingleLineInfilling.jsonl.gz", lambda _: "") == 27
+
+
+@pytest.mark.slow
+def test_mbpp_solutions_pass_with_the_set_up_after_the_solution(judge: PythonJudge) -> None:
+    rows = read("mbpp.jsonl.gz")
+    examinees = [Examinee(r["code"], "\n".join([r["test_setup_code"], *r["test_list"]])) for r in rows]
+    failed = [r["task_id"] for r, v in zip(rows, judge.examine_all(examinees), strict=True) if not v.has_passed]
+    assert (len(rows), failed) == (974, [])
+
+
+@pytest.mark.slow
+def test_sanitized_mbpp_solutions_pass_with_their_imports(judge: PythonJudge) -> None:
+    rows = read("mbpp_sanitized.jsonl.gz")
+    imports = ["import math" if r["task_id"] in NEED_MATH else "" for r in rows]
+    examinees = [Examinee(r["code"], "\n".join([i, *r["test_list"]])) for i, r in zip(imports, rows, strict=True)]
+    failed = [r["task_id"] for r, v in zip(rows, judge.examine_all(examinees), strict=True) if not v.has_passed]
+    assert (len(rows), failed) == (427, [])
