@@ -3,11 +3,11 @@
 import hypothesis.strategies as st
 from hypothesis import settings
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from tests.engine.test_cache import check_pages
 
 from codegemma.engine.cache import PageCache
 from codegemma.engine.scheduler import Scheduler, Sequence, Step
 from codegemma.records import Priority
-from tests.engine.test_cache import check_pages
 
 ROWS, CHUNK, CONTEXT = 3, 4, 24
 

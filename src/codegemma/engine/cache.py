@@ -25,7 +25,7 @@ class Copy(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class _Node:
-    """A page with its tokens, after those of its parents. Only leaves may hold fewer tokens than a page has room for."""
+    """A page with its tokens, after those of its parents. Only leaves may hold fewer tokens than a page could."""
 
     page: int
     ids: tuple[int, ...]
@@ -37,7 +37,7 @@ class _Node:
 
 @dataclass(slots=True, eq=False)
 class Lease:
-    """Pages of one sequence, in order: the first `len(nodes)` are shared, the others its own; `stored` tokens in all."""
+    """Pages of one sequence, in order: the first `len(nodes)` are shared, the others its own; `stored` tokens."""
 
     nodes: list[_Node] = field(default_factory=list)
     own_pages: list[int] = field(default_factory=list)
@@ -76,7 +76,7 @@ class PageCache:
 
     @property
     def available_pages(self) -> int:
-        """Pages that are free or can be freed. Whoever holds a node holds the path to it, so no unheld node is stuck."""
+        """Pages that are free or can be freed. Whoever holds a node holds its path, so none is stuck."""
         return len(self._free) + self._unheld
 
     def count_pages(self, tokens: int) -> int:

@@ -5,10 +5,10 @@
 **Not**: tensors, texts, time: sequences, pages and queues are integers. Nothing here knows JAX.
 
 A step is one chunk of one prompt, or one token of every sequence that writes. So nobody waits longer than one of them
-to be heard, and nothing goes on for longer after it was cancelled. Only the most urgent work proceeds: chat writes along
-with keystrokes, because that costs them little; its prompts, and all batch work, stand still meanwhile. A sequence that
-is more urgent and finds no row or page takes those of the least urgent, which begins again where the cache still
-knows it.
+to be heard, and nothing goes on for longer after it was cancelled. Only the most urgent work proceeds: chat writes
+along with keystrokes, because that costs them little; its prompts, and all batch work, stand still meanwhile. A
+sequence that is more urgent and finds no row or page takes those of the least urgent, which begins again where the
+cache still knows it.
 """
 
 from bisect import insort
