@@ -71,12 +71,17 @@ def format_prompt(
 
     Every part is encoded on its own, as in training. Text that spells a control token stays text.
     """
+    before = join_before_middle(encode_path(tokenizer, path), tokenizer.encode(prefix), tokenizer.encode(suffix), mode)
+    ids: list[int] = np.concatenate([format_neighbors(tokenizer, neighbors), *before]).tolist()
+    return ids
+
+
+def format_neighbors(tokenizer: Tokenizer, neighbors: Sequence[Neighbor]) -> Ids:
+    """Spell what every prompt begins with: `<bos>`, then each neighbor and the separator after it."""
     parts: list[Ids] = [_BOS]
     for neighbor in neighbors:
         parts += format_whole(encode_path(tokenizer, neighbor.path), tokenizer.encode(neighbor.text)), _SEPARATOR
-    parts += join_before_middle(encode_path(tokenizer, path), tokenizer.encode(prefix), tokenizer.encode(suffix), mode)
-    ids: list[int] = np.concatenate(parts).tolist()
-    return ids
+    return np.concatenate(parts)
 
 
 def format_whole(path_ids: Ids, text_ids: Ids) -> Ids:

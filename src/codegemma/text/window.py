@@ -38,8 +38,8 @@ def fit_request(request: Request, tokenizer: Tokenizer, max_prompt_tokens: int) 
     suffix, suffix_tokens = _measure_reach(request.suffix, tokenizer, room, is_end=False)
     if prefix_tokens + suffix_tokens > room:
         suffix_room = min(suffix_tokens, max(int(room * _SUFFIX_SHARE), room - prefix_tokens))
-        suffix = _keep_start(suffix, tokenizer, suffix_room)
-        prefix = _keep_end(prefix, tokenizer, room - len(tokenizer.encode(suffix)))
+        suffix = keep_start(suffix, tokenizer, suffix_room)
+        prefix = keep_end(prefix, tokenizer, room - len(tokenizer.encode(suffix)))
         return dataclasses.replace(request, prefix=prefix, suffix=suffix, neighbors=())
     room -= prefix_tokens + suffix_tokens
     kept = []
@@ -62,7 +62,7 @@ def _measure_reach(text: str, tokenizer: Tokenizer, room: int, *, is_end: bool) 
     return text, len(tokenizer.encode(text))
 
 
-def _keep_end(text: str, tokenizer: Tokenizer, max_tokens: int) -> str:
+def keep_end(text: str, tokenizer: Tokenizer, max_tokens: int) -> str:
     """Keep the longest end of `text` within `max_tokens`, from a line start where the kept half has one."""
     ids = tokenizer.encode(text)
     start = 0
@@ -77,7 +77,7 @@ def _keep_end(text: str, tokenizer: Tokenizer, max_tokens: int) -> str:
     return kept[line_start:] if start and 0 < line_start <= len(kept) // 2 else kept
 
 
-def _keep_start(text: str, tokenizer: Tokenizer, max_tokens: int) -> str:
+def keep_start(text: str, tokenizer: Tokenizer, max_tokens: int) -> str:
     """Keep the longest start of `text` within `max_tokens`, up to a line end where the kept half has one."""
     ids = tokenizer.encode(text)
     end = len(text)
