@@ -11,6 +11,7 @@ from codegemma.records import Extent, Neighbor, Priority, Sampling, StopReason, 
 
 
 _GREEDY = Sampling()
+_CUT_SHORT = (StopReason.PROMPT_BUDGET, StopReason.NEW_BUDGET, StopReason.CANCELLED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,6 @@ class Report:
 
     answer_id: str
     stop_reason: StopReason
-    stop_string: str = ""
     prompt_tokens: int = 0
     cached_tokens: int = 0
     evaluated_tokens: int = 0
@@ -99,8 +99,12 @@ class Report:
     parts: tuple[tuple[str, int], ...] = ()
     neighbors: tuple[str, ...] = ()
     dropped: tuple[str, ...] = ()
-    trimmed: str = ""
     model: str = ""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the answer ended for a reason of its own: not for want of time, and nobody cancelled it."""
+        return self.stop_reason not in _CUT_SHORT
 
 
 @dataclass(frozen=True, slots=True)

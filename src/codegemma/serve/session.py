@@ -11,6 +11,7 @@ since the place was entered stands as the middle's beginning (as in EFIM, arXiv 
 prefix in steps.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -106,6 +107,15 @@ class Session:
     def note_written(self, layout: Layout, completion: str, ids: Sequence[int]) -> None:
         """Remember what the model wrote after a layout: where it is accepted, its ids are kept."""
         self._written = (layout, completion, tuple(ids))
+
+    def imagine_accepted(self) -> tuple["Session", str] | None:
+        """Copy the session as it would be if the newest answer were accepted, with the text before the cursor then."""
+        if self._written is None or not self._written[1]:
+            return None
+        layout, completion, _ = self._written
+        fork = copy.copy(self)
+        fork._grown = self._grown.copy()
+        return fork, layout.text + completion
 
     def _why_cold(self, ask: InfillAsk, text: str | None) -> str | None:
         if self._is_fresh:

@@ -8,6 +8,7 @@ What stands before a change keeps its ids up to the last border where nothing in
 gives the ids that encoding the whole would give. Ids that the model wrote stay as it wrote them.
 """
 
+import copy
 from bisect import bisect_left
 from collections.abc import Sequence
 
@@ -68,6 +69,12 @@ class Spelling:
         self._starts += (self.tokenizer.find_starts(np.asarray(ids, np.int32)) + start).tolist()
         self.text = self.text[:start] + written
         self._sealed = len(self.text)
+
+    def copy(self) -> "Spelling":
+        """Copy it, so that both can change."""
+        other = copy.copy(self)
+        other.ids, other._starts = self.ids.copy(), self._starts.copy()
+        return other
 
     def find_last(self) -> int:
         """Where the last id begins, in characters, if a longer one may stand there; else the end of the text.

@@ -1,0 +1,99 @@
+"""What several doors read alike: prompts as text, ids or an infill template; biases; how far an answer may reach.
+
+**In**: checked fields.
+**Out**: asks for the service.
+**Not**: fields that one protocol alone has.
+"""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from codegemma.records import Extent
+from codegemma.serve.api.fields import FieldError, mend
+from codegemma.serve.asks import InfillAsk, PlainAsk, Wishes
+from codegemma.serve.dialects import read_dialect
+from codegemma.text.languages import detect_language
+
+if TYPE_CHECKING:
+    from codegemma.serve.service import Service
+
+_MAX_BIASES = 4096
+_MAX_BIAS = 1e6
+# At least so much of the window is the answer's, where it asks for it.
+_LEAST_ANSWER_SHARE = 0.125
+
+
+def read_prompt(service: "Service", prompt: str | Sequence[int | str], wishes: Wishes) -> InfillAsk | PlainAsk:
+    """Read a prompt: an infill template of any dialect is taken apart, ids are taken as they are, text stays text."""
+    if isinstance(prompt, str):
+        infill = read_dialect(prompt)
+        if infill is not None:
+            return make_infill(infill.prefix, infill.suffix, infill.path, wishes, context=infill.context)
+        return make_plain(service, [service.bos_id, *service.encode(prompt)], wishes)
+    if prompt and all(isinstance(part, str) for part in prompt):
+        if len(prompt) > 1:
+            raise FieldError("prompt", f"is a list of {len(prompt)} texts; send one at a time")
+        return read_prompt(service, str(prompt[0]), wishes)
+    ids: list[int] = []
+    for part in prompt:
+        ids += service.encode(part) if isinstance(part, str) else [part]
+    return make_plain(service, ids or [service.bos_id], wishes)
+
+
+def make_infill(prefix: str, suffix: str, path: str | None, wishes: Wishes, **more: Any) -> InfillAsk:
+    """Make an ask whose answer reaches as far as the place of the cursor suggests."""
+    language = detect_language(path, "") if path else None
+    more.setdefault("language", language.name if language else None)
+    return InfillAsk(prefix, suffix, path, wishes=limit_extent(wishes, suffix), **more)
+
+
+def limit_extent(wishes: Wishes, suffix: str) -> Wishes:
+    """In the middle of a line an answer ends with the line; else where what encloses the cursor ends."""
+    import dataclasses
+
+    rest = suffix.partition("\n")[0]
+    has_words = any(char.isalnum() for char in rest)
+    return dataclasses.replace(wishes, extent=Extent.LINE if has_words else Extent.SCOPE)
+
+
+def make_plain(service: "Service", ids: Sequence[int], wishes: Wishes) -> PlainAsk:
+    """Make an ask to continue ids; what is too long loses its start, all but the first id."""
+    window = service.max_context_tokens
+    room = window - min(wishes.max_new_tokens, int(window * _LEAST_ANSWER_SHARE))
+    if len(ids) <= room:
+        return PlainAsk(tuple(ids), wishes)
+    dropped = len(ids) - room
+    return PlainAsk((ids[0], *ids[dropped + 1 :]), wishes, (f"{dropped} tokens at the prompt's start",))
+
+
+def read_bias(value: Any, encode: Any = None) -> tuple[tuple[int, float], ...]:
+    """Read `[[id, bias], ...]` of llama.cpp or `{"id": bias}` of OpenAI; `false` forbids the id.
+
+    Raises:
+        FieldError: something else.
+    """
+    if value is None:
+        return ()
+    pairs = list(value.items()) if isinstance(value, Mapping) else value
+    if not isinstance(pairs, list) or len(pairs) > _MAX_BIASES:
+        raise FieldError("logit_bias", f"wanted at most {_MAX_BIASES} pairs of a token id and a number")
+    return tuple(_read_pair(pair) for pair in pairs)
+
+
+def _read_pair(pair: Any) -> tuple[int, float]:
+    try:
+        token_id, bias = pair
+        token_id, bias = int(token_id), -_MAX_BIAS if bias is False else float(bias)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise FieldError("logit_bias", "wanted pairs of a token id and a number") from error
+    if not 0 <= token_id < 2**31 or not -_MAX_BIAS <= bias <= _MAX_BIAS:
+        raise FieldError("logit_bias", f"an id or a number is out of range: {mend(str(pair))[:60]}")
+    return token_id, bias
+
+
+def read_seed(value: int | None, temperature: float) -> int:
+    """Take the client's seed; without one, every sampled answer gets its own."""
+    if value is not None and 0 <= value < 2**32 - 1:
+        return value
+    return secrets.randbits(31) if temperature > 0 else 0

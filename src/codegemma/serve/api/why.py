@@ -1,0 +1,23 @@
+"""Says in every reply why the answer is as it is.
+
+**In**: a `Report`.
+**Out**: the object `why` of a reply, for people and for editors that show it.
+**Not**: text of anybody's.
+"""
+
+from typing import Any
+
+from codegemma.serve.asks import Report
+
+
+def spell_why(report: Report) -> dict[str, Any]:
+    """Say why an answer is as it is: what ended it, where it came from, what the prompt was made of."""
+    return {
+        "stop_reason": report.stop_reason.value,
+        "source": report.source,
+        "place": report.place,
+        "mode": report.mode,
+        "parts": dict(report.parts),
+        "neighbors": list(report.neighbors),
+        "dropped": list(report.dropped),
+    }

@@ -1,0 +1,141 @@
+"""The server's application: every door behind the same checks of keys, sizes, times and fields.
+
+**In**: a `Service`, or the wait for one; doors; keys.
+**Out**: an ASGI application. While the model is loaded every door answers 503 in its own shape.
+**Not**: sockets (`server.py`). CORS stays closed: no header allows another origin, and a foreign `Origin` is refused.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from codegemma.errors import UserError
+from codegemma.serve.api.door import Door, Exchange, reply
+from codegemma.serve.api.fields import FieldError, parse_json, read_fields
+from codegemma.serve.api.openai import shape_error as shape_default
+from codegemma.serve.asks import Caller
+from codegemma.serve.choices import ServeChoices
+from codegemma.serve.keys import KeyRing, TooManyRequestsError
+from codegemma.serve.service import Service
+
+# Larger bodies are read in a thread, so that nobody else waits for it.
+_LARGE_BODY_BYTES = 2**18
+_GONE = Response(status_code=499)
+
+
+class RefusalError(Exception):
+    """A request that is not answered, with its HTTP status."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Gate:
+    """What every request passes before its door answers."""
+
+    def __init__(self, choices: ServeChoices, keys: KeyRing) -> None:
+        self.choices, self.keys = choices, keys
+        self.service: Service | None = None
+        self.failure = ""
+
+    async def answer(self, door: Door, request: Request) -> Response:
+        """Check a request and have its door answer; every error is spelled in the door's shape."""
+        started = time.perf_counter()
+        try:
+            response = await self._answer_checked(door, request)
+        except RefusalError as refusal:
+            response = reply(door.shape(refusal.status, str(refusal)), refusal.status)
+        except UserError as error:  # a field is wrong, or the engine refused it
+            response = reply(door.shape(400, str(error)), 400)
+        except ClientDisconnect:
+            response = _GONE
+        if self.service is not None:
+            self.service.metrics.count_reply(door.path, response.status_code, started)
+        return response
+
+    async def _answer_checked(self, door: Door, request: Request) -> Response:
+        _check_origin(request)
+        caller = self._check_key(door, request)
+        body = await self._read_body(request) if door.method == "POST" else b""
+        if self.service is None:
+            raise RefusalError(503, self.failure or "Loading model")
+        fields: Mapping[str, Any] = {}
+        if door.fields:
+            parsed = await asyncio.to_thread(parse_json, body) if len(body) > _LARGE_BODY_BYTES else parse_json(body)
+            fields = read_fields(parsed, door.fields, door.required)
+        return await door.answer(Exchange(self.service, caller, fields, request))
+
+    def _check_key(self, door: Door, request: Request) -> Caller:
+        host = request.client.host if request.client else ""
+        if door.is_open or not self.keys.is_needed:
+            return Caller("", host, door.path)
+        kind, _, token = request.headers.get("authorization", "").partition(" ")
+        token = token.strip() if kind.lower() == "bearer" else request.headers.get("x-api-key", "")
+        try:
+            name = self.keys.find(token)
+        except TooManyRequestsError as error:
+            raise RefusalError(429, str(error)) from error
+        if name is None:
+            raise RefusalError(401, "a valid API key is needed: send Authorization: Bearer KEY")
+        return Caller(name, host, door.path)
+
+    async def _read_body(self, request: Request) -> bytes:
+        most = self.choices.max_body_bytes
+        told = request.headers.get("content-length", "")
+        if told.isdecimal() and int(told) > most:
+            raise RefusalError(413, f"the body has {told} bytes; at most {most} are read")
+        content = bytearray()
+        try:
+            async with asyncio.timeout(self.choices.body_timeout_s):
+                async for chunk in request.stream():
+                    content += chunk
+                    if len(content) > most:
+                        raise RefusalError(413, f"the body is longer than {most} bytes")
+        except TimeoutError as error:
+            raise RefusalError(408, f"the body did not come within {self.choices.body_timeout_s:g} s") from error
+        return bytes(content)
+
+
+def _check_origin(request: Request) -> None:
+    """Refuse what a web page of another origin sends: a browser would let it reach a server on loopback."""
+    origin = request.headers.get("origin")
+    if origin and urlsplit(origin).netloc != request.headers.get("host") and urlsplit(origin).scheme.startswith("http"):
+        raise RefusalError(403, "requests of web pages are not answered")
+
+
+def make_app(gate: Gate, doors: Sequence[Door]) -> Starlette:
+    """Build the application; one path may be answered by several doors, one for each method."""
+    routes = [Route(door.path, _make_endpoint(gate, door), methods=[door.method]) for door in doors]
+    return Starlette(routes=routes, exception_handlers={HTTPException: _spell_http_error, Exception: _spell_failure})
+
+
+def _make_endpoint(gate: Gate, door: Door) -> Any:
+    async def endpoint(request: Request) -> Response:
+        return await gate.answer(door, request)
+
+    return endpoint
+
+
+async def _spell_http_error(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    what = {404: f"no route {request.url.path}", 405: f"{request.method} is not allowed here"}
+    headers = getattr(error, "headers", None)
+    response = reply(shape_default(status, what.get(status, str(error))), status)
+    response.headers.update(headers or {})
+    return response
+
+
+async def _spell_failure(request: Request, error: Exception) -> Response:
+    with suppress(Exception):
+        return reply(shape_default(500, f"a defect of the server: {type(error).__name__}"), 500)
+    return Response(status_code=500)

@@ -1,0 +1,41 @@
+"""Chooses which other files are shown before the current one.
+
+**In**: an ask with what its client sent; a workspace, where there is one.
+**Out**: `Neighbor`s in reading order, the nearest last; nothing that looks like a secret.
+**Not**: how many fit: `session.py` takes them from the last.
+"""
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from codegemma.records import Neighbor
+from codegemma.serve.asks import InfillAsk
+from codegemma.serve.secret_files import has_secret
+
+# A client's chunk of no known file gets a name, as every file in training had.
+_UNNAMED = "snippet"
+
+
+class Surroundings(Protocol):
+    """Who knows the files around a file."""
+
+    def list_neighbors(self, path: str, text: str) -> Iterable[Neighbor]:
+        """List files that explain the one at `path`, the nearest last."""
+        ...
+
+
+class ContextSource:
+    """What every request may show: files of the workspace by its import graph, and the client's own."""
+
+    def __init__(self, workspace: Surroundings | None = None) -> None:
+        self._workspace = workspace
+
+    def choose(self, ask: InfillAsk) -> list[Neighbor]:
+        """Choose for one ask: what the client sent stands nearest, for it knows what was just looked at."""
+        sent = [Neighbor(neighbor.path or _UNNAMED, neighbor.text) for neighbor in ask.context if neighbor.text.strip()]
+        named = {neighbor.path for neighbor in sent} | {ask.path}
+        known: Iterable[Neighbor] = ()
+        if self._workspace is not None and ask.path:
+            known = self._workspace.list_neighbors(ask.path, ask.prefix)
+        chosen = [*(neighbor for neighbor in known if neighbor.path not in named), *sent]
+        return [neighbor for neighbor in chosen if not has_secret(neighbor.path, neighbor.text)]

@@ -1,0 +1,69 @@
+"""Counts what the server does, for Prometheus; texts never, names of keys never.
+
+**In**: reports of answers, events of editors, replies.
+**Out**: the text of `/metrics`.
+**Not**: anything that leaves the machine by itself.
+"""
+
+import time
+from collections import OrderedDict
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from codegemma.serve.asks import Report
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_REMEMBERED_ANSWERS = 10_000
+EVENTS = ("shown", "accepted", "dismissed", "retained")
+
+
+class Metrics:
+    """One server's counters, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        make = {"registry": self.registry, "namespace": "codegemma"}
+        self.replies = Counter("replies", "Replies by route and status.", ["route", "status"], **make)
+        self.overhead = Histogram(
+            "reply_seconds", "From the whole request to its reply.", ["route"], buckets=_SECONDS, **make
+        )
+        self.tokens = Counter("tokens", "Tokens by kind.", ["kind"], **make)
+        self.stops = Counter("stops", "Answers by why they ended.", ["reason"], **make)
+        self.sources = Counter("answers", "Answers by source: the engine, typed through, shared.", ["source"], **make)
+        self.first_token = Histogram("first_token_seconds", "Queue and prompt.", buckets=_SECONDS, **make)
+        self.queue = Histogram("queue_seconds", "Wait before the prompt is read.", buckets=_SECONDS, **make)
+        self.events = Counter("completions", "What editors did with completions.", ["event", "language"], **make)
+        self.accepted_chars = Counter("accepted_characters", "Characters of accepted completions.", **make)
+        self.running = Gauge("running", "Requests under way.", **make)
+        self._answers: OrderedDict[str, tuple[int, str]] = OrderedDict()
+
+    def count_answer(self, report: Report, chars: int, language: str) -> None:
+        """Count a finished answer, and remember its size in case an editor tells what became of it."""
+        self.sources.labels(report.source).inc()
+        self.stops.labels(report.stop_reason.value).inc()
+        for kind in ("cached", "evaluated", "new", "drafted", "accepted"):
+            self.tokens.labels(kind).inc(getattr(report, f"{kind}_tokens"))
+        if report.source == "engine":
+            self.first_token.observe(report.queue_s + report.prompt_s)
+            self.queue.observe(report.queue_s)
+        self._answers[report.answer_id] = (chars, language)
+        while len(self._answers) > _REMEMBERED_ANSWERS:
+            self._answers.popitem(last=False)
+
+    def count_event(self, event: str, answer_id: str) -> bool:
+        """Count what an editor did with an answer; false where the answer is unknown."""
+        known = self._answers.get(answer_id)
+        chars, language = known or (0, "")
+        self.events.labels(event, language).inc()
+        if event == "accepted":
+            self.accepted_chars.inc(chars)
+        return known is not None
+
+    def count_reply(self, route: str, status: int, started: float) -> None:
+        """Count a reply of a route that began at `started` on the clock of `time.perf_counter`."""
+        self.replies.labels(route, str(status)).inc()
+        self.overhead.labels(route).observe(time.perf_counter() - started)
+
+    def render(self) -> bytes:
+        """Spell all counters in Prometheus' text format."""
+        return generate_latest(self.registry)

@@ -1,0 +1,48 @@
+"""Which files no model is shown: by name (`secret_names.toml`), and by what the corpus would be refused for.
+
+**In**: a path, or a path and its text.
+**Out**: whether it looks like a secret.
+**Not**: proof that there is none: a password that looks like a word is not seen.
+"""
+
+import functools
+import tomllib
+from fnmatch import fnmatchcase
+from importlib import resources
+from pathlib import PurePosixPath
+
+from codegemma.corpus.safety import find_secrets
+
+# Longer texts are not shown as a whole anyway, and to look through them costs time at the keystroke.
+_MAX_SCANNED_CHARS = 400_000
+_REMEMBERED = 2_048
+
+
+@functools.cache
+def _read_names() -> dict[str, tuple[str, ...]]:
+    table = tomllib.loads(resources.files("codegemma.serve").joinpath("secret_names.toml").read_text(encoding="utf-8"))
+    return {kind: tuple(name.lower() for name in names) for kind, names in table.items()}
+
+
+@functools.lru_cache(_REMEMBERED)
+def has_secret_name(path: str) -> bool:
+    """Say whether a path gives itself away.
+
+    >>> has_secret_name("deploy/.env.production"), has_secret_name(".env.example"), has_secret_name("src/env.py")
+    (True, False, False)
+    """
+    table = _read_names()
+    pure = PurePosixPath(path.replace("\\", "/").lower())
+    if pure.name in table["examples"]:
+        return False
+    return (
+        pure.name in table["names"]
+        or any(fnmatchcase(pure.name, pattern) for pattern in table["patterns"])
+        or any(folder in table["folders"] for folder in pure.parent.parts)
+    )
+
+
+@functools.lru_cache(_REMEMBERED)
+def has_secret(path: str, text: str) -> bool:
+    """Say whether a file looks like a secret, by its name or by a rule that finds one in it."""
+    return has_secret_name(path) or len(text) > _MAX_SCANNED_CHARS or bool(find_secrets(text, path))

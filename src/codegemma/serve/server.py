@@ -1,0 +1,154 @@
+"""Listens: one process, one event loop, HTTP/1.1 by uvicorn, with limits that uvicorn itself does not have.
+
+**In**: an application, an address, what opens the model.
+**Out**: a server that answers at once (503 while the model is loaded), and ends within seconds of SIGTERM.
+**Not**: TLS: whoever leaves loopback puts a proxy in front.
+"""
+
+import asyncio
+import contextlib
+import ipaddress
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from codegemma.errors import InputError, UserError
+from codegemma.serve.app import Gate
+from codegemma.serve.service import Service
+
+_HEADER_TIMEOUT_S = 10.0
+_MAX_HEADER_BYTES = 65_536
+_KEEP_ALIVE_S = 75
+# Streams under way are cancelled after this; SIGTERM ends the process within five seconds.
+_GRACE_S = 2
+
+
+class PatientProtocol(HttpToolsProtocol):
+    """HTTP whose headers must come in time and be short; a client that dribbles them is cut off."""
+
+    def connection_made(self, transport: Any) -> None:
+        """Begin to wait for headers."""
+        super().connection_made(transport)
+        self._header_bytes = 0
+        self._header_timer = self.loop.call_later(_HEADER_TIMEOUT_S, transport.close)
+
+    def data_received(self, data: bytes) -> None:
+        """Count what comes before the headers are complete."""
+        if self._header_timer is None and (self.cycle is None or self.cycle.response_complete):
+            self._header_bytes = 0
+            self._header_timer = self.loop.call_later(_HEADER_TIMEOUT_S, self.transport.close)
+        if self._header_timer is not None:
+            self._header_bytes += len(data)
+        super().data_received(data)
+        if self._header_timer is not None and self._header_bytes > _MAX_HEADER_BYTES:
+            self.transport.close()
+
+    def on_headers_complete(self) -> None:
+        """Stop waiting."""
+        self._stop_timer()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop waiting."""
+        self._stop_timer()
+        super().connection_lost(exc)
+
+    def _stop_timer(self) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
+
+
+def open_socket(host: str, port: int) -> socket.socket:
+    """Take the address before anything else is done.
+
+    Raises:
+        InputError: it is taken, not ours, or nobody's.
+    """
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = socket.socket(family)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(1024)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{host}:{port} cannot be listened on ({reason}); choose another --port or --host") from error
+    listener.setblocking(False)
+    return listener
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether an address is reached from this machine alone.
+
+    >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("0.0.0.0"), is_loopback("::1")
+    (True, True, False, True)
+    """
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Server:
+    """One served model."""
+
+    def __init__(self, app: Any, gate: Gate, listener: socket.socket) -> None:
+        self._gate, self._listener = gate, listener
+        config = uvicorn.Config(
+            app,
+            http=PatientProtocol,
+            ws="none",
+            loop="asyncio",
+            lifespan="off",
+            access_log=False,
+            log_level="warning",
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            timeout_graceful_shutdown=_GRACE_S,
+            server_header=False,
+            date_header=False,
+        )
+        self._server = uvicorn.Server(config)
+        self.failure: UserError | None = None
+
+    def run(self, open_service: Callable[[], Service], tell: Callable[[str], None]) -> None:
+        """Serve until a signal; the model is opened beside, so that clients see that it is being loaded.
+
+        Raises:
+            UserError: the model cannot be opened.
+        """
+        asyncio.run(self._serve(open_service, tell))
+        if self.failure is not None:
+            raise self.failure
+
+    def stop(self) -> None:
+        """Ask the server to end."""
+        self._server.should_exit = True
+
+    async def _serve(self, open_service: Callable[[], Service], tell: Callable[[str], None]) -> None:
+        loading = asyncio.create_task(self._load(open_service, tell))
+        await self._server.serve(sockets=[self._listener])
+        loading.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await loading
+        if self._gate.service is not None:
+            self._gate.service.close()
+
+    async def _load(self, open_service: Callable[[], Service], tell: Callable[[str], None]) -> None:
+        try:
+            service = await asyncio.to_thread(open_service)
+            self._gate.service = service
+            await service.warm_up()
+        except UserError as error:
+            self.failure = error
+        except MemoryError as error:
+            self.failure = InputError(f"not enough memory to load the model ({error}); take a smaller one or fewer bits")
+        if self.failure is not None:
+            self.stop()
+            return
+        tell("ready")

@@ -1,0 +1,258 @@
+"""Answers asks of every door with one engine: session, context, engine, memory, counting.
+
+**In**: a `Generator`; asks and who sends them.
+**Out**: `Piece`s, streamed; closing the iterator early cancels what nobody else waits for.
+**Not**: wire protocols (`api/`), keys and limits (`app.py`), or how the engine computes.
+"""
+
+import contextlib
+import re
+import weakref
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import replace
+
+from codegemma.records import Generation, Generator, Priority, StopReason, StopRules
+from codegemma.serve.ahead import Ahead
+from codegemma.serve.answers import Answer, Answers
+from codegemma.serve.asks import Caller, InfillAsk, Piece, PlainAsk, Report, Wishes
+from codegemma.serve.choices import ServeChoices
+from codegemma.serve.context import ContextSource
+from codegemma.serve.metrics import Metrics
+from codegemma.serve.recent import RecentRequests
+from codegemma.serve.session import Layout, Session
+from codegemma.serve.sessions import Sessions
+from codegemma.serve.speed import SpeedMeter
+from codegemma.serve.trim import make_rules
+from codegemma.serve.writing import Writer
+from codegemma.text.control_tokens import BOS_ID, CONTROL_TOKENS
+
+_WARM_TOKENS = 64
+_CONTROL_IDS = {spelled: token_id for token_id, spelled in CONTROL_TOKENS.items()}
+_CONTROLS = re.compile("(" + "|".join(map(re.escape, _CONTROL_IDS)) + ")")
+
+
+class Service:
+    """One model behind every door."""
+
+    def __init__(
+        self,
+        generator: Generator,
+        choices: ServeChoices | None = None,
+        context: ContextSource | None = None,
+        adapters: Sequence[str] = (),
+    ) -> None:
+        self.generator, self.tokenizer = generator, generator.tokenizer
+        self.choices = choices or ServeChoices()
+        self.mode = self.choices.mode or generator.infill_modes[0]
+        self.model_name, self.adapters = generator.model_name, tuple(adapters)
+        self.metrics, self.recent = Metrics(), RecentRequests(self.choices.shows_prompts)
+        self._speed = SpeedMeter()
+        self._sessions = Sessions(self.tokenizer, self.mode, self.choices)
+        self._answers: weakref.WeakKeyDictionary[Session, Answers] = weakref.WeakKeyDictionary()
+        self._context = context or ContextSource()
+        self._writer = Writer(generator, self._speed)
+        self._ahead = Ahead(self._writer)
+
+    @property
+    def max_context_tokens(self) -> int:
+        """The model's window."""
+        return self.generator.max_context_tokens
+
+    @property
+    def speed_tokens_per_s(self) -> float | None:
+        """How fast prompts are read, once it was measured."""
+        return self._speed.tokens_per_s
+
+    def name_model(self, wishes: Wishes) -> str:
+        """Name what answers: an adapter if it was asked for, else the base, whatever was asked for."""
+        return wishes.model if wishes.model in self.adapters else self.model_name
+
+    def encode(self, text: str) -> list[int]:
+        """Encode text as text: a control token spelled in it stays text."""
+        ids: list[int] = self.tokenizer.encode(text).tolist()
+        return ids
+
+    @property
+    def bos_id(self) -> int:
+        """What every prompt begins with."""
+        return BOS_ID
+
+    @property
+    def running(self) -> int:
+        """How many generations are under way."""
+        return self._writer.running
+
+    def encode_with_controls(self, text: str) -> list[int]:
+        """Encode text in which control tokens are meant where they are spelled; only for who asks for that."""
+        ids: list[int] = []
+        for part in _CONTROLS.split(text):
+            ids += [_CONTROL_IDS[part]] if part in _CONTROL_IDS else self.encode(part)
+        return ids
+
+    async def warm_up(self) -> None:
+        """Read a short prompt, so that the engine is warm and its speed known."""
+        ids = (BOS_ID, *(self.encode("def\n") * _WARM_TOKENS)[:_WARM_TOKENS])
+        async for _ in self._writer.write(Generation(ids, max_new_tokens=1), StopRules(), _report_nothing()):
+            pass
+
+    def close(self) -> None:
+        """Cancel what runs and close the engine."""
+        self._ahead.cancel()
+        self._writer.close()
+        self.generator.close()
+
+    async def infill(self, ask: InfillAsk, caller: Caller) -> AsyncGenerator[Piece, None]:
+        """Complete at a cursor.
+
+        Raises:
+            InputError: the engine refused the request; nothing was yielded then.
+        """
+        self._ahead.cancel()
+        ask = replace(ask, wishes=self._limit(ask.wishes))
+        session = self._sessions.find(ask, caller)
+        layout = self._lay_out(session, ask)
+        answers = self._answers.setdefault(session, Answers())
+        known = answers.find(layout.text, ask.suffix, ask.wishes) if ask.wishes.max_new_tokens else None
+        if known is not None:
+            pieces = self._repeat(known, layout, ask.wishes)
+        else:
+            pieces = self._write_infill(ask, session, layout, answers)
+        counted = self._count(pieces, ask.language or "", caller)
+        async with contextlib.aclosing(counted):
+            async for piece in counted:
+                yield piece
+        if known is None and self.choices.prepares_next and ask.wishes.max_new_tokens and ask.wishes.choices == 1:
+            self._prepare(ask, session, answers)
+
+    async def plain(self, ask: PlainAsk, caller: Caller) -> AsyncGenerator[Piece, None]:
+        """Continue a prompt that is spelled already.
+
+        Raises:
+            InputError: the engine refused the request; nothing was yielded then.
+        """
+        self._ahead.cancel()
+        wishes = self._limit(ask.wishes)
+        rules = StopRules(strings=wishes.stop_strings)
+        generation = self._make_generation(ask.prompt_ids, wishes, rules, f"{caller.owner}#plain")
+        base = replace(
+            _report_nothing(),
+            dropped=ask.dropped,
+            parts=(("prompt", len(ask.prompt_ids)),),
+            model=self.name_model(wishes),
+        )
+        pieces = self._count(self._writer.write(generation, rules, base), "", caller)
+        async with contextlib.aclosing(pieces):
+            async for piece in pieces:
+                yield piece
+
+    def _limit(self, wishes: Wishes) -> Wishes:
+        return replace(wishes, max_new_tokens=min(wishes.max_new_tokens, self.choices.max_new_tokens))
+
+    def _lay_out(self, session: Session, ask: InfillAsk) -> Layout:
+        wishes = ask.wishes
+        budgets = self._speed.choose_budgets(
+            self.choices, self.max_context_tokens, wishes.max_new_tokens, wishes.prompt_budget_s
+        )
+        return session.lay_out(ask, self._context.choose(ask), budgets)
+
+    def _make_generation(
+        self, prompt_ids: tuple[int, ...], wishes: Wishes, rules: StopRules, session: str, healing: bytes = b""
+    ) -> Generation:
+        return Generation(
+            prompt_ids=prompt_ids,
+            max_new_tokens=wishes.max_new_tokens,
+            sampling=wishes.sampling,
+            stop=rules,
+            healing=healing if wishes.max_new_tokens else b"",
+            choices=wishes.choices,
+            top_logprobs=wishes.top_logprobs,
+            priority=wishes.priority,
+            prompt_budget_s=wishes.prompt_budget_s,
+            new_budget_s=wishes.new_budget_s,
+            session=session,
+            adapter=wishes.model if wishes.model in self.adapters else None,
+        )
+
+    def _make_infill(self, ask: InfillAsk, session: Session, layout: Layout) -> tuple[Generation, StopRules]:
+        wishes = ask.wishes
+        rules = make_rules(StopRules(wishes.stop_strings, wishes.extent, layout.text, ask.suffix, ask.language))
+        return self._make_generation(layout.prompt_ids, wishes, rules, session.name, layout.healing), rules
+
+    async def _write_infill(
+        self, ask: InfillAsk, session: Session, layout: Layout, answers: Answers
+    ) -> AsyncGenerator[Piece, None]:
+        generation, rules = self._make_infill(ask, session, layout)
+        base = replace(
+            _report_nothing(),
+            place=layout.place,
+            mode=layout.mode.value,
+            parts=layout.parts,
+            neighbors=layout.neighbors,
+            dropped=layout.dropped,
+            model=self.name_model(ask.wishes),
+        )
+        pieces: list[Piece] = []
+        stream = self._writer.write(generation, rules, base, ask.wishes.least_indent)
+        async with contextlib.aclosing(stream):
+            async for piece in stream:
+                pieces.append(piece)
+                if sum(p.report is not None for p in pieces) == ask.wishes.choices:
+                    _remember(pieces, ask, session, layout, answers)
+                yield piece
+
+    async def _repeat(self, known: Answer, layout: Layout, wishes: Wishes) -> AsyncGenerator[Piece, None]:
+        """Tell what is left of a known answer."""
+        for choice in range(wishes.choices):
+            index = choice % len(known.completions)
+            text, tokens = known.completions[index], len(layout.prompt_ids)
+            report = Report(
+                self._writer.name_answer(), known.stop_reasons[index], prompt_tokens=tokens, cached_tokens=tokens,
+                new_tokens=len(self.encode(text)), source="typed", place=layout.place, mode=layout.mode.value,
+                parts=layout.parts, neighbors=layout.neighbors, dropped=layout.dropped, model=self.name_model(wishes),
+            )  # fmt: skip
+            yield Piece(text, choice, report=report)
+
+    async def _count(
+        self, pieces: AsyncGenerator[Piece, None], language: str, caller: Caller
+    ) -> AsyncGenerator[Piece, None]:
+        """Count what passes."""
+        chars = 0
+        async with contextlib.aclosing(pieces):
+            async for piece in pieces:
+                chars += len(piece.text)
+                if piece.report is not None:
+                    self.metrics.count_answer(piece.report, chars, language)
+                    self.recent.add(caller.route, piece.report)
+                yield piece
+
+    def _prepare(self, ask: InfillAsk, session: Session, answers: Answers) -> None:
+        imagined = session.imagine_accepted()
+        if imagined is None:
+            return
+        fork, text = imagined
+        wishes = replace(ask.wishes, priority=Priority.BATCH, prompt_budget_s=None, new_budget_s=None)
+        accepted = replace(ask, prefix=text, wishes=wishes)
+
+        def make() -> tuple[Generation, StopRules, str]:
+            layout = self._lay_out(fork, accepted)
+            generation, rules = self._make_infill(accepted, fork, layout)
+            return generation, rules, layout.text
+
+        self._ahead.start(make, ask.suffix, ask.wishes, answers)
+
+
+def _report_nothing() -> Report:
+    return Report("", StopReason.CANCELLED)
+
+
+def _remember(pieces: Sequence[Piece], ask: InfillAsk, session: Session, layout: Layout, answers: Answers) -> None:
+    """Keep an answer for who types it, and its ids for who accepts it."""
+    texts: dict[int, str] = {}
+    for piece in pieces:
+        texts[piece.choice] = texts.get(piece.choice, "") + piece.text
+    reports: Mapping[int, Report] = {p.choice: p.report for p in pieces if p.report is not None}
+    session.note_written(layout, texts.get(0, ""), [i for p in pieces if p.choice == 0 for i in p.token_ids])
+    whole = [choice for choice, report in sorted(reports.items()) if report.is_whole and texts[choice]]
+    completions = tuple(dict.fromkeys(texts[choice] for choice in whole))
+    reasons = {texts[choice]: reports[choice].stop_reason for choice in reversed(whole)}
+    answers.add(Answer(layout.text, ask.suffix, ask.wishes, completions, tuple(reasons[text] for text in completions)))
