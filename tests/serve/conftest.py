@@ -1,5 +1,6 @@
 """A server in this process on a free port, and what asks it."""
 
+import http.client
 import json
 import threading
 from collections.abc import Iterator
@@ -8,6 +9,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from tests.serve.parrot import Parrot
 
 from codegemma.serve.app import Gate, make_app
 from codegemma.serve.choices import ServeChoices
@@ -16,7 +18,6 @@ from codegemma.serve.keys import KeyRing
 from codegemma.serve.server import Server, open_socket
 from codegemma.serve.service import Service
 from codegemma.text.tokenizer import Tokenizer, train_tokenizer
-from tests.serve.parrot import Parrot
 
 SOURCE = '''import os
 
@@ -55,8 +56,19 @@ class Running:
 
     @property
     def parrot(self) -> Parrot:
-        generator: Any = self.service.generator
-        return generator
+        assert isinstance(self.service.generator, Parrot)
+        return self.service.generator
+
+    def send(self, path: str, body: bytes | None, headers: dict[str, str] | None = None) -> tuple[int, bytes]:
+        """Send bytes as they are; no client library has an opinion about them."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            method = "GET" if body is None else "POST"
+            connection.request(method, path, body, {"Content-Type": "application/json", **(headers or {})})
+            reply = connection.getresponse()
+            return reply.status, reply.read()
+        finally:
+            connection.close()
 
     def post(self, path: str, **body: object) -> Any:
         reply = self.client.post(path, json=body)
@@ -87,7 +99,9 @@ def serve(
     thread.start()
     try:
         assert is_ready.wait(60)
-        yield Running(listener.getsockname()[1], gate)
+        running = Running(listener.getsockname()[1], gate)
+        with running.client:
+            yield running
     finally:
         server.stop()
         thread.join(30)

@@ -17,7 +17,7 @@ from codegemma.text.control_tokens import CONTROL_TOKENS, FIM_MIDDLE_ID, RESERVE
 from codegemma.text.stops import StopWatch
 from codegemma.text.tokenizer import Tokenizer
 
-_MEMORY_CHARS = 12
+_MEMORY_CHARS = 30
 
 
 class Parrot:
@@ -132,7 +132,7 @@ class ParrotStream:
             except UnicodeDecodeError:
                 pending += piece
                 continue
-            logprobs = ()
+            logprobs: tuple[TokenLogprob, ...] = ()
             if generation.top_logprobs is not None:
                 logprobs = (TokenLogprob(token_id, -0.5, ((token_id, -0.5),) * bool(generation.top_logprobs)),)
             reason = told.stop_reason

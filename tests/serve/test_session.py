@@ -47,7 +47,8 @@ def test_a_fresh_prompt_is_trainings_spelling_of_the_text_before_what_is_healed(
 def read_prefix(layout, suffix) -> str:
     """What of the text before the cursor a prompt shows."""
     shown = TOKENIZER.decode_bytes([i for i in layout.prompt_ids if i >= RESERVED_IDS]) + layout.healing
-    return shown.decode().replace(suffix, "", 1)
+    text: str = shown.decode()
+    return text.replace(suffix, "", 1)
 
 
 @settings(max_examples=60)

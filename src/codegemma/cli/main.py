@@ -25,6 +25,7 @@ VERBS = {
     "train": "Train on packs; killed and started again, it goes on where it was.",
     "convert": "Write a model as another format: Hugging Face, Flax, orbax.",
     "complete": "Complete the code at a cursor.",
+    "serve": "Serve a model to editors: llama.cpp, OpenAI, Ollama, Tabby and more protocols.",
     "trace": "From a trained token back to its repository, file and line.",
     "freeze": "Write the rows that a training reads as token shards.",
     "evaluate": "Measure a model: held-out holes of a repository, infilling benchmarks.",

@@ -20,7 +20,7 @@ from starlette.routing import Route
 
 from codegemma.errors import UserError
 from codegemma.serve.api.door import Door, Exchange, reply
-from codegemma.serve.api.fields import FieldError, parse_json, read_fields
+from codegemma.serve.api.fields import parse_json, read_fields
 from codegemma.serve.api.openai import shape_error as shape_default
 from codegemma.serve.asks import Caller
 from codegemma.serve.choices import ServeChoices
@@ -135,7 +135,7 @@ async def _spell_http_error(request: Request, error: Exception) -> Response:
     return response
 
 
-async def _spell_failure(request: Request, error: Exception) -> Response:
+async def _spell_failure(_: Request, error: Exception) -> Response:
     with suppress(Exception):
         return reply(shape_default(500, f"a defect of the server: {type(error).__name__}"), 500)
     return Response(status_code=500)

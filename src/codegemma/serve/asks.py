@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 from codegemma.records import Extent, Neighbor, Priority, Sampling, StopReason, TokenLogprob
 
-
 _GREEDY = Sampling()
 _CUT_SHORT = (StopReason.PROMPT_BUDGET, StopReason.NEW_BUDGET, StopReason.CANCELLED)
 

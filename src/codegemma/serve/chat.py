@@ -4,8 +4,8 @@
 **Out**: prompt ids; what is too long loses its oldest turns.
 **Not**: tools and pictures: their parts are left out of the text.
 
-Gemma knows no system role and its turns alternate: system messages open the first turn of the user, and turns of one side
-that follow each other become one.
+Gemma knows no system role and its turns alternate: system messages open the first turn of the user, and turns of one
+side that follow each other become one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -51,7 +51,7 @@ def make_chat_ids(
         del turns[head : head + 2]
         dropped += 2
         ids = format_chat_prompt(service.tokenizer, turns)
-    told = (f"{dropped} oldest turns",) if dropped else ()
+    told: tuple[str, ...] = (f"{dropped} oldest turns",) if dropped else ()
     if len(ids) > room:
         told += (f"{len(ids) - room} tokens at the conversation's start",)
         ids = [ids[0], *ids[len(ids) - room + 1 :]]

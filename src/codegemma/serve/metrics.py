@@ -8,7 +8,7 @@
 import time
 from collections import OrderedDict
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 
 from codegemma.serve.asks import Report
 
@@ -22,19 +22,24 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        make = {"registry": self.registry, "namespace": "codegemma"}
-        self.replies = Counter("replies", "Replies by route and status.", ["route", "status"], **make)
-        self.overhead = Histogram(
-            "reply_seconds", "From the whole request to its reply.", ["route"], buckets=_SECONDS, **make
+        r = self.registry
+        self.replies = Counter("codegemma_replies", "Replies by route and status.", ["route", "status"], registry=r)
+        self.reply_s = Histogram(
+            "codegemma_reply_seconds", "From a request to its reply.", ["route"], buckets=_SECONDS, registry=r
         )
-        self.tokens = Counter("tokens", "Tokens by kind.", ["kind"], **make)
-        self.stops = Counter("stops", "Answers by why they ended.", ["reason"], **make)
-        self.sources = Counter("answers", "Answers by source: the engine, typed through, shared.", ["source"], **make)
-        self.first_token = Histogram("first_token_seconds", "Queue and prompt.", buckets=_SECONDS, **make)
-        self.queue = Histogram("queue_seconds", "Wait before the prompt is read.", buckets=_SECONDS, **make)
-        self.events = Counter("completions", "What editors did with completions.", ["event", "language"], **make)
-        self.accepted_chars = Counter("accepted_characters", "Characters of accepted completions.", **make)
-        self.running = Gauge("running", "Requests under way.", **make)
+        self.tokens = Counter("codegemma_tokens", "Tokens by kind.", ["kind"], registry=r)
+        self.stops = Counter("codegemma_stops", "Answers by why they ended.", ["reason"], registry=r)
+        self.sources = Counter("codegemma_answers", "Answers by source: engine, typed, shared.", ["source"], registry=r)
+        self.first_token_s = Histogram(
+            "codegemma_first_token_seconds", "Queue and prompt.", buckets=_SECONDS, registry=r
+        )
+        self.queue_s = Histogram("codegemma_queue_seconds", "Wait for the engine.", buckets=_SECONDS, registry=r)
+        self.events = Counter(
+            "codegemma_completions", "What editors did with completions.", ["event", "language"], registry=r
+        )
+        self.accepted_chars = Counter(
+            "codegemma_accepted_characters", "Characters of accepted completions.", registry=r
+        )
         self._answers: OrderedDict[str, tuple[int, str]] = OrderedDict()
 
     def count_answer(self, report: Report, chars: int, language: str) -> None:
@@ -44,8 +49,8 @@ class Metrics:
         for kind in ("cached", "evaluated", "new", "drafted", "accepted"):
             self.tokens.labels(kind).inc(getattr(report, f"{kind}_tokens"))
         if report.source == "engine":
-            self.first_token.observe(report.queue_s + report.prompt_s)
-            self.queue.observe(report.queue_s)
+            self.first_token_s.observe(report.queue_s + report.prompt_s)
+            self.queue_s.observe(report.queue_s)
         self._answers[report.answer_id] = (chars, language)
         while len(self._answers) > _REMEMBERED_ANSWERS:
             self._answers.popitem(last=False)
@@ -62,7 +67,7 @@ class Metrics:
     def count_reply(self, route: str, status: int, started: float) -> None:
         """Count a reply of a route that began at `started` on the clock of `time.perf_counter`."""
         self.replies.labels(route, str(status)).inc()
-        self.overhead.labels(route).observe(time.perf_counter() - started)
+        self.reply_s.labels(route).observe(time.perf_counter() - started)
 
     def render(self) -> bytes:
         """Spell all counters in Prometheus' text format."""

@@ -62,7 +62,7 @@ class Relay:
             for delta in stream:
                 self._call(self._take, delta)
             self._call(self._end, None)
-        except BaseException as error:  # noqa: BLE001 (it is raised where somebody listens)
+        except BaseException as error:
             self._call(self._end, error)
 
     def _call(self, function: Callable[..., None], *arguments: object) -> None:

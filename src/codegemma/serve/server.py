@@ -33,11 +33,12 @@ class PatientProtocol(HttpToolsProtocol):
         """Begin to wait for headers."""
         super().connection_made(transport)
         self._header_bytes = 0
-        self._header_timer = self.loop.call_later(_HEADER_TIMEOUT_S, transport.close)
+        self._header_timer: asyncio.TimerHandle | None = self.loop.call_later(_HEADER_TIMEOUT_S, transport.close)
 
     def data_received(self, data: bytes) -> None:
         """Count what comes before the headers are complete."""
-        if self._header_timer is None and (self.cycle is None or self.cycle.response_complete):
+        cycle: Any = self.cycle  # none before the first request, whatever its annotation says
+        if self._header_timer is None and (cycle is None or cycle.response_complete):
             self._header_bytes = 0
             self._header_timer = self.loop.call_later(_HEADER_TIMEOUT_S, self.transport.close)
         if self._header_timer is not None:
@@ -147,7 +148,9 @@ class Server:
         except UserError as error:
             self.failure = error
         except MemoryError as error:
-            self.failure = InputError(f"not enough memory to load the model ({error}); take a smaller one or fewer bits")
+            self.failure = InputError(
+                f"not enough memory to load the model ({error}); take a smaller one or fewer bits"
+            )
         if self.failure is not None:
             self.stop()
             return

@@ -16,8 +16,8 @@ _PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>codegemma
 td,th{{padding:.2em .7em;text-align:left;border-bottom:1px solid #8884}}</style>
 <h1>{model}</h1><table>{facts}</table><h2>Last requests</h2>{requests}</html>"""
 _COLUMNS = (
-    "route", "source", "place", "mode", "prompt_tokens", "cached_tokens", "evaluated_tokens", "new_tokens", "stop_reason",
-    "queue_s", "prompt_s", "new_s", "parts", "neighbors", "dropped",
+    "route", "source", "place", "mode", "prompt_tokens", "cached_tokens", "evaluated_tokens", "new_tokens",
+    "stop_reason", "queue_s", "prompt_s", "new_s", "parts", "neighbors", "dropped",
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-r"""Cuts an answer to what the editor should show: no repeated suffix, no second closing bracket, no line out of its depth.
+r"""Cuts an answer to what the editor should show: no repeated suffix, no second closing bracket, no line too far out.
 
 **In**: the text around the cursor, what the client asked for, and the answer piece by piece.
 **Out**: the pieces to show, and why the answer ended, if that was here.
@@ -46,7 +46,7 @@ class Trimmer:
 
 
 class DepthWatch:
-    r"""Ends before the first line, after the answer's first, that is indented less than `least` (llama.cpp's `n_indent`).
+    r"""Ends before the first line, after the answer's first, that is indented less than `least` (`n_indent`).
 
     >>> watch = DepthWatch(4)
     >>> watch.feed("x = 1\n    y"), watch.feed(" = 2\n"), watch.feed("print")

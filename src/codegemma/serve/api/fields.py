@@ -162,7 +162,7 @@ def _check_text(value: str, schema: Schema, name: str) -> str:
 
 
 def _check_number(value: float, schema: Schema, name: str) -> float:
-    if isinstance(value, float) and not math.isfinite(value):
+    if value in (math.inf, -math.inf):
         raise FieldError(name, "is not a finite number")
     low, high = schema.get("minimum", -math.inf), schema.get("maximum", math.inf)
     if not low <= value <= high:

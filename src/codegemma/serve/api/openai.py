@@ -110,8 +110,8 @@ async def completions(exchange: Exchange) -> Response:
         return await reply_events(exchange.request, _stream_completions(exchange, asks))
     answers = await asyncio.gather(*(collect(exchange, _ask(exchange, ask), wishes.choices) for ask in asks))
     choices = [
-        _spell_choice(exchange, number * wishes.choices + i, ask, answer)
-        for number, (ask, wholes) in enumerate(zip(asks, answers, strict=True))
+        _spell_choice(exchange, place * wishes.choices + i, ask, answer)
+        for place, (ask, wholes) in enumerate(zip(asks, answers, strict=True))
         for i, answer in enumerate(wholes)
     ]
     reports = [answer.last for wholes in answers for answer in wholes]
@@ -181,13 +181,13 @@ async def _stream_completions(
     choices = asks[0].wishes.choices
     head = _begin("cmpl", "text_completion", exchange.service.name_model(asks[0].wishes))
     reports: list[Report] = []
-    for number, ask in enumerate(asks):
+    for place, ask in enumerate(asks):
         echo = dict.fromkeys(range(choices), _echo(exchange, ask))
         async with contextlib.aclosing(_ask(exchange, ask)) as pieces:
             async for piece in pieces:
                 choice = {
                     "text": echo.pop(piece.choice, "") + piece.text,
-                    "index": number * choices + piece.choice,
+                    "index": place * choices + piece.choice,
                     "logprobs": _spell_logprobs(exchange, piece.logprobs) if "logprobs" in exchange.fields else None,
                     "finish_reason": spell_finish(piece.report) if piece.report else None,
                 }

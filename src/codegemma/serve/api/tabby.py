@@ -12,9 +12,8 @@ from starlette.responses import Response
 import codegemma
 from codegemma.records import Neighbor, Sampling
 from codegemma.serve.api.door import Door, Exchange, collect, reply
-from codegemma.serve.api.fields import FieldError, anything, flag, listing, number, stay, table, text, whole
-from codegemma.serve.api.openai import chat, shape_error
-from codegemma.serve.api.openai import CHAT
+from codegemma.serve.api.fields import FieldError, anything, listing, number, stay, table, text, whole
+from codegemma.serve.api.openai import CHAT, chat, shape_error
 from codegemma.serve.api.prompts import make_infill, read_seed
 from codegemma.serve.api.why import spell_why
 from codegemma.serve.asks import Wishes
@@ -115,7 +114,7 @@ async def models(exchange: Exchange) -> Response:
 _EVENT = {"type": text(), "completion_id": text(), "choice_index": whole(), "view_id": text(), "elapsed": whole()}
 
 DOORS = (
-    Door("POST", "/v1/events", events, "Count what an editor did.", shape_error, _EVENT, ("type",), statuses=(200, 400)),
+    Door("POST", "/v1/events", events, "Count what an editor did.", shape_error, _EVENT, ("type",), False, (200, 400)),
     Door("GET", "/v1/health", health, "Say that all is well.", shape_error, is_open=True),
     Door("POST", "/v1/health", health, "Say that all is well.", shape_error, is_open=True),
     Door("GET", "/v1beta/server_setting", server_setting, "Switch the agent's telemetry off.", shape_error),

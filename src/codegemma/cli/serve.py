@@ -1,0 +1,97 @@
+"""`codegemma serve`: a model behind the doors of every editor plugin.
+
+**In**: a model, an address, keys, a workspace.
+**Out**: a server on this machine, until it is interrupted.
+**Not**: what the doors do (`serve/`), or how answers are computed (`engine/`).
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from codegemma.errors import InputError, MissingExtraError
+
+if TYPE_CHECKING:
+    from codegemma.serve.choices import ServeChoices
+    from codegemma.serve.keys import KeyRing
+    from codegemma.serve.service import Service
+
+DEFAULT_PORT = 8012  # llama.vim's own
+
+
+@click.command(short_help="Serve a model to editors.")
+@click.argument("model", required=False)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address; beyond loopback only with keys.")
+@click.option("--port", type=click.IntRange(0, 65535), default=DEFAULT_PORT, show_default=True, help="0: any free one.")
+@click.option("--api-key-file", type=click.Path(path_type=Path, dir_okay=False), help="Who may ask; see --new-key.")
+@click.option("--new-key", metavar="NAME", help="Add a key to --api-key-file, print it once, and end.")
+@click.option(
+    "--adapter", "adapters", multiple=True, metavar="NAME=PATH", help="A LoRA over the model; may be repeated."
+)
+@click.option("--mode", type=click.Choice(["psm", "spm", "spm1"]), help="Order of the parts [default: the model's].")
+@click.option("--debug-prompts", is_flag=True, help="Show layout and timings of the last requests at /.")
+def command(  # noqa: PLR0917
+    model: str | None,
+    host: str,
+    port: int,
+    api_key_file: Path | None,
+    new_key: str | None,
+    mode: str | None,
+    debug_prompts: bool,
+) -> None:
+    """Serve MODEL, a model folder, a file or a hub id, to the editors people already use.
+
+    \b
+    Example:
+      codegemma serve my-model/model
+      codegemma serve --new-key laptop --api-key-file keys
+    """
+    if new_key is not None:
+        return make_key(api_key_file, new_key)
+    if model is None:
+        raise click.UsageError("which model? Name a folder, a file or a hub id")
+    try:
+        from codegemma.serve.app import Gate, make_app
+        from codegemma.serve.choices import ServeChoices
+        from codegemma.serve.doors import DOORS
+        from codegemma.serve.server import Server, is_loopback, open_socket
+    except ImportError as error:
+        raise MissingExtraError(f"serving needs {error.name}: install codegemma[serve]") from error
+    from codegemma.records import InfillMode
+
+    keys = load_keys(api_key_file)
+    if not is_loopback(host) and not keys.is_needed:
+        raise InputError(f"{host} is reached from other machines: give --api-key-file, made by --new-key NAME")
+    choices = ServeChoices(mode=InfillMode(mode) if mode else None, shows_prompts=debug_prompts)
+    gate = Gate(choices, keys)
+    with open_socket(host, port) as listener:
+        click.echo(f"http://{host}:{listener.getsockname()[1]} (loading {model})", err=True)
+        server = Server(make_app(gate, DOORS), gate, listener)
+        server.run(lambda: open_service(model, choices), lambda said: click.echo(said, err=True))
+    return None
+
+
+def make_key(file: Path | None, name: str) -> None:
+    """Add a key and print it: it is not kept."""
+    from codegemma.serve.keys import add_key
+
+    if file is None:
+        raise click.UsageError("where are the keys? Name a file with --api-key-file")
+    click.echo(add_key(file, name))
+
+
+def load_keys(file: Path | None) -> "KeyRing":
+    """Read the keys, if there are any."""
+    from codegemma.serve.keys import KeyRing, read_keys
+
+    return KeyRing() if file is None else read_keys(file)
+
+
+def open_service(model: str, choices: "ServeChoices") -> "Service":
+    """Open the model."""
+    from codegemma.engine.engine import Engine
+    from codegemma.model.hub import locate_model
+    from codegemma.serve.service import Service
+
+    return Service(Engine.load(locate_model(model)), choices)

@@ -1,0 +1,129 @@
+"""Each protocol's door: the same completion behind all, in the shape that its clients read."""
+
+import json
+
+import pytest
+from tests.serve.conftest import SOURCE
+
+BEFORE, MIDDLE = SOURCE[: SOURCE.index("st - second")], "st - second"
+AFTER = SOURCE[SOURCE.index("\n    return total") :]
+CHAT = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "def subtract(first, second):"}]
+
+
+def test_every_protocol_gives_the_same_completion(running):
+    sides = {"prompt": BEFORE, "suffix": AFTER}
+    template = f"<|fim_prefix|>{BEFORE}<|fim_suffix|>{AFTER}<|fim_middle|>"
+    segments = {"prefix": BEFORE, "suffix": AFTER}
+    answers = {
+        "llama.cpp": running.post("/infill", input_prefix=BEFORE, input_suffix=AFTER, prompt="")["content"],
+        "openai": running.post("/v1/completions", **sides, max_tokens=64, temperature=0)["choices"][0]["text"],
+        "mistral": running.post("/v1/fim/completions", **sides)["choices"][0]["message"]["content"],
+        "ollama": running.post("/api/generate", model="x", **sides, stream=False)["response"],
+        "tabby": running.post("/v1/completions", language="python", segments=segments)["choices"][0]["text"],
+        "tgi": running.post("/generate", inputs=template)["generated_text"],
+    }
+    assert set(answers.values()) == {MIDDLE}
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "<|fim_prefix|>{prefix}<|fim_suffix|>{suffix}<|fim_middle|>",
+        "<fim_prefix>{prefix}<fim_suffix>{suffix}<fim_middle>",
+        "<|repo_name|>r\n<|file_sep|>a.py\nx = 1\n<|file_sep|>b.py\n"
+        "<|fim_prefix|>{prefix}<|fim_suffix|>{suffix}<|fim_middle|>",
+        "<PRE> {prefix} <SUF>{suffix} <MID>",
+        "<｜fim▁begin｜>{prefix}<｜fim▁hole｜>{suffix}<｜fim▁end｜>",
+        "[SUFFIX]{suffix}[PREFIX]{prefix}",
+        "{prefix}<|FIM|>{suffix}",
+    ],
+)
+def test_a_template_of_any_model_is_spelled_anew_as_ours(running, template):
+    prompt = template.format(prefix=BEFORE, suffix=AFTER)
+    for path in ("/completion", "/v1/completions"):
+        reply = running.post(path, prompt=prompt, n_predict=64, max_tokens=64, temperature=0)
+        text = reply["content"] if "content" in reply else reply["choices"][0]["text"]
+        assert text == MIDDLE
+
+
+def test_streams_add_up_to_the_whole(running):
+    body = {"prompt": BEFORE, "suffix": AFTER, "max_tokens": 64, "temperature": 0}
+    events = running.stream("/v1/completions", **body, stream_options={"include_usage": True})
+    assert "".join(e["choices"][0]["text"] for e in events if e["choices"]) == MIDDLE
+    assert events[-2]["choices"][0]["finish_reason"] == "stop"
+    assert events[-1]["usage"]["completion_tokens"] > 0
+    events = running.stream("/v1/fim/completions", **body)
+    assert "".join(e["choices"][0]["delta"]["content"] for e in events) == MIDDLE
+    events = running.stream("/infill", input_prefix=BEFORE, input_suffix=AFTER)
+    assert "".join(e["content"] for e in events) == MIDDLE
+    assert [e["stop"] for e in events][-1] is True
+    lines = running.client.post("/api/generate", json={"prompt": BEFORE, "suffix": AFTER}).text.splitlines()
+    assert "".join(json.loads(line)["response"] for line in lines) == MIDDLE
+    assert json.loads(lines[-1])["done"] is True
+
+
+def test_chat_is_answered_by_every_protocol_that_has_it(running):
+    whole = running.post("/v1/chat/completions", messages=CHAT, max_tokens=8)
+    assert whole["choices"][0]["message"]["role"] == "assistant"
+    events = running.stream("/v1/chat/completions", messages=CHAT, max_tokens=8)
+    assert events[0]["choices"][0]["delta"]["role"] == "assistant"
+    assert events[-1]["choices"][0]["finish_reason"] in ("stop", "length")
+    assert "message" in running.post("/api/chat", model="x", messages=CHAT, stream=False)
+    assert running.post("/apply-template", messages=CHAT)["prompt"] == (
+        "<bos><start_of_turn>user\nBe brief.\n\ndef subtract(first, second):<end_of_turn>\n<start_of_turn>model\n"
+    )
+
+
+def test_an_unknown_model_is_answered_by_the_loaded_one_and_named(running):
+    reply = running.post("/v1/completions", model="google/gemini-2.5-flash", prompt="x", max_tokens=1)
+    assert reply["model"] == "parrot"
+
+
+def test_what_clients_ask_before_they_begin(running):
+    get = lambda path: running.client.get(path).json()  # noqa: E731
+    assert get("/health") == {"status": "ok"}
+    health = get("/v1/health")
+    assert health["status"] == "ok"
+    assert health["version"]["git_describe"]
+    assert get("/v1beta/server_setting") == {"disable_client_side_telemetry": True}
+    assert get("/v1/models")["data"][0]["max_model_len"] == 4096
+    assert get("/props")["default_generation_settings"]["n_ctx"] == 4096
+    assert len(get("/slots")) == 4
+    assert ".Suffix" in running.post("/api/show", model="x")["template"]
+    assert get("/api/tags")["models"][0]["name"] == "parrot"
+    assert running.client.post("/api/pull", json={"model": "x"}).status_code == 403
+    assert "codegemma_replies_total" in running.client.get("/metrics").text
+    assert "parrot" in running.client.get("/").text
+
+
+def test_tokens_go_there_and_back(running):
+    text = "print('<|fim_middle|> – é')"
+    tokens = running.post("/tokenize", content=text)["tokens"]
+    assert min(tokens) >= 108
+    assert running.post("/detokenize", tokens=tokens)["content"] == text
+    assert running.post("/tokenize", content="<|fim_middle|>", parse_special=True, add_special=True)["tokens"] == [
+        2,
+        68,
+    ]
+    pieces = running.post("/tokenize", content="add", with_pieces=True)["tokens"]
+    assert "".join(p["piece"] for p in pieces) == "add"
+
+
+def test_data_in_a_string_does_not_break_hand_written_parsers_of_events(running):
+    running.parrot.text = "say data: this and data: that\n"
+    reply = running.client.post(
+        "/v1/completions", json={"prompt": "say ", "stream": True, "temperature": 0, "max_tokens": 64}
+    )
+    events = [line for line in reply.text.split("\n\n") if line]
+    assert all(event.count("data:") == 1 for event in events)
+    assert "".join(json.loads(e[6:])["choices"][0]["text"] for e in events[:-1]) == "data: this and data: that\n"
+
+
+def test_the_last_event_of_an_editor_is_counted(running):
+    reply = running.post("/v1/completions", language="python", segments={"prefix": BEFORE, "suffix": AFTER})
+    for kind in ("view", "select"):
+        event = {"type": kind, "completion_id": reply["id"], "choice_index": 0}
+        assert running.client.post("/v1/events?select_kind=line", json=event).status_code == 200
+    counters = running.client.get("/metrics").text
+    assert 'codegemma_completions_total{event="accepted",language="python"} 1.0' in counters
+    assert f"codegemma_accepted_characters_total {len(MIDDLE)}.0" in counters
