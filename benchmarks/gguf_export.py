@@ -37,7 +37,7 @@ def export(config: GemmaConfig, tokenizer: Tokenizer, dtype: str, is_whole: bool
     if is_whole:
         ours._CHUNK_WEIGHTS = sys.maxsize
     before, start = read_peak_bytes(), time.process_time()
-    ours.write_gguf(path, config, tokenizer, lambda name: np.resize(_BLOCK, shapes[name]), dtype)
+    ours.write_gguf(path, config, tokenizer, lambda name: [np.resize(_BLOCK, shapes[name])], dtype)
     return read_peak_bytes() - before, time.process_time() - start
 
 

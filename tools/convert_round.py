@@ -1,10 +1,10 @@
-"""Converts a model of drawn weights from format to format and back, and tells bits, memory and time of each step.
+"""Converts a model of drawn weights through every format and back, completes with it, and tells what each step took.
 
     python tools/convert_round.py                     # CodeGemma 2B: 2,506,172,416 parameters, 5 GB a copy in bf16
     python tools/convert_round.py --model 7b --layers 1
 
-Every step runs in a process of its own, whose anonymous memory is watched. The last step loads the model as float32,
-as training on a CPU does. `make convert-2b` writes what this prints into docs/convert-2b.md.
+Every step runs in a process of its own, whose memory is watched. `make convert-2b` writes what this prints into
+docs/convert-2b.md. At its full depth the 2B takes 15 GB of disk and 12 GB of memory.
 """
 
 import argparse
@@ -19,20 +19,38 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import codegemma
 from codegemma.model.config import GemmaConfig, codegemma_2b, codegemma_7b
 from codegemma.model.formats import huggingface
 from codegemma.model.formats.parts import DTYPES, Part, Weights, shape_part
-from codegemma.model.lineage import Lineage
+from codegemma.model.lineage import Lineage, find_commit
 from codegemma.model.write import convert, write_model
+from codegemma.text.tokenizer import TOKENIZER_FILE
 
 SHAPES = {"2b": codegemma_2b, "7b": codegemma_7b}
-ROUND = (("hf", "orbax"), ("orbax", "flax"), ("flax", "hf-again"))
+# Each copy: what it is made from, and by which `--to` and `--dtype`. A copy goes when nothing more is made from it.
+COPIES = {
+    "orbax": ("hf", "orbax", None),
+    "flax": ("orbax", "flax", None),
+    "gguf": ("flax", "gguf", None),
+    "hf-again": ("gguf", "hf", None),
+    "gguf-int8": ("hf", "gguf", "int8"),
+    "qwix-int8": ("hf", "qwix", "int8"),
+}
+COMPLETED = ("hf", "qwix-int8", "gguf-int8")
+_DTYPE_BYTES = {"f32": 4, "bf16": 2, "int8": 1}
 _LOOKS_PER_S = 50
+_NEW_TOKENS = 4
+# What is promised: anonymous memory over the weights in the type of the target, and all memory of a completion.
+MAX_SHARE, MAX_COMPLETION_BYTES = 1.15, 12 * 2**30
+BASE = Path(codegemma.__file__).parent / "bases" / "tiny"
 
 
 class AnonymousMemory:
@@ -52,7 +70,8 @@ class AnonymousMemory:
         """Return how far memory rose above where it was."""
         self._is_over.set()
         self._thread.join()
-        return max(self.peak, read_anonymous_bytes()) - self.start
+        self.peak = max(self.peak, read_anonymous_bytes())
+        return self.peak - self.start
 
 
 def read_anonymous_bytes() -> int:
@@ -76,31 +95,57 @@ def draw_weights(config: GemmaConfig, seed: int) -> Weights:
     return Weights(Path(), "drawn", config, DTYPES["bf16"], read)
 
 
-def take_step(folder: Path, name: str, config: GemmaConfig) -> dict[str, Any]:
-    """Do one step in this process and tell what it took."""
-    if name.startswith("load"):
+def take_step(folder: Path, step: str, config: GemmaConfig) -> dict[str, Any]:
+    """Do one step in this process and tell what it took: `draw`, `copy NAME` or `load DTYPE`."""
+    act, _, name = step.partition(" ")
+    if act == "load":
         from codegemma.model.weights import load_model  # before the watch: JAX itself is not the question
+    dtype = name if act == "load" else COPIES[name][2] if act == "copy" else None
     memory = AnonymousMemory()
     started, cpu = time.perf_counter(), time.process_time()
-    target_bytes = config.count_parameters() * (4 if name == "load as f32" else 2)
-    if name == "draw":
+    if act == "draw":
+        files = {file: (BASE / file).read_bytes() for file in (TOKENIZER_FILE, "run.json")}
         write_model(
-            folder / "hf", draw_weights(config, 0), huggingface.write_weights, DTYPES["bf16"], Lineage(None), {}
+            folder / "hf", draw_weights(config, 0), huggingface.write_weights, DTYPES["bf16"], Lineage(None), files
         )
-    elif name.startswith("load"):
-        params, _ = load_model(folder / "hf", "f32" if name == "load as f32" else "bf16")
+    elif act == "load":
+        params, _ = load_model(folder / "hf", "f32" if name == "f32" else "bf16")
         for value in params.values():
             value.block_until_ready()
     else:
-        source, _, target = name.partition(" -> ")
-        convert(folder / source, folder / target, target.removesuffix("-again"))
+        source, to, _ = COPIES[name]
+        convert(folder / source, folder / name, to, dtype)
+    seconds, cpu_s = time.perf_counter() - started, time.process_time() - cpu
+    rise = memory.stop()
+    weights_bytes = config.count_parameters() * _DTYPE_BYTES[dtype or "bf16"]
+    return {"seconds": seconds, "cpu_s": cpu_s, "weights": weights_bytes, "rise": rise, "peak": memory.peak}
+
+
+def complete(folder: Path) -> dict[str, Any]:
+    """Run `codegemma complete` on a copy; its peak memory is all that was resident, mapped files too."""
+    source = folder / "cursor.py"
+    source.write_text("def add(a, b):\n    return \n")
+    command = ["complete", str(folder), f"{source}:2:12", "--json", "--max-new-tokens", str(_NEW_TOKENS)]
+    started = time.perf_counter()
+    with subprocess.Popen(
+        [sys.executable, "-m", "codegemma", *command],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+    ) as process:
+        told = process.stdout.read() if process.stdout else ""
+        _, status, used = os.wait4(process.pid, 0)  # the peak of this child alone
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)}: ended with {process.returncode}")
+    answer = json.loads(told)
     return {
-        "step": name,
-        "seconds": round(time.perf_counter() - started, 1),
-        "cpu_s": round(time.process_time() - cpu, 1),
-        "anonymous_MiB": round(memory.stop() / 2**20),
-        "share_of_weights": round(memory.peak / target_bytes, 3),
-        "weights_MiB": round(target_bytes / 2**20),
+        "seconds": time.perf_counter() - started,
+        "cpu_s": used.ru_utime + used.ru_stime,
+        "peak": used.ru_maxrss * 1024,
+        "load_s": answer["load_s"],
+        "answer_s": answer["answer_s"],
+        "tokens": answer["prompt_tokens"] + answer["tokens"],
     }
 
 
@@ -110,9 +155,9 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def run_step(folder: Path, name: str, arguments: list[str]) -> dict[str, Any]:
+def run_step(folder: Path, step: str, arguments: list[str]) -> dict[str, Any]:
     """Take a step in a process of its own."""
-    command = [sys.executable, __file__, *arguments, "--folder", str(folder), "--step", name]
+    command = [sys.executable, __file__, *arguments, "--folder", str(folder), "--step", step]
     done = subprocess.run(
         command, check=True, stdout=subprocess.PIPE, text=True, env=os.environ | {"JAX_PLATFORMS": "cpu"}
     )
@@ -120,8 +165,56 @@ def run_step(folder: Path, name: str, arguments: list[str]) -> dict[str, Any]:
     return answer
 
 
+def take_round(folder: Path, arguments: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Take the steps one after the other and yield what each took; not all copies lie on the disk at a time."""
+    yield "draw", run_step(folder, "draw", arguments)
+    for dtype in ("bf16", "f32"):
+        yield f"load as {dtype}", run_step(folder, f"load {dtype}", arguments)
+    copies = list(COPIES.items())
+    for place, (name, (source, to, rounded)) in enumerate(copies):
+        asked = f" --dtype {rounded}" if rounded else ""
+        yield f"{source} -> {name} (`--to {to}{asked}`)", run_step(folder, f"copy {name}", arguments)
+        if source != "hf" and source not in [later[0] for _, later in copies[place + 1 :]]:
+            shutil.rmtree(folder / source)
+
+
+def compare(folder: Path) -> str | None:
+    """Compare the files of the first and the last copy; return what differs."""
+    names = sorted(path.name for path in (folder / "hf").iterdir() if "lineage" not in path.name)
+    return next((n for n in names if hash_file(folder / "hf" / n) != hash_file(folder / "hf-again" / n)), None)
+
+
+def print_round(folder: Path, arguments: list[str]) -> int:
+    """Print the tables and the verdicts; 1 where a bit changed or memory went past what is promised."""
+    worst = 0.0
+    print("| step | wall, s | CPU, s | weights, MiB | anonymous memory above start, MiB | peak over weights |")
+    print("|---|---|---|---|---|---|")
+    for name, row in take_round(folder, arguments):
+        share = row["peak"] / row["weights"]
+        print(f"| {name} | {row['seconds']:.1f} | {row['cpu_s']:.1f} | {row['weights'] >> 20:,} "
+              f"| {row['rise'] >> 20:,} | {share:.3f} |", flush=True)  # fmt: skip
+        worst = max(worst, share)
+    differing = compare(folder)
+    verdict = "bit for bit the same" if differing is None else f"NOT THE SAME: {differing}"
+    print(f"\nhf and hf-again, through orbax, flax and gguf: {verdict}, by SHA-256 of every file but lineage.json.")
+    print(f"Anonymous memory: at most {worst:.3f} times the weights, interpreter and JAX included "
+          f"(limit {MAX_SHARE}).\n")  # fmt: skip
+    shutil.rmtree(folder / "hf-again")
+    print(f"| `codegemma complete`, {_NEW_TOKENS} tokens | wall, s | CPU, s | loading, s | reading and writing, s "
+          "| tokens | peak memory, MiB |")  # fmt: skip
+    print("|---|---|---|---|---|---|---|")
+    most = 0
+    for name in COMPLETED:
+        row = complete(folder / name)
+        print(f"| {name} | {row['seconds']:.1f} | {row['cpu_s']:.1f} | {row['load_s']:.1f} | {row['answer_s']:.1f} "
+              f"| {row['tokens']} | {row['peak'] >> 20:,} |", flush=True)  # fmt: skip
+        most = max(most, row["peak"])
+    print(f"\nPeak memory of a completion: {most / 2**30:.1f} GiB, mapped files included (limit 12).")
+    return 0 if differing is None and worst <= MAX_SHARE and most < MAX_COMPLETION_BYTES else 1
+
+
 def main() -> int:
-    """Take the round and print the table; 1 where a bit changed or memory went past the limit."""
+    """Take the round."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=SHAPES, default="2b")
     parser.add_argument("--layers", type=int, help="Fewer layers than the model has.")
@@ -133,31 +226,11 @@ def main() -> int:
     if chosen.step:
         print(json.dumps(take_step(chosen.folder, chosen.step, config)))
         return 0
-    arguments = ["--model", chosen.model, "--layers", str(config.num_layers)]
+    print(f"{datetime.now(UTC):%Y-%m-%d}, commit {(find_commit() or 'unknown')[:10]}. {config.count_parameters():,} "
+          f"parameters in bfloat16, {config.num_layers} layers; {platform.machine()}, {os.cpu_count()} cores, Python "
+          f"{platform.python_version()}, numpy {np.__version__}.\n")  # fmt: skip
     with tempfile.TemporaryDirectory(dir=chosen.folder) as name:
-        return take_round(Path(name), config, arguments)
-
-
-def take_round(folder: Path, config: GemmaConfig, arguments: list[str]) -> int:
-    """Print one row a step, then the verdict."""
-    print(f"{config.count_parameters():,} parameters, {config.num_layers} layers; {platform.machine()}, "
-          f"{os.cpu_count()} cores, numpy {np.__version__}\n")  # fmt: skip
-    print("| step | wall, s | CPU, s | weights, MiB | anonymous memory above start, MiB | peak over weights |")
-    print("|---|---|---|---|---|---|")
-    worst = 0.0
-    for name in ("draw", *(f"{a} -> {b}" for a, b in ROUND), "load as bf16", "load as f32"):
-        row = run_step(folder, name, arguments)
-        print(f"| {name} | {row['seconds']} | {row['cpu_s']} | {row['weights_MiB']:,} | {row['anonymous_MiB']:,} "
-              f"| {row['share_of_weights']:.3f} |", flush=True)  # fmt: skip
-        worst = max(worst, row["share_of_weights"])
-        done = name.partition(" -> ")[0]
-        if done not in ("hf", "draw") and (folder / done).is_dir():
-            shutil.rmtree(folder / done)  # not all copies at a time on the disk
-    names = sorted(path.name for path in (folder / "hf").glob("*") if path.suffix in (".safetensors", ".json"))
-    same = [hash_file(folder / "hf" / n) == hash_file(folder / "hf-again" / n) for n in names if "lineage" not in n]
-    print(f"\n{'bit for bit the same' if all(same) else 'NOT THE SAME'}: {len(same)} files, compared by SHA-256")
-    print(f"anonymous memory at most {worst:.3f} times the weights, the interpreter and JAX included (limit 1.15)")
-    return 0 if all(same) and worst <= 1.15 else 1
+        return print_round(Path(name), ["--model", chosen.model, "--layers", str(config.num_layers)])
 
 
 if __name__ == "__main__":

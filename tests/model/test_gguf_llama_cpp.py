@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from tests.model.llama_cpp import LlamaCpp, serve
-from tests.model.test_gguf import draw_tensors, small_tokenizer
+from tests.model.test_gguf import draw_tensors, read_whole, small_tokenizer
 from tests.text.test_sentence_piece import train_model
 from tests.text.test_tokenizer import FRAGMENTS, gemma_tokenizer
 
@@ -93,7 +93,7 @@ def read_stored(path: Path, config: GemmaConfig) -> dict[str, np.ndarray]:
 )
 def test_llama_cpp_scores_every_next_token_as_we_do(shape, dtype, tmp_path, monkeypatch):
     config, tokenizer = SHAPES[shape], small_tokenizer()
-    write_gguf(tmp_path / "a.gguf", config, tokenizer, draw_tensors(config).__getitem__, dtype)
+    write_gguf(tmp_path / "a.gguf", config, tokenizer, read_whole(draw_tensors(config)), dtype)
     # llama.cpp looks GELU up in a table of float16.
     plain = feed_forward._gelu
     half = functools.partial(jnp.asarray, dtype=jnp.float16)
@@ -121,7 +121,7 @@ def encoder(request, tmp_path_factory) -> Iterator[tuple[Tokenizer, LlamaCpp]]:
     tokenizer = load_tokenizer(request.param, tmp_path_factory.mktemp("tokenizer"))
     config = GemmaConfig(tokenizer.vocab_size, 32, 1, num_heads=1, num_kv_heads=1, head_dim=16, mlp_dim=32)
     path = tmp_path_factory.mktemp("vocabulary") / "a.gguf"
-    write_gguf(path, config, tokenizer, draw_tensors(config).__getitem__, "q8_0")
+    write_gguf(path, config, tokenizer, read_whole(draw_tensors(config)), "q8_0")
     with serve(path) as llama:
         yield tokenizer, llama
 
@@ -200,7 +200,13 @@ def test_infill_puts_separators_before_files_and_invents_no_project(encoder, nei
 
 def test_llama_cpp_completes_with_the_shipped_base_as_we_do(tmp_path):
     with safe_open(BASE / "model.safetensors", framework="numpy") as weights:
-        write_gguf(tmp_path / "a.gguf", describe_model(BASE), Tokenizer.load(BASE), weights.get_tensor, "f32")
+        write_gguf(
+            tmp_path / "a.gguf",
+            describe_model(BASE),
+            Tokenizer.load(BASE),
+            lambda name: [weights.get_tensor(name)],
+            "f32",
+        )
     engine = Engine.load(BASE)
     source = Path(json.__file__).read_text(encoding="utf-8")
     cuts = [source.index(mark) + len(mark) for mark in ("def dump(", "if cls is ", "    return ", "raise TypeError(f'")]
@@ -223,14 +229,14 @@ def test_tokenizer_that_llama_cpp_would_take_otherwise_is_refused(tmp_path):
     tokenizer = Tokenizer(definition)
     config = SHAPES["mqa"]
     with pytest.raises(InputError, match=r"would join the piece 'q~'"):
-        write_gguf(tmp_path / "a.gguf", config, tokenizer, draw_tensors(config).__getitem__, "f16")
+        write_gguf(tmp_path / "a.gguf", config, tokenizer, read_whole(draw_tensors(config)), "f16")
 
 
 def test_trained_tokenizer_of_another_size_is_taken_alike(tmp_path):
     texts = [file.read_text(encoding="utf-8") for file in sorted(Path(json.__file__).parents[1].glob("*.py"))[:40]]
     tokenizer = train_tokenizer(texts, 4000)
     config = GemmaConfig(4000, 32, 1, num_heads=1, num_kv_heads=1, head_dim=16, mlp_dim=32)
-    write_gguf(tmp_path / "a.gguf", config, tokenizer, draw_tensors(config).__getitem__, "q8_0")
+    write_gguf(tmp_path / "a.gguf", config, tokenizer, read_whole(draw_tensors(config)), "q8_0")
     with serve(tmp_path / "a.gguf") as llama:
         for text in (text.replace("▁", "") for text in texts):
             assert llama.encode(text) == tokenizer.encode(text).tolist()

@@ -23,7 +23,7 @@ from codegemma.model.config import GemmaConfig
 from codegemma.model.gemma import Params
 from codegemma.model.infill_modes import OFFICIAL_MODES, read_infill_modes
 from codegemma.model.quantize import load_quantized
-from codegemma.model.weights import load_model
+from codegemma.model.weights import describe_model, load_model
 from codegemma.records import (
     Completion,
     CompletionDelta,
@@ -103,8 +103,10 @@ class Engine:
         Raises:
             InputError: a file is missing, cut off or of another model.
         """
-        params, config = load_quantized(folder) or load_model(folder)
-        return cls(params, config, Tokenizer.load(folder), read_infill_modes(folder), folder.name)
+        describe_model(folder)
+        tokenizer = Tokenizer.load(folder)  # before the weights: a missing one is told at once
+        params, config = load_quantized(folder) or load_model(folder, None)
+        return cls(params, config, tokenizer, read_infill_modes(folder), folder.name)
 
     def build_prompt(self, request: Request) -> list[int]:
         """Spell the prompt of a request, shortened to the window."""

@@ -1,6 +1,6 @@
 """Writes a Gemma 1 model as one GGUF file, as llama.cpp loads it.
 
-**In**: tensors by their Hugging Face names, one at a time, with the model's shape and tokenizer.
+**In**: tensors by their Hugging Face names, some rows at a time, with the model's shape and tokenizer.
 **Out**: the file, whole or not at all.
 **Not**: reading (`gguf_reader.py`), and not K-quants: llama.cpp's own `llama-quantize OURS-bf16.gguf OUT.gguf Q4_K_M`
 makes them from ours. Needs the extra `formats`.
@@ -25,7 +25,7 @@ from codegemma.model.gguf_vocabulary import write_vocabulary
 from codegemma.text.tokenizer import Tokenizer
 
 GGUF_DTYPES = ("f32", "f16", "bf16", "q8_0", "q4_0")
-ReadTensor = Callable[[str], np.ndarray]
+ReadRows = Callable[[str], Iterable[np.ndarray]]
 
 ARCHITECTURE = "gemma"
 _KINDS = {name: gguf.GGMLQuantizationType[name.upper()] for name in GGUF_DTYPES}
@@ -65,7 +65,7 @@ def write_gguf(
     path: Path,
     config: GemmaConfig,
     tokenizer: Tokenizer,
-    read: ReadTensor,
+    read: ReadRows,
     dtype: str = "bf16",
     notes: Mapping[str, str] | None = None,
 ) -> None:
@@ -75,8 +75,8 @@ def write_gguf(
         path: the file to write.
         config: the model's shape.
         tokenizer: the model's own.
-        read: gives a tensor by its Hugging Face name (`model.layers.0.self_attn.q_proj.weight`), outputs first, in
-            float32, float16 or bfloat16. It is asked for one at a time, in the order of the file.
+        read: gives a tensor by its Hugging Face name (`model.layers.0.self_attn.q_proj.weight`) in blocks of rows,
+            outputs first, in float32, float16 or bfloat16. It is asked for one at a time, in the order of the file.
         dtype: how matrices are kept; norms are float32. With `q4_0` the embedding, which is the output too, has 8
             bits; a matrix whose rows are no multiple of 32 stays float16 where the others are quantised.
         notes: more metadata, such as `general.license` or `codegemma.lineage`.
@@ -152,9 +152,10 @@ def _write_notes(writer: gguf.GGUFWriter, notes: Mapping[str, str]) -> None:
         writer.add_string(key, value)
 
 
-def _write_norms(writer: gguf.GGUFWriter, config: GemmaConfig, read: ReadTensor) -> None:
+def _write_norms(writer: gguf.GGUFWriter, config: GemmaConfig, read: ReadRows) -> None:
+    shape = (config.embed_dim,)
     norms = np.concatenate(
-        [_read_checked(read, name, (config.embed_dim,)).astype(np.float32) for name in list_norms(config)]
+        [block.astype(np.float32) for name in list_norms(config) for block in _read_checked(read, name, shape)]
     )
     if not np.array_equal(norms + np.float32(1) - np.float32(1), norms):
         writer.add_array(NORMS_KEY, norms.tolist())
@@ -170,46 +171,55 @@ def _choose_kind(name: str, shape: tuple[int, ...], dtype: str) -> gguf.GGMLQuan
     return _KINDS[dtype]
 
 
-def _read_checked(read: ReadTensor, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    tensor = read(name)
-    if tensor.shape != shape:
-        raise InputError(f"{name} is {list(tensor.shape)}; the shape of the model asks for {list(shape)}")
-    return tensor
+def _read_checked(read: ReadRows, name: str, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
+    rows = 0
+    for block in read(name):
+        rows += len(block)
+        if block.shape[1:] != shape[1:] or rows > shape[0]:
+            raise InputError(f"{name} is {[rows, *block.shape[1:]]}; the shape of the model asks for {list(shape)}")
+        yield block
+    if rows < shape[0]:
+        raise InputError(f"{name} is {[rows, *shape[1:]]}; the shape of the model asks for {list(shape)}")
 
 
-def _encode(tensor: np.ndarray, kind: gguf.GGMLQuantizationType, name: str) -> np.ndarray:
+def _encode(blocks: Iterable[np.ndarray], kind: gguf.GGMLQuantizationType, name: str) -> Iterator[np.ndarray]:
     """Convert a tensor, some rows at a time."""
-    if tensor.ndim == 1:
-        return tensor.astype(np.float32) + np.float32(1)
-    if FLOAT_KINDS.get(kind) == tensor.dtype:
-        return np.ascontiguousarray(tensor)
-    is_float = kind in FLOAT_KINDS
-    shape = tensor.shape if is_float else gguf.quant_shape_to_byte_shape(tensor.shape, kind)
-    encoded = np.empty(shape, FLOAT_KINDS.get(kind, np.dtype(np.uint8)))
-    step = max(1, _CHUNK_WEIGHTS // tensor.shape[1])
-    for start in range(0, len(tensor), step):
-        rows = tensor[start : start + step].astype(np.float32)
-        is_finite = np.isfinite(rows)
-        with np.errstate(over="ignore", invalid="ignore"):
-            part = rows.astype(encoded.dtype) if is_float else quantize(rows, kind)
-        if not (np.isfinite(part) == is_finite if is_float else is_finite).all():
-            raise InputError(f"{name} holds numbers that {kind.name} cannot; write bf16, or look how it was trained")
-        encoded[start : start + step] = part
-    return encoded
+    for block in blocks:
+        if block.ndim == 1:
+            yield block.astype(np.float32) + np.float32(1)
+        elif FLOAT_KINDS.get(kind) == block.dtype:
+            yield block
+        else:
+            step = max(1, _CHUNK_WEIGHTS // block.shape[1])
+            for start in range(0, len(block), step):
+                yield _round(block[start : start + step].astype(np.float32), kind, name)
 
 
-def _write_file(writer: gguf.GGUFWriter, path: Path, tensors: Iterable[np.ndarray]) -> None:
+def _round(rows: np.ndarray, kind: gguf.GGMLQuantizationType, name: str) -> np.ndarray:
+    is_finite = np.isfinite(rows)
+    with np.errstate(over="ignore", invalid="ignore"):
+        part: np.ndarray = rows.astype(FLOAT_KINDS[kind]) if kind in FLOAT_KINDS else quantize(rows, kind)
+    if not (np.isfinite(part) == is_finite if kind in FLOAT_KINDS else is_finite).all():
+        raise InputError(f"{name} holds numbers that {kind.name} cannot; write bf16, or look how it was trained")
+    return part
+
+
+def _write_file(writer: gguf.GGUFWriter, path: Path, tensors: Iterable[Iterable[np.ndarray]]) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         writer.write_header_to_file(temporary)
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
+        [file] = writer.fout or []
         for tensor in tensors:
-            writer.write_tensor_data(tensor)
-        for file in writer.fout or ():
-            file.flush()
-            os.fsync(file.fileno())
+            # The library's own `write_tensor_data` wants a tensor whole.
+            writer.write_padding(file, file.tell())
+            for block in tensor:
+                file.write(np.ascontiguousarray(block).reshape(-1).view(np.uint8).data)
+        writer.write_padding(file, file.tell())
+        file.flush()
+        os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
         reason = error.strerror or str(error)

@@ -5,7 +5,7 @@
 **Not**: quantised weights: what they were made from is gone.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from codegemma.model.gguf import (
     FLOAT_KINDS,
     NORMS_KEY,
     NOTE_PREFIXES,
-    ReadTensor,
     list_norms,
     list_tensors,
 )
@@ -38,7 +37,7 @@ class GgufModel:
     config: GemmaConfig
     tokenizer: Tokenizer | None
     notes: dict[str, str]
-    read: ReadTensor
+    read: Callable[[str], np.ndarray]
 
 
 def read_gguf(path: Path) -> GgufModel:

@@ -92,8 +92,9 @@ def take_rows(table: Any, ids: Int[Array, "B L"]) -> Float[Array, "B L D"]:
 
 
 def score_rows(x: Float[Array, "rows I"], table: Any, compute_dtype: Any) -> Float[Array, "rows V"]:
-    """Multiply each row by each row of a table, which is widened some rows at a time."""
-    if isinstance(table, jax.Array):
+    """Multiply each row by each row of a table; one that has to be widened is, some rows at a time."""
+    is_plain = isinstance(table, jax.Array)
+    if is_plain and jnp.dtype(compute_dtype).itemsize <= table.dtype.itemsize:
         return multiply_by_rows(x, table, compute_dtype)
     size = find_divisor(table.shape[0], _OUTPUT_ROWS)
     parts = jax.tree.map(lambda leaf: leaf.reshape(-1, size, *leaf.shape[1:]), table)

@@ -21,6 +21,10 @@ from codegemma.model.gemma import Params
 from codegemma.model.lineage import Lineage
 from codegemma.model.write import write_model
 
+# A larger model stays in 16 bits if it is stored so, and a layer is widened when its turn comes: CodeGemma 2B takes
+# 5 GB then, not 10. A smaller one is float32, which XLA's CPU backend multiplies quicker.
+MAX_WIDENED_BYTES = 4 * 2**30
+
 __all__ = ["CONFIG_NAME", "describe_model", "list_model_files", "load_model", "save_model"]
 
 
@@ -38,8 +42,10 @@ def list_model_files(place: Path) -> tuple[Path, ...]:
     return open_weights(place).files
 
 
-def load_model(place: Path, dtype: Literal["bf16", "f16", "f32"] = "f32") -> tuple[Params, GemmaConfig]:
+def load_model(place: Path, dtype: Literal["bf16", "f16", "f32"] | None = "f32") -> tuple[Params, GemmaConfig]:
     """Read a model of any format. Beside the parameters, one block or one matrix is in memory at a time.
+
+    `None` is for who only reads with it: float32, or what a large model is stored in (`MAX_WIDENED_BYTES`).
 
     Raises:
         InputError: what `describe_model` refuses; a weights file that is missing or cut off; a tensor that is missing
@@ -47,13 +53,14 @@ def load_model(place: Path, dtype: Literal["bf16", "f16", "f32"] = "f32") -> tup
     """
     weights = open_weights(place)
     shapes = weights.config.shape_params()
+    kind = _choose_dtype(weights) if dtype is None else DTYPES[dtype]
     host: dict[str, np.ndarray] = {}
     params: Params = {}
     last = None
     for part in list_parts(weights.config):
         if part.name != last:
             params |= {name: _hand_over(host.pop(name)) for name in list(host)}
-            host[part.name] = allocate(shapes[part.name], DTYPES[dtype])
+            host[part.name] = allocate(shapes[part.name], kind)
             last = part.name
         target = host[part.name][part.at]
         for start, block in weights.read_blocks(part):
@@ -87,6 +94,11 @@ def save_model(
     target = DTYPES["f32"] if dtype == "float32" else DTYPES["bf16"]
     weights = Weights(folder, "memory", config, host["emb"].dtype, read)
     write_model(folder, weights, huggingface.write_weights, target, lineage or Lineage(None), extra_files or {})
+
+
+def _choose_dtype(weights: Weights) -> np.dtype[Any]:
+    wide = DTYPES["f32"]
+    return wide if weights.config.count_parameters() * wide.itemsize <= MAX_WIDENED_BYTES else weights.dtype
 
 
 def _hand_over(array: np.ndarray) -> Any:

@@ -5,6 +5,7 @@
 **Not**: the file itself (`model/gguf.py`), which needs the extra `formats`; it is imported when a file is opened.
 """
 
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ import numpy as np
 
 from codegemma.errors import InputError, MissingExtraError
 from codegemma.model.formats.folder import write_config
-from codegemma.model.formats.huggingface import name_tensor, shape_in_file, to_ours, to_theirs
-from codegemma.model.formats.parts import DTYPES, Part, Weights, list_parts, shape_part
+from codegemma.model.formats.huggingface import name_tensor, spell_blocks, to_ours
+from codegemma.model.formats.parts import DTYPES, Part, Weights, list_parts
 from codegemma.model.lineage import GEMMA_TERMS, LINEAGE_FILE, NOTICE_FILE
 from codegemma.text.tokenizer import TOKENIZER_FILE, Tokenizer
 
@@ -65,10 +66,8 @@ def write_weights(folder: Path, weights: Weights, dtype: Any) -> None:
     config = weights.config
     parts = {name_tensor(part): part for part in list_parts(config)}
 
-    def read(name: str) -> np.ndarray:
-        part = parts[name]
-        whole = weights.read(part, slice(0, shape_part(config, part)[0]))
-        return to_theirs(part, whole).reshape(shape_in_file(config, part))
+    def read(name: str) -> Iterator[np.ndarray]:
+        return spell_blocks(weights, parts[name], weights.dtype)
 
     kind = dtype if isinstance(dtype, str) else next(name for name, known in DTYPES.items() if known == dtype)
     tokenizer, notes = _find_tokenizer(weights), _spell_notes(weights)

@@ -145,7 +145,7 @@ def to_ours(config: GemmaConfig, part: Part, tensor: np.ndarray) -> np.ndarray:
 
 
 def to_theirs(part: Part, ours: np.ndarray) -> np.ndarray:
-    """View a part in the file's order of axes; heads are merged by whoever writes the bytes."""
+    """View a part in the file's order of axes; heads are merged where the bytes are in line."""
     if part.name == "emb" or ours.ndim == 1:
         return ours
     inputs = _count_input_axes(part)
@@ -160,7 +160,8 @@ def write_weights(folder: Path, weights: Weights, dtype: np.dtype[Any], max_file
     homes: dict[str, str] = {}
     for number, group in enumerate(groups, 1):
         file = WEIGHTS_NAME if len(groups) == 1 else f"model-{number:05}-of-{len(groups):05}.safetensors"
-        write_tensors(folder / file, group, _spell_blocks(weights, [parts[name] for name in group], dtype))
+        blocks = (block for name in group for block in spell_blocks(weights, parts[name], dtype))
+        write_tensors(folder / file, group, blocks)
         homes |= dict.fromkeys(group, file)
     if len(groups) > 1:
         total = sum(math.prod(shape) * dtype.itemsize for shape, _ in shapes.values())
@@ -169,13 +170,15 @@ def write_weights(folder: Path, weights: Weights, dtype: np.dtype[Any], max_file
     write_config(folder, weights.config, str(dtype))
 
 
-def _spell_blocks(weights: Weights, parts: list[Part], dtype: np.dtype[Any]) -> Iterator[np.ndarray]:
-    for part in parts:
-        for _, block in weights.read_blocks(part):
-            theirs = to_theirs(part, block)
-            step = count_rows(theirs.shape, dtype)
-            for start in range(0, len(theirs), step):
-                yield np.ascontiguousarray(theirs[start : start + step]).astype(dtype, copy=False)
+def spell_blocks(weights: Weights, part: Part, dtype: np.dtype[Any]) -> Iterator[np.ndarray]:
+    """Yield a part as it lies in the file, some rows at a time."""
+    shape = shape_in_file(weights.config, part)
+    for _, block in weights.read_blocks(part):
+        theirs = to_theirs(part, block)
+        step = count_rows(theirs.shape, dtype)
+        for start in range(0, len(theirs), step):
+            rows = np.ascontiguousarray(theirs[start : start + step]).astype(dtype, copy=False)
+            yield rows.reshape(-1, *shape[1:])
 
 
 def _count_input_axes(part: Part) -> int:
