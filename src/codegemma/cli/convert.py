@@ -49,8 +49,9 @@ def command(source: str, target: Path, to: str, dtype: str | None, as_json: bool
     running what is in them), Kaggle's Flax folders, a run's checkpoints; or an id of the Hugging Face hub.
     """
     from codegemma.model.hub import locate_model
-    from codegemma.model.write import convert
+    from codegemma.model.write import check_target, convert
 
+    check_target(target)  # before a download
     place = locate_model(source)
     weights = convert(place, target, to, dtype)
     if as_json:

@@ -15,6 +15,7 @@ from codegemma.errors import InputError
 from codegemma.text.control_tokens import BOS_ID, EOS_ID, PAD_ID
 
 CONFIG_NAME = "config.json"
+MODEL_TYPE = "gemma"
 # Gemma's feed-forward gate is the tanh approximation of GELU. CodeGemma's own config.json says "gelu", which every
 # reader takes as the approximation too (transformers warns and maps it).
 _TANH_GELU_SPELLINGS = frozenset({"gelu", "gelu_pytorch_tanh"})
@@ -93,7 +94,7 @@ class GemmaConfig:
         sizes = {hf_name: getattr(self, name) for name, hf_name in _HF_INTEGERS.items()}
         return {
             "architectures": ["GemmaForCausalLM"],
-            "model_type": "gemma",
+            "model_type": MODEL_TYPE,
             **sizes,
             "attention_bias": False,
             "attention_dropout": 0.0,
@@ -149,7 +150,7 @@ def from_hf_dict(config: Mapping[str, Any]) -> GemmaConfig:
 
 def _refuse_foreign(config: Mapping[str, Any]) -> None:
     model_type = config.get("model_type")
-    if model_type != "gemma":
+    if model_type != MODEL_TYPE:
         raise InputError(f"config.json has model_type {model_type!r}; wanted 'gemma' (Gemma 1 or CodeGemma)")
     activation = config.get("hidden_activation") or config.get("hidden_act") or "gelu"
     if activation not in _TANH_GELU_SPELLINGS:

@@ -15,6 +15,7 @@ import numpy as np
 
 from codegemma.errors import InputError
 from codegemma.model.config import GemmaConfig
+from codegemma.model.formats.parts import refuse_extra
 from codegemma.model.gguf import (
     ARCHITECTURE,
     FLOAT_KINDS,
@@ -25,6 +26,9 @@ from codegemma.model.gguf import (
 )
 from codegemma.model.gguf_vocabulary import TOKENIZER_KEY
 from codegemma.text.tokenizer import Tokenizer
+
+# The output table, which is the embedding.
+_PASSED_OVER = {"output.weight"}
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,7 @@ def _locate_tensors(stored: Mapping[str, Any], config: GemmaConfig, path: Path) 
                 f"{path}: {theirs} is quantised ({stored[theirs].tensor_type.name}); "
                 "take the file in f32, f16 or bf16 that it was made from"
             )
+    refuse_extra(stored.keys() - {theirs for _, theirs, _ in list_tensors(config)} - _PASSED_OVER, str(path))
     return {name: stored[theirs] for name, theirs, _ in list_tensors(config)}
 
 

@@ -6,7 +6,9 @@
 """
 
 import contextlib
+import glob
 import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -16,11 +18,17 @@ from typing import Any
 from safetensors import SafetensorError
 
 from codegemma.errors import InputError, OutputError
-from codegemma.model.config import CONFIG_NAME
-from codegemma.model.formats.folder import read_companions
+from codegemma.model.config import CONFIG_NAME, MODEL_TYPE
+from codegemma.model.formats.folder import read_companions, read_json
 from codegemma.model.formats.parts import Weights
-from codegemma.model.formats.table import Writer, find_format, open_weights
+from codegemma.model.formats.table import FORMATS, Writer, find_format, open_weights
 from codegemma.model.lineage import LINEAGE_FILE, Lineage, read_lineage
+
+# Folders in a model folder that orbax makes.
+_ORBAX_FOLDERS = re.compile(r"d|ocdbt\..*|array_metadatas")
+# Bits a weight, and of these the percentage that is sure to be needed: orbax and Flax compress.
+_BITS = {"bf16": 16, "f16": 16, "f32": 32, "int8": 8, "int4": 4}
+_LEAST_SHARE = {"orbax": 60, "flax": 60}
 
 
 def convert(source: Path, target: Path, to: str, dtype: str | None = None) -> Weights:
@@ -42,11 +50,15 @@ def convert(source: Path, target: Path, to: str, dtype: str | None = None) -> We
     chosen_format = find_format(to)
     if dtype is not None and dtype not in chosen_format.dtypes:
         known = ", ".join(chosen_format.dtypes)
-        raise InputError(f"{dtype!r} is no type that weights are rounded to in {to}; known: {known}")
+        others = " and ".join(name for name, other in FORMATS.items() if dtype in other.dtypes)
+        elsewhere = f"; {others} can" if others else ""
+        raise InputError(f"{dtype!r} is no type that weights are rounded to in {to}; known: {known}{elsewhere}")
     if target.absolute().resolve() in (source.absolute().resolve(), *source.absolute().resolve().parents):
         raise OutputError(f"{target} is the source or holds it, and would be replaced; name another folder")
+    check_target(target)
     weights = open_weights(source)
     chosen = weights.dtype if dtype is None else chosen_format.dtypes[dtype]
+    _check_space(target, weights, to, dtype)
     # A tokenizer may lie beside the folder of the variant, a run's beside its checkpoints.
     folder = source if source.is_dir() else source.parent
     companions = {**weights.companions, **read_companions((folder, folder.parent, folder.parent.parent))}
@@ -72,14 +84,50 @@ def write_model(
             (partial / name).write_bytes(content)
 
 
+def check_target(folder: Path) -> None:
+    """Make sure that a folder may become a model's: it is not there, is empty, or is one of this model's kind.
+
+    Raises:
+        OutputError: it holds something else, which would be lost.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    advice = "name another folder, or empty this one"
+    if not folder.is_dir() or not _is_gemma(folder / CONFIG_NAME):
+        raise OutputError(f"{folder} exists and is not a model folder; {advice}")
+    foreign = next((e.name for e in folder.iterdir() if e.is_dir() and not _ORBAX_FOLDERS.fullmatch(e.name)), None)
+    if foreign is not None:
+        raise OutputError(f"{folder} is a model folder that holds {foreign}/ too, which would be lost; {advice}")
+
+
+def _is_gemma(config: Path) -> bool:
+    try:
+        return read_json(config).get("model_type") == MODEL_TYPE
+    except InputError:
+        return False
+
+
+def _check_space(target: Path, weights: Weights, to: str, dtype: str | None) -> None:
+    """Refuse what cannot fit on the disk, before anything is written."""
+    bits = _BITS.get(dtype or "", 8 * weights.dtype.itemsize)
+    needed = weights.config.count_parameters() * bits // 8 * _LEAST_SHARE.get(to, 100) // 100
+    place = next(parent for parent in target.absolute().parents if parent.exists())
+    free = shutil.disk_usage(place).free
+    if needed > free:
+        raise OutputError(
+            f"{target}: the model takes {needed / 1e9:,.1f} GB, and {place} has {free / 1e9:,.1f} GB free; "
+            "free space or name a folder on another disk"
+        )
+
+
 @contextlib.contextmanager
 def _make_folder(folder: Path) -> Iterator[Path]:
     """Lend an empty folder, which takes the place of `folder` when the block ends without an error."""
-    if folder.exists() and not (folder / CONFIG_NAME).is_file() and (not folder.is_dir() or any(folder.iterdir())):
-        raise OutputError(f"{folder} exists and is not a model folder; name another or empty it")
+    check_target(folder)
     partial = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
     replaced = folder.with_name(f".{folder.name}.replaced-{os.getpid()}")
     try:
+        _clear_leftovers(folder)
         partial.mkdir(parents=True)
         yield partial
         for path in partial.rglob("*"):
@@ -94,3 +142,25 @@ def _make_folder(folder: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(partial, ignore_errors=True)
         shutil.rmtree(replaced, ignore_errors=True)
+
+
+def _clear_leftovers(folder: Path) -> None:
+    """Remove what a killed process left beside the folder; an earlier model that it had moved away comes back."""
+    for path in folder.parent.glob(f".{glob.escape(folder.name)}.*-*"):
+        kind, _, process = path.name.removeprefix(f".{folder.name}.").partition("-")
+        if kind not in ("partial", "replaced") or not process.isdigit() or _is_running(int(process)):
+            continue
+        if kind == "replaced" and not folder.exists():
+            path.rename(folder)
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -20,6 +20,7 @@ from codegemma.model.formats.parts import (
     Weights,
     check_shape,
     list_parts,
+    refuse_extra,
     shape_part,
     widen,
 )
@@ -80,6 +81,8 @@ def open_weights(place: Path) -> Weights:
             raise InputError(f"{folder} lacks the array {spot.name}; wanted {list(wanted)}; copy the checkpoint again")
         padding = MAX_PADDING_ROWS * (part.name == "emb")
         check_shape(arrays.shape(spot.name), wanted, f"{folder}: {spot.name}", padding)
+
+    refuse_extra(set(arrays.names) - {spot.name for spot in spots.values()}, str(folder))
 
     def read(part: Part, rows: slice) -> np.ndarray:
         spot = spots[part]

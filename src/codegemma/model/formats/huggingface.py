@@ -7,6 +7,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ from codegemma.model.formats.parts import (
     check_shape,
     count_rows,
     list_parts,
+    refuse_extra,
     shape_part,
     widen,
 )
@@ -53,6 +55,8 @@ _LAYER_TENSORS = {
 }
 _EMBEDDING, _GOOGLE_EMBEDDING = "model.embed_tokens.weight", "embedder.weight"
 _FINAL_NORM = "model.norm.weight"
+# What others save beside the weights: the output table, which is the embedding, and positions that are computed.
+_PASSED_OVER = re.compile(r"lm_head\.weight|.*\brotary_emb\.inv_freq|(local_|global_)?freqs_cis")
 # What later Gemmas have and Gemma 1 has not.
 _FOREIGN_WORDS = ("pre_feedforward_layernorm", "query_norm", "q_norm")
 
@@ -84,9 +88,12 @@ def open_weights(place: Path) -> Weights:
     config = read_config(folder)
     homes, files = _locate_files(place)
     tensors = _map_files(files)
+    if foreign := next((name for name in tensors if any(word in name for word in _FOREIGN_WORDS)), None):
+        raise InputError(f"{place} holds {foreign}: it is a Gemma 2 or later; wanted Gemma 1 or CodeGemma")
     if config is None:
         config = _infer_config(place, tensors)
     is_fused = _GOOGLE_EMBEDDING in tensors
+    names: set[str] = set()
     found: dict[Part, tuple[_Tensor, slice]] = {}
     for part in list_parts(config):
         name = _name_google(part) if is_fused else name_tensor(part)
@@ -95,6 +102,8 @@ def open_weights(place: Path) -> Weights:
         check_shape(tensor.array.shape, wanted, f"{tensor.path}: {name}", MAX_PADDING_ROWS * (part.name == "emb"))
         check_dtype(tensor.array.dtype, f"{tensor.path}: {name}")
         found[part] = tensor, rows
+        names.add(name)
+    refuse_extra((n for n in tensors.keys() - names if not _PASSED_OVER.fullmatch(n)), str(place))
 
     def read(part: Part, rows: slice) -> np.ndarray:
         tensor, of_fused = found[part]
@@ -267,8 +276,6 @@ def _infer_config(place: Path, tensors: dict[str, _Tensor]) -> GemmaConfig:
     folder = place if place.is_dir() else place.parent
     if _GOOGLE_EMBEDDING not in tensors:
         raise InputError(f"{folder} is not a model folder: it has no {CONFIG_NAME}; copy it from where the weights are")
-    if foreign := next((name for name in tensors if any(word in name for word in _FOREIGN_WORDS)), None):
-        raise InputError(f"{place} holds {foreign}: it is a Gemma 2 or later; wanted Gemma 1 or CodeGemma")
     layers = sum(name.endswith(".self_attn.qkv_proj.weight") for name in tensors)
     try:
         vocab_size, width = tensors[_GOOGLE_EMBEDDING].array.shape

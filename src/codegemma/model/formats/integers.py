@@ -16,7 +16,7 @@ import numpy as np
 from codegemma.errors import InputError
 from codegemma.model.config import CONFIG_NAME, GemmaConfig
 from codegemma.model.formats.folder import read_config, write_config
-from codegemma.model.formats.parts import DTYPES, Part, Weights, list_parts, shape_part
+from codegemma.model.formats.parts import DTYPES, Part, Weights, list_parts, refuse_extra, shape_part
 from codegemma.model.formats.safetensors_file import map_tensors, write_tensors
 
 FILE_NAME = "integers.safetensors"
@@ -173,8 +173,10 @@ def _read_shape(place: Path) -> GemmaConfig:
 def _map(place: Path, config: GemmaConfig) -> dict[str, np.ndarray]:
     tensors = map_tensors(place / FILE_NAME)
     bits = 4 if any(tensor.dtype == np.uint8 for tensor in tensors.values()) else 8
+    names: set[str] = set()
     for part in list_parts(config):
         for name, (shape, dtype) in _describe(config, part, bits):
+            names.add(name)
             found = tensors.get(name)
             if found is None or found.shape != shape or found.dtype != dtype:
                 came = "nothing" if found is None else f"{list(found.shape)} {found.dtype}"
@@ -182,6 +184,7 @@ def _map(place: Path, config: GemmaConfig) -> dict[str, np.ndarray]:
                     f"{place / FILE_NAME}: {name} is {came}; {CONFIG_NAME} asks for {list(shape)} {dtype}; "
                     "convert the model again"
                 )
+    refuse_extra(tensors.keys() - names, str(place / FILE_NAME))
     return tensors
 
 

@@ -18,6 +18,7 @@ from codegemma.model.formats.parts import (
     Weights,
     check_shape,
     list_parts,
+    refuse_extra,
     shape_part,
     widen,
 )
@@ -55,6 +56,7 @@ def open_weights(place: Path) -> Weights:
         if name not in arrays:
             raise InputError(f"{folder} lacks the array {name}; wanted {list(shape)}; copy the checkpoint again")
         check_shape(arrays.shape(name), shape, f"{folder}: {name}")
+    refuse_extra(set(arrays.names) - config.shape_params().keys(), str(folder))
     dtype = widen({arrays.dtype(name) for name in config.shape_params()})
 
     def read(part: Part, rows: slice) -> np.ndarray:

@@ -5,7 +5,7 @@
 **Not**: files, and no devices: arrays here are numpy's.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -158,4 +158,19 @@ def check_shape(found: tuple[int, ...], wanted: tuple[int, ...], what: str, max_
         raise InputError(
             f"{what} is {list(found)}; {CONFIG_NAME} asks for {list(wanted)}; "
             f"take {CONFIG_NAME} and weights of the same model"
+        )
+
+
+def refuse_extra(names: Iterable[str], what: str) -> None:
+    """Refuse tensors that a model of this configuration has no place for: they would be lost in silence.
+
+    Raises:
+        InputError: there are some; `what` names the file.
+    """
+    extra = sorted(names)
+    if extra:
+        more = f" and {len(extra) - 1} more" if len(extra) > 1 else ""
+        raise InputError(
+            f"{what} holds {extra[0]}{more}, for which the Gemma 1 that {CONFIG_NAME} describes has no place; take "
+            f"{CONFIG_NAME} and weights of the same model, and merge an adapter before"
         )

@@ -128,18 +128,29 @@ def create_array(
         "compressor": {"id": "zstd", "level": 1},
     }
     spec = {"driver": "zarr", "kvstore": _spell_store(folder, f"{name}/"), "metadata": metadata}
-    return tensorstore.open(spec, create=True).result()
+    try:
+        return tensorstore.open(spec, create=True).result()
+    except ValueError as error:
+        raise OSError(_shorten(error)) from error
 
 
 def write_rows(store: Store, index: tuple[int, ...], start: int, rows: np.ndarray, dtype: np.dtype[Any]) -> None:
-    """Write rows of one part, some chunks at a time."""
+    """Write rows of one part, some chunks at a time.
+
+    Raises:
+        OSError: no permission, no space.
+    """
     part = store[index] if index else store
     step = store.chunk_layout.write_chunk.shape[len(index)]
     first = 0
     while first < len(rows):
         # Up to the next chunk's border: half a chunk written twice would be stored twice.
         last = min(len(rows), first + step - (start + first) % step)
-        part[start + first : start + last].write(np.ascontiguousarray(rows[first:last]).astype(dtype)).result()
+        block = np.ascontiguousarray(rows[first:last]).astype(dtype)
+        try:
+            part[start + first : start + last].write(block).result()
+        except ValueError as error:  # TensorStore's word for a full disk, too
+            raise OSError(_shorten(error)) from error
         first = last
 
 
