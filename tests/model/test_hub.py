@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from tests.model.drawn import MQA, assert_same_bits, write_drawn
 
+from codegemma.model.config import GemmaConfig
 from codegemma.model.formats.table import open_weights
 
 pytest.importorskip("huggingface_hub", reason="hub ids need huggingface_hub: make setup-dev")
@@ -31,6 +32,7 @@ class Hub(ThreadingHTTPServer):
         self.refusal: tuple[int, str] | None = None  # status and X-Error-Code
         self.token: str | None = None  # what must be shown
         self.cut_after: int | None = None  # bytes after which the next large answer breaks off
+        self.cuts = 1
         self.damage = False
         self.ranges: list[str] = []
 
@@ -84,6 +86,8 @@ class _Handler(BaseHTTPRequestHandler):
         asked = self.headers.get("Range", "")
         if with_body and asked:
             hub.ranges.append(asked)
+            if hub.damage:
+                content = bytes([content[0] ^ 1]) + content[1:]
             start = int(asked.removeprefix("bytes=").partition("-")[0])
             headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
             self._send(206, headers, content[start:], with_body)
@@ -100,10 +104,10 @@ class _Handler(BaseHTTPRequestHandler):
         if not with_body:
             return
         hub = self.server
-        if hub.cut_after is not None and len(body) > hub.cut_after:
+        if hub.cuts and hub.cut_after is not None and len(body) > 2**20:
             self.wfile.write(body[: hub.cut_after])
             self.wfile.flush()
-            hub.cut_after = None
+            hub.cuts -= 1
             self.close_connection = True
             self.connection.close()
             return
@@ -148,17 +152,50 @@ def test_an_id_is_downloaded_once_and_its_name_stands_in_the_lineage(hub: Hub, t
     assert convert(hub, tmp_path, HF_HUB_OFFLINE="1").returncode == 0
 
 
-def test_an_interrupted_download_goes_on_where_it_was(hub: Hub, model_files: dict[str, bytes], tmp_path: Path) -> None:
-    hub.cut_after = 100_000
+LARGE = GemmaConfig(9000, 512, 1, num_heads=2, num_kv_heads=1, head_dim=64, mlp_dim=2048)  # 16 MB
+
+
+@pytest.fixture(scope="module")
+def large_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("large") / "model"
+    write_drawn(folder, "hf", LARGE)
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_broken_connection_goes_on_where_it_was(hub: Hub, large_files: dict[str, bytes], tmp_path: Path) -> None:
+    hub.files, hub.cut_after = large_files, 5 * 2**20
     done = convert(hub, tmp_path)
-    if done.returncode:  # the library gave up; the same command goes on
-        assert "run the same command again: it goes on where it was" in done.stderr
-        assert convert(hub, tmp_path).returncode == 0
-    assert hub.ranges == ["bytes=100000-"]
-    assert (tmp_path / "out/model.safetensors").read_bytes() == model_files["model.safetensors"]
+    assert done.returncode == 0, done.stderr
+    assert hub.ranges == ["bytes=0-", f"bytes={5 * 2**20}-"]
+    assert (tmp_path / "out/model.safetensors").read_bytes() == large_files["model.safetensors"]
 
 
-def test_a_damaged_file_is_named_removed_and_comes_anew(hub: Hub, tmp_path: Path) -> None:
+def test_a_killed_download_goes_on_in_another_process(hub: Hub, large_files: dict[str, bytes], tmp_path: Path) -> None:
+    """What a killed process leaves is the beginning of the file."""
+    hub.files, content = large_files, large_files["model.safetensors"]
+    checksum = hashlib.sha256(content).hexdigest()
+    blobs = tmp_path / "hf/hub/models--owner--model/blobs"
+    blobs.mkdir(parents=True)
+    (blobs / f"{checksum}.codegemma-partial").write_bytes(content[: 7 * 2**20])
+    done = convert(hub, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert hub.ranges == [f"bytes={7 * 2**20}-"]
+    assert (tmp_path / "out/model.safetensors").read_bytes() == content
+    assert [path.name for path in blobs.iterdir() if "partial" in path.name] == []
+
+
+def test_a_connection_that_brings_nothing_is_named(hub: Hub, large_files: dict[str, bytes], tmp_path: Path) -> None:
+    hub.files, hub.cut_after, hub.cuts = large_files, 0, 100
+    done = convert(hub, tmp_path)
+    assert done.returncode == 3
+    assert "run the same command again: it goes on where it was" in done.stderr
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+def test_a_damaged_file_is_named_removed_and_comes_anew(
+    is_large: bool, hub: Hub, large_files: dict[str, bytes], tmp_path: Path
+) -> None:
+    hub.files = large_files if is_large else hub.files
     hub.damage = True
     done = convert(hub, tmp_path)
     assert done.returncode == 3
@@ -186,7 +223,7 @@ def test_a_gated_model_says_whose_terms_and_which_token(hub: Hub, status: int, t
     [
         ((404, "RepoNotFound"), "the hub has no model of that name that this token may see"),
         ((404, "RevisionNotFound"), "has no revision 'v9'"),
-        ((500, ""), "run the same command again"),
+        ((500, ""), "then run again: a download goes on where it was"),
     ],
 )
 def test_other_refusals_say_what_to_do(hub: Hub, refusal: tuple[int, str], words: str, tmp_path: Path) -> None:

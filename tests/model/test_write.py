@@ -36,7 +36,7 @@ def limit_files() -> Iterator[Callable[[int], None]]:
 
 
 @pytest.mark.parametrize("to", FORMATS)
-@pytest.mark.parametrize("limit", [10_000, 1_000_000])
+@pytest.mark.parametrize("limit", [10_000, 100_000])
 def test_a_disk_that_is_full_in_the_middle_is_named_and_nothing_is_left(
     to: str, limit: int, limit_files: Callable[[int], None], tmp_path: Path
 ) -> None:
@@ -49,7 +49,7 @@ def test_a_disk_that_is_full_in_the_middle_is_named_and_nothing_is_left(
 
 
 def test_a_disk_too_small_is_named_before_anything_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_drawn(tmp_path / "hf", "hf", MQA)
+    write_drawn(tmp_path / "hf", "hf", MQA, is_finite=True)
     usage = namedtuple("usage", "total used free")
     needed = 2 * MQA.count_parameters()
     monkeypatch.setattr("shutil.disk_usage", lambda _: usage(10**12, 10**12, needed - 1))
@@ -115,7 +115,7 @@ def test_a_model_that_was_moved_away_when_its_writer_died_comes_back(tmp_path: P
 
 
 def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path) -> None:
-    write_drawn(tmp_path / "hf", "hf", MQA)
+    write_drawn(tmp_path / "hf", "hf", MQA, is_finite=True)
     for name, content in {"package.json": "{}", "config.json": '{"port": 80}', "notes.txt": "mine"}.items():
         (tmp_path / name.partition(".")[0]).mkdir()
         (tmp_path / name.partition(".")[0] / name).write_text(content)

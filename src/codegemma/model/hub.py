@@ -2,7 +2,8 @@
 
 **In**: `my-model/model`, `codegemma-2b.ckpt`, `google/codegemma-2b`, `google/codegemma-2b@revision`.
 **Out**: a place that `formats/table.py` opens; of an id, in the hub's own cache, downloaded where anything is missing.
-An interrupted download goes on where it was; a file whose bytes are not those of its checksum is removed and named.
+An interrupted download goes on where it was, in another process too, which the hub's own library does not do
+(huggingface_hub 2.4); a file whose bytes are not those of its checksum is removed and named.
 **Not**: accepting terms or making tokens for anybody.
 """
 
@@ -10,6 +11,8 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable
+from fnmatch import fnmatch
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,12 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SAFETENSORS = ("config.json", "lineage.json", "NOTICE", *COMPANIONS, "*.safetensors", "*.safetensors.index.json")
 # Where a repository has no safetensors: Google's own PyTorch and Flax files.
 _OTHERS = (*_SAFETENSORS, "*.ckpt", "pytorch_model*.bin*", "*/_METADATA", "*/manifest.ocdbt", "*/d/*", "*/ocdbt.*")
+
+# Files from this size on are resumed; smaller ones are left to the hub's library.
+_LARGE_BYTES = 10 * 2**20
+_CHUNK_BYTES = 2**20
+# A connection that broke after it brought something is opened again, so often in a row without a byte at most.
+_MAX_EMPTY_TRIES = 3
 
 
 class GatedModelError(UserError):
@@ -70,6 +79,7 @@ def _fetch(hub: Any, name: str, revision: str | None, patterns: Iterable[str]) -
     from huggingface_hub import errors
 
     try:
+        _fetch_large(hub, name, revision, tuple(patterns))
         return Path(hub.snapshot_download(name, revision=revision, allow_patterns=list(patterns)))
     except errors.GatedRepoError as error:
         raise GatedModelError(
@@ -94,6 +104,67 @@ def _fetch(hub: Any, name: str, revision: str | None, patterns: Iterable[str]) -
         raise InputError(
             f"{name} could not be downloaded ({_shorten(error)}); run the same command again: it goes on where it was"
         ) from error
+
+
+def _fetch_large(hub: Any, name: str, revision: str | None, patterns: tuple[str, ...]) -> None:
+    """Put the large files where the hub's library looks for them before it downloads: under their checksum."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return
+    try:
+        about = hub.HfApi().model_info(name, revision=revision, files_metadata=True)
+    except _name_transport_error(hub):
+        return  # The library tells what is wrong, or has all of it already.
+    blobs = Path(constants.HF_HUB_CACHE) / f"models--{name.replace('/', '--')}" / "blobs"
+    for file in about.siblings or ():
+        if (file.size or 0) < _LARGE_BYTES or not any(fnmatch(file.rfilename, pattern) for pattern in patterns):
+            continue
+        url = hub.hf_hub_url(name, file.rfilename, revision=about.sha)
+        etag = hub.get_hf_file_metadata(url).etag
+        if _SHA256.fullmatch(etag or "") and not (blobs / etag).exists():
+            blobs.mkdir(parents=True, exist_ok=True)
+            partial = blobs / f"{etag}.codegemma-partial"
+            _resume(hub, url, partial, file.size)
+            partial.replace(blobs / etag)
+
+
+def _resume(hub: Any, url: str, partial: Path, size: int) -> None:
+    """Append to a file until it has its size.
+
+    Raises:
+        OSError: the connection broke too often, or was refused.
+    """
+    headers = import_module("huggingface_hub.utils").build_hf_headers()
+    session, broken = hub.get_session(), _name_transport_error(hub)
+    tries, have = 0, partial.stat().st_size if partial.exists() else 0
+    while have < size:
+        try:
+            _append(session, url, headers, partial, have)
+            reason = "the answer was too short"
+        except broken as error:
+            reason = _shorten(error)
+        before, have = have, partial.stat().st_size if partial.exists() else 0
+        tries = 0 if have > before else tries + 1
+        if tries >= _MAX_EMPTY_TRIES:
+            raise OSError(reason)
+
+
+def _name_transport_error(hub: Any) -> type[Exception]:
+    """Find the error of every failed request in the HTTP library that the hub's is built on."""
+    library = type(hub.get_session()).__module__.partition(".")[0]
+    error: type[Exception] = import_module(library).HTTPError
+    return error
+
+
+def _append(session: Any, url: str, headers: dict[str, str], partial: Path, have: int) -> None:
+    asked = headers | {"Range": f"bytes={have}-", "Accept-Encoding": "identity"}
+    with session.stream("GET", url, headers=asked, follow_redirects=True) as answer:
+        answer.raise_for_status()
+        goes_on = answer.status_code == 206
+        with partial.open("ab" if goes_on else "wb") as file:
+            for chunk in answer.iter_bytes(_CHUNK_BYTES):
+                file.write(chunk)
 
 
 def _verify(folder: Path) -> None:
