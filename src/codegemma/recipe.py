@@ -102,8 +102,13 @@ def _name_type(annotation: Any) -> str:
     return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
 
 
+_PLAIN = frozenset({str, int, float, bool})
+
+
 def to_plain(choices: Any) -> Any:
     """Turn nested choices into what JSON can hold: dataclasses to dicts, enums to values, tuples to lists."""
+    if choices is None or type(choices) in _PLAIN:  # most of what a fingerprint is made of
+        return choices
     if dataclasses.is_dataclass(choices) and not isinstance(choices, type):
         return {f.name: to_plain(getattr(choices, f.name)) for f in dataclasses.fields(choices)}
     if isinstance(choices, enum.Enum):

@@ -162,12 +162,13 @@ def is_license_text(path: str) -> bool:
     >>> [is_license_text(p) for p in ("pkg/LICENSE-MIT", "COPYING", "LICENSES/MIT.txt", "license.py")]
     [True, True, True, False]
     """
-    parts = PurePosixPath(path)
-    if parts.parent.name == "LICENSES":
-        return parts.suffix == ".txt"
-    suffix = parts.suffix.lower()
+    folder, _, name = path.rpartition("/")
+    is_in_licenses = folder.rpartition("/")[2] == "LICENSES"
+    if not is_in_licenses and not _TEXT_FILE.match(name):  # as good as every file
+        return False
+    suffix = PurePosixPath(name).suffix
     # What stands after a point may be a version: LICENSE-2.0.
-    return bool(_TEXT_FILE.match(parts.name)) and (suffix in _TEXT_SUFFIXES or suffix[1:].isdigit())
+    return suffix == ".txt" if is_in_licenses else suffix.lower() in _TEXT_SUFFIXES or suffix[1:].isdigit()
 
 
 def identify_text(text: str) -> tuple[str, ...]:
@@ -281,7 +282,7 @@ _MANIFESTS: Mapping[str, Callable[[str], list[str]]] = {
 
 
 def _find_reader(path: str) -> Callable[[str], list[str]] | None:
-    name = PurePosixPath(path).name
+    name = path.rpartition("/")[2]
     return _read_msbuild if name.endswith((".csproj", ".nuspec")) else _MANIFESTS.get(name)
 
 
@@ -318,6 +319,8 @@ class FolderLicenses:
         """Start with no folder known."""
         self._texts: defaultdict[str, list[str]] = defaultdict(list)
         self._manifests: defaultdict[str, list[str]] = defaultdict(list)
+        # What was found for a folder, until another text or manifest is taken in.
+        self._found: dict[str, str | None] = {}
 
     def add(self, path: str, content: str) -> None:
         """Take in a licence text or a manifest."""
@@ -330,9 +333,16 @@ class FolderLicenses:
             folder = folder.parent if folder.name == "LICENSES" else folder
         if found is not None:
             kind[str(folder)].append(found)
+            self._found.clear()
 
     def find(self, path: str) -> str | None:
         """Find what speaks for a file: the nearest folder's manifests, else its licence texts."""
+        folder = path.rpartition("/")[0]
+        if folder not in self._found:
+            self._found[folder] = self._find(path)
+        return self._found[folder]
+
+    def _find(self, path: str) -> str | None:
         for folder in map(str, PurePosixPath(path).parents):
             # A manifest says how several texts go together: by choice, or all at once.
             for kind in (self._manifests, self._texts):

@@ -105,11 +105,12 @@ def _name_repository(folder: Path, repository: pygit2.Repository | None) -> str:
 
 def _walk_folder(root: Path, is_ignored: IsIgnored, exclude: Path | None) -> Iterator[Entry]:
     # A stack, not recursion: a folder can be nested deeper than Python's stack.
-    stack: list[tuple[str, os.DirEntry[str]]] = _scan(root, "")
+    stack: list[tuple[str, os.DirEntry[str]]] = _scan(str(root), "")
+    excluded = None if exclude is None else str(exclude)
     while stack:
         path, found = stack.pop()
         is_folder = found.is_dir(follow_symlinks=False)
-        if found.name == ".git" or is_ignored(path, is_folder) or (exclude is not None and Path(found.path) == exclude):
+        if found.name == ".git" or is_ignored(path, is_folder) or found.path == excluded:
             continue
         if not is_folder:
             yield _entry_on_disk(str(root), path, found)
@@ -117,12 +118,12 @@ def _walk_folder(root: Path, is_ignored: IsIgnored, exclude: Path | None) -> Ite
             yield refusal
         else:
             try:
-                stack += _scan(Path(found.path), path)
+                stack += _scan(found.path, path)
             except OSError as error:
                 yield refuse(f"{path}/", "unreadable", error.strerror or str(error))
 
 
-def _scan(folder: Path, path: str) -> list[tuple[str, os.DirEntry[str]]]:
+def _scan(folder: str, path: str) -> list[tuple[str, os.DirEntry[str]]]:
     with os.scandir(folder) as entries:
         found = [(f"{path}/{entry.name}".removeprefix("/"), entry) for entry in entries]
     return sorted(found, key=lambda item: _git_order(*item), reverse=True)
@@ -133,12 +134,11 @@ def _git_order(path: str, entry: os.DirEntry[str]) -> bytes:
 
 
 def _refuse_folder(path: str, found: os.DirEntry[str]) -> Entry | None:
-    folder = Path(found.path)
     if found.name in FOREIGN_FOLDERS:
         return refuse(f"{path}/", FOREIGN_FOLDERS[found.name], "a folder, not entered")
-    if os.path.lexists(folder / ENVIRONMENT_MARK):
+    if os.path.lexists(f"{found.path}/{ENVIRONMENT_MARK}"):
         return refuse(f"{path}/", "environment", f"a folder with {ENVIRONMENT_MARK}, not entered")
-    if os.path.lexists(folder / ".git"):
+    if os.path.lexists(f"{found.path}/.git"):
         return refuse(f"{path}/", "submodule", "a repository of its own, not entered")
     return None
 

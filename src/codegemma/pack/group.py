@@ -11,6 +11,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from codegemma.pack.choices import PackOrder
 from codegemma.pack.graph import order_dependencies
@@ -172,12 +173,16 @@ def count_colocated(packs: Iterable[Sequence[str]], edges: Iterable[Edge]) -> in
     return sum(pack_of[edge.importer] == pack_of[edge.imported] for edge in edges)
 
 
-def count_colocated_by_order(graph: RepositoryGraph, budget_chars: int) -> dict[str, int]:
-    """Count co-located edges for both orders, and for two that know no imports: by name, and shuffled by a hash."""
+def count_colocated_by_order(
+    graph: RepositoryGraph, budget_chars: int, known: Mapping[PackOrder, Packs] = MappingProxyType({})
+) -> dict[str, int]:
+    """Count co-located edges for both orders, and for two that know no imports: by name, and shuffled by a hash.
+
+    `known` are packs of an order that need not be made again.
+    """
     shuffled = sorted(graph.size_chars, key=lambda path: hashlib.sha256(path.encode()).digest())
     packs = {
-        "grouped": group_files(graph, PackOrder.GROUPED, budget_chars),
-        "codegemma": group_files(graph, PackOrder.CODEGEMMA, budget_chars),
+        **{order.value: known.get(order) or group_files(graph, order, budget_chars) for order in PackOrder},
         "alphabetical": cut_order(sorted(graph.size_chars), graph.size_chars, budget_chars),
         "random": cut_order(shuffled, graph.size_chars, budget_chars),
     }

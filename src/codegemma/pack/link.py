@@ -117,7 +117,7 @@ def link_repositories(task: LinkTask) -> dict[str, float]:
         graph = _make_graph(members, followed.edges)
         groups = group_files(graph, task.choices.order, task.choices.budget_chars)
         grouped_s = time.process_time()
-        colocated = count_colocated_by_order(graph, task.choices.budget_chars)
+        colocated = count_colocated_by_order(graph, task.choices.budget_chars, {task.choices.order: groups})
         cpu_s["group_cpu_s"] += grouped_s - started_s
         cpu_s["co_location_cpu_s"] += time.process_time() - grouped_s
         orders = tuple(sorted(colocated))

@@ -8,9 +8,8 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import PurePosixPath
 
-from codegemma.text.languages import LANGUAGES, find_project, find_tested_stem, is_test_path
+from codegemma.text.languages import LANGUAGES, find_project, find_tested_stem, is_test_path, split_path
 
 # Files named for what they are in their folder, not for what they hold.
 FOLDER_STEMS = frozenset({"index", "mod", "__init__"})
@@ -60,18 +59,18 @@ def _find_namesakes(
 
 
 def _shares_folder(test: str, implementation: str) -> bool:
-    return PurePosixPath(test).parent.name == PurePosixPath(implementation).parent.name
+    return split_path(test)[0][-1:] == split_path(implementation)[0][-1:]
 
 
 def _closeness(test: str, implementation: str) -> tuple[int, int, str]:
-    folders = PurePosixPath(implementation).parent.parts
-    shared = set(PurePosixPath(test).parent.parts) & set(folders)
+    folders, _ = split_path(implementation)
+    shared = set(split_path(test)[0]) & set(folders)
     return -len(shared), len(folders), implementation
 
 
 def _stem(path: str) -> str:
-    pure = PurePosixPath(path)
-    return pure.parent.name if pure.stem in FOLDER_STEMS else pure.stem
+    folders, stem = split_path(path)
+    return "".join(folders[-1:]) if stem in FOLDER_STEMS else stem
 
 
 def place_tests(order: Iterable[str], pairs: Mapping[str, str]) -> tuple[str, ...]:

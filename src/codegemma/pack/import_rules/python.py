@@ -15,6 +15,7 @@ from pathlib import PurePosixPath
 
 from codegemma.pack.import_rules.python_manifests import list_package_folders
 from codegemma.pack.import_rules.statement import Import, find_nearest, find_statements, name_root
+from codegemma.text.languages import split_path
 
 IMPORT = re.compile(
     r"""^[ \t\f]*(?:
@@ -83,9 +84,8 @@ class Modules:
                     bisect.insort(paths, path)
 
     def _name_module(self, path: str) -> tuple[str, ...]:
-        pure = PurePosixPath(path)
-        stem = () if _is_package_file(path) else (pure.stem,)
-        return (self._root, *pure.parent.parts, *stem)
+        folders, stem = split_path(path)
+        return (self._root, *folders) if _is_package_file(path) else (self._root, *folders, stem)
 
     def _find_packages(self, imports: Mapping[str, Sequence[Import]]) -> set[tuple[str, ...]]:
         """Folders with an `__init__.py`, or with relative imports: an empty `__init__.py` is no training text."""
@@ -124,12 +124,13 @@ class Modules:
 
 
 def _is_package_file(path: str) -> bool:
-    return PurePosixPath(path).stem == "__init__"
+    return split_path(path)[1] == "__init__"
 
 
 def _find_longest(table: Mapping[str, list[str]], importer: str, name: str, shortest: str) -> str | None:
     """Look for `a.b.c`, then `a.b`, whose attribute `c` may be, down to `shortest`; nearest file first."""
-    while len(name) >= max(len(shortest), 1):
+    least_chars = max(len(shortest), 1)
+    while len(name) >= least_chars:
         if name in table:
             return find_nearest(table[name], importer)
         name = name.rpartition(".")[0]
