@@ -18,6 +18,10 @@ class InputError(UserError):
     exit_code = 3
 
 
+class DamagedError(InputError):
+    """An input is there and holds nothing that can be read; beside others it is left out, and said to be."""
+
+
 class OutputError(UserError):
     """The output cannot be written: no permission, no space, or a folder that holds something else."""
 

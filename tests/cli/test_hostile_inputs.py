@@ -223,6 +223,30 @@ def test_what_was_damaged_is_named_and_taken_in_by_a_rerun_when_it_is_whole(run:
     assert names == {"app", "app#2", "tables"}, "two repositories of one name are told apart"
 
 
+def test_damaged_input_beside_others_is_left_out_named_and_taken_up_when_mended(tmp_path: Path, run: Run) -> None:
+    root = write(tmp_path / "app", {f"p{n}/good.py": module(f"good{n}") for n in range(6)})
+    archive = make_form(tmp_path / "packed", "lib.tar.gz", {f"q{n}/packed.py": module(f"packed{n}") for n in range(6)})
+    table = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"path": ["one.py"], "content": [module("one")]}), table)
+    whole = {path: path.read_bytes() for path in (archive, table)}
+    (tmp_path / "empty").mkdir()
+    arguments = ("build", root, archive, table, tmp_path / "empty", "--out", tmp_path / "out", "--workers", 1)
+    for path, content in whole.items():
+        path.write_bytes(content[:9])
+    told = run(*arguments)
+    assert told.code == 0
+    for name in ("lib.tar.gz", "rows.parquet", "empty"):
+        assert f"note    {name}: left out: " in told.out
+        assert read_drops(tmp_path / "out")[name] == "read/damaged"
+        assert f"{name}: left out: " in (tmp_path / "out/report.html").read_text()
+    assert run("build", archive, table, "--out", tmp_path / "alone").err.startswith(f"codegemma: {archive}: ")
+    for path, content in whole.items():
+        path.write_bytes(content)
+    assert run(*arguments).code == 0
+    assert read_drops(tmp_path / "out") == {"empty": "read/damaged"}
+    assert {"one.py", "q0/packed.py"} <= read_kept(tmp_path / "out")
+
+
 def test_a_rule_file_with_a_broken_expression_is_named_with_the_rule(run: Run, tmp_path: Path) -> None:
     root = write(tmp_path / "repo", {f"p{n}/good.py": module(f"good{n}") for n in range(6)})
     rules = tmp_path / "rules.toml"

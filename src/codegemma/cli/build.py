@@ -29,6 +29,9 @@ from codegemma.recipe import to_plain
 if TYPE_CHECKING:
     from codegemma.corpus.inputs import Input
 
+# The report has all of them.
+_SHOWN_REASONS = _SHOWN_NOTES = 8
+
 
 @click.command(short_help="Repositories to packs.")
 @click.argument("repos", nargs=-1, required=True, type=INPUT, metavar="REPO...")
@@ -89,8 +92,10 @@ def command(
     for told in tell_kinds(build):
         size = f"{told.size_bytes / 1e6:.2f} MB, about {told.tokens:,} tokens"
         click.echo(f"  {told.kind:11} {told.files:6,} files, {size}")
-    for reason, files in list(count_drops(build).items())[:8]:
+    for reason, files in list(count_drops(build).items())[:_SHOWN_REASONS]:
         click.echo(f"  dropped {files:6,}  {reason}")
+    for note in build.corpus.notes[:_SHOWN_NOTES]:
+        click.echo(f"  note    {note}")
     for order, share in share_colocated(build).items():
         click.echo(f"  imports in one pack, {order:13} {share:6.1%}")
     click.echo(f"report   {out / REPORT_FILE}")

@@ -19,7 +19,7 @@ import pyarrow as pa
 from codegemma.corpus.contents import BROKEN_ARCHIVE, NoContent, Spool, ZipMember
 from codegemma.corpus.entries import Listing, escape_path, refuse
 from codegemma.corpus.members import Member, find_common_folder, list_members
-from codegemma.errors import InputError
+from codegemma.errors import DamagedError
 
 _ZIP_SUFFIXES = (".zip", ".whl")
 _TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst", ".tzst")
@@ -52,16 +52,16 @@ def list_archive(path: Path, repo: str | None = None, scratch: Path | None = Non
     `scratch` is where the members of a tar wait to be read; by default, a folder that goes with this process.
 
     Raises:
-        InputError: it cannot be read at all, or holds no file.
+        DamagedError: it cannot be read at all, or holds no file.
         OutputError: the scratch folder cannot be written.
     """
     is_zip = Path(path).name.lower().endswith(_ZIP_SUFFIXES)
     try:
         members, trouble = _walk_zip(path) if is_zip else _walk_tar(path, scratch)
     except BROKEN_ARCHIVE as error:
-        raise InputError(f"{path}: the archive cannot be read ({error}); download or pack it again") from error
+        raise DamagedError(f"{path}: the archive cannot be read ({error}); download or pack it again") from error
     if not members:
-        raise InputError(f"{path}: no file in the archive can be read; download or pack it again")
+        raise DamagedError(f"{path}: no file in the archive can be read; download or pack it again")
     entries = list(list_members(members, find_common_folder(member.name for member in members)))
     if trouble is not None:
         entries.append(refuse("(the rest of the archive)", "truncated", trouble))

@@ -24,7 +24,7 @@ from codegemma.corpus.copies import UNREACHABLE, UnreachableError, find_local
 from codegemma.corpus.entries import Content, Listing, escape_path
 from codegemma.corpus.licenses import join_stated
 from codegemma.corpus.members import Member, list_members
-from codegemma.errors import InputError
+from codegemma.errors import DamagedError
 from codegemma.folders import walk_visible
 from codegemma.records import SourceKind
 from codegemma.text.languages import DOCUMENT_LANGUAGES, LANGUAGES, detect_language, find_language
@@ -87,7 +87,7 @@ def list_documents(
     `files` are given, with their names, `path` names the input alone, and `fetch` gives each when it is read.
 
     Raises:
-        InputError: there is no document.
+        DamagedError: there is no document.
     """
     is_folder = files is None and path.is_dir()
     name = (path if files is not None else path.resolve()).name
@@ -99,7 +99,7 @@ def list_documents(
         ]
     if all(member.refusal is not None and member.refusal[0] != UNREACHABLE for member in members):
         reason = next((f"{m.name}: {m.refusal[1]}" for m in members if m.refusal), "no file")
-        raise InputError(f"{path}: no document in it ({reason}); wanted one of {', '.join(SUFFIXES)}")
+        raise DamagedError(f"{path}: no document in it ({reason}); wanted one of {', '.join(SUFFIXES)}")
     repo = next((name[: -len(s)] for s in SUFFIXES[::-1] if not is_folder and name.lower().endswith(s)), name)
     return Listing(escape_path(repo) or "documents", None, tuple(list_members(members)), kind=kind)
 

@@ -8,7 +8,7 @@ A path alone is code unless its documents say otherwise. With `text=` or `mathem
 read, also from among code; with `code=` only code.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -19,13 +19,16 @@ from codegemma.corpus.columns import parse_columns
 from codegemma.corpus.contents import choose_scratch
 from codegemma.corpus.copies import Copies
 from codegemma.corpus.documents import MATH, TEXT, is_document, list_documents
-from codegemma.corpus.entries import Listing
+from codegemma.corpus.entries import Listing, escape_path, refuse
 from codegemma.corpus.listing import list_repository
 from codegemma.corpus.parquet import is_parquet, list_parquet
 from codegemma.corpus.stored import list_stored
-from codegemma.errors import InputError
+from codegemma.errors import DamagedError, InputError
 from codegemma.places import identify_place, is_remote, parse_place
 from codegemma.records import SourceKind
+
+# Why an input gave nothing; mended, the next build takes it up.
+DAMAGED = "damaged"
 
 
 class Input(NamedTuple):
@@ -48,9 +51,10 @@ def list_repositories(
     `scratch` is a folder for what must be copied to be read again, which must outlive the listings; by default it goes
     with this process. `parquet_columns` name columns as `role=column`; `document_language` is that of documents which
     do not show theirs. `copies` is a folder for copies of objects from stores; those of this call's inputs stay there.
+    Beside others, an input that is damaged is a listing of one refused entry.
 
     Raises:
-        InputError: none given, one given twice, or one that cannot be used.
+        InputError: none given, one given twice, one that is no input, or all are damaged.
     """
     if not inputs:
         raise InputError("no repository given; wanted at least one folder")
@@ -58,18 +62,39 @@ def list_repositories(
     given: set[tuple[SourceKind | None, str]] = set()
     listings: list[Listing] = []
     names: set[str] = set()
+    damaged: list[DamagedError] = []
     for place, kind in map(as_input, inputs):
         identity = (kind, identify_place(place))
         if identity in given:
             raise InputError(f"{place}: given twice; give each repository once")
         given.add(identity)
         language = _LANGUAGE_OF_KIND.get(kind, document_language) if kind else document_language
-        for listing in _list_input(Input(place, kind), exclude, scratch, parquet_columns, language, kept):
+        try:
+            found = _list_input(Input(place, kind), exclude, scratch, parquet_columns, language, kept)
+        except DamagedError as error:
+            damaged.append(error)
+            found = [_refuse_input(place, error)]
+        for listing in found:
             name = _find_free_name(listing.repo, names)
             names.add(name)
             listings.append(replace(listing, repo=name, kind=kind))
     kept.remove_others()
+    if len(damaged) == len(inputs):
+        raise damaged[0]
     return listings
+
+
+def _refuse_input(place: Path, error: DamagedError) -> Listing:
+    name = escape_path(place.resolve().name if not is_remote(place) else place.name) or "input"
+    return Listing(name, None, (refuse(name, DAMAGED, str(error).removeprefix(f"{place}: ")),))
+
+
+def tell_damaged(listings: Sequence[Listing]) -> Iterator[str]:
+    """Say of each damaged input what is wrong with it."""
+    for listing in listings:
+        for entry in listing.entries[:1]:
+            if entry.refusal is not None and entry.refusal[0] == DAMAGED:
+                yield f"{listing.repo}: left out: {entry.refusal[1]}"
 
 
 _LANGUAGE_OF_KIND = MappingProxyType({SourceKind.TEXT: TEXT, SourceKind.MATHEMATICS: MATH})

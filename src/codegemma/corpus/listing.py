@@ -17,7 +17,7 @@ from codegemma.corpus.archives import ARCHIVE_SUFFIXES, is_archive, list_archive
 from codegemma.corpus.contents import DiskFile, GitBlob
 from codegemma.corpus.entries import ENVIRONMENT_MARK, FOREIGN_FOLDERS, Entry, Listing, escape_path, make_entry, refuse
 from codegemma.corpus.ignore import IsIgnored, ignore_by_files, ignore_by_git
-from codegemma.errors import InputError
+from codegemma.errors import DamagedError, InputError
 
 
 def list_repository(
@@ -30,16 +30,17 @@ def list_repository(
     what must be unpacked to be read again, which must outlive the listing; by default it goes with this process.
 
     Raises:
-        InputError: no such folder or archive, a damaged or empty repository, or a bare one without a commit.
+        InputError: no such folder or archive.
+        DamagedError: a damaged archive, a damaged or empty repository, or a bare one without a commit.
     """
     if is_archive(root):
         return list_archive(root, repo, scratch)
     try:
         return _list_folder(root, Path(os.path.realpath(root)), repo, exclude)
     except pygit2.GitError as error:
-        raise InputError(f"{root}: a damaged git repository ({error}); clone it again or move .git away") from error
+        raise DamagedError(f"{root}: a damaged git repository ({error}); clone it again or move .git away") from error
     except OSError as error:
-        raise InputError(f"{root}: cannot be read ({error.strerror or error}); wanted a readable folder") from error
+        raise DamagedError(f"{root}: cannot be read ({error.strerror or error}); wanted a readable folder") from error
 
 
 def _list_folder(root: Path, folder: Path, repo: str | None, exclude: Path | None) -> Listing:
@@ -51,12 +52,12 @@ def _list_folder(root: Path, folder: Path, repo: str | None, exclude: Path | Non
     commit = _find_commit(repository)
     if repository is not None and not _is_working_tree(folder, repository):
         if commit is None:
-            raise InputError(f"{root}: a bare repository whose HEAD has no commit; push a commit to it first")
+            raise DamagedError(f"{root}: a bare repository whose HEAD has no commit; push a commit to it first")
         entries = tuple(_walk_git_tree(repository, commit))
     else:
         entries = tuple(_walk_folder(folder, _choose_rules(folder, repository), exclude and exclude.resolve()))
     if not entries:
-        raise InputError(f"{root}: an empty repository, or .gitignore leaves out all of it; wanted source files in it")
+        raise DamagedError(f"{root}: an empty repository, or .gitignore leaves out all of it; wanted source files")
     return Listing(name, commit, entries, str(folder))
 
 

@@ -26,7 +26,7 @@ from codegemma.corpus.documents import TEXT
 from codegemma.corpus.entries import Entry, Listing, escape_path, refuse
 from codegemma.corpus.licenses import join_stated
 from codegemma.corpus.members import Member, list_members
-from codegemma.errors import InputError
+from codegemma.errors import DamagedError
 from codegemma.folders import walk_visible
 from codegemma.text.languages import find_language
 
@@ -74,7 +74,7 @@ def list_parquet(
     with their names, `path` names the input alone, and `fetch` gives each file when it is read.
 
     Raises:
-        InputError: no file can be read, no column holds contents or paths, or there is no row.
+        DamagedError: no file can be read, no column holds contents or paths, or there is no row.
     """
     own_name = escape_path((path if files is not None else path.resolve()).name.removesuffix(SUFFIX)) or "table"
     if files is None:
@@ -96,7 +96,7 @@ def list_parquet(
             refused.append(refuse(name, "corrupt_table", str(error).partition("\n")[0] or type(error).__name__))
     if not any(repository.members for repository in repositories.values()) and not _are_unreachable(refused):
         came = f"{refused[0].path}: {(refused[0].refusal or ('', ''))[1]}" if refused else "no row in it"
-        raise InputError(f"{path}: no table of source files ({came})")
+        raise DamagedError(f"{path}: no table of source files ({came})")
     if _count_visits(repositories) > MAX_VISITS * groups:
         _copy_contents(repositories, scratch)
     if refused:

@@ -13,6 +13,7 @@ import contextlib
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import xxhash
@@ -22,7 +23,7 @@ from codegemma.corpus.choices import CorpusChoices
 from codegemma.corpus.decontaminate import read_allow_list
 from codegemma.corpus.entries import Listing
 from codegemma.corpus.forgotten import describe_forgotten, read_forgotten, refuse_forgotten
-from codegemma.corpus.inputs import Input, as_input, list_repositories
+from codegemma.corpus.inputs import Input, as_input, list_repositories, tell_damaged
 from codegemma.corpus.intake import describe_lists
 from codegemma.corpus.opt_out import read_opt_out, refuse_opted_out
 from codegemma.corpus.quality_rules import load_quality_rules
@@ -111,6 +112,7 @@ def build_corpus(
                 return earlier
         _clear_results(out)
         build = Build(choices, runner, on_progress, out)
+        damaged = tuple(tell_damaged(listings))
         build.take_in(listings, has_stored=any(is_remote(as_input(repo).place) for repo in repos))
         del listings  # a few hundred bytes for each file
         build.judge_licenses()
@@ -121,6 +123,7 @@ def build_corpus(
         build.drop_leaks(trained)
         build.check_not_empty()
         report = build.report(key, build.write(), lists)
+        report = replace(report, notes=(*damaged, *report.notes))
     write_manifest(out, report)
     return report
 

@@ -147,6 +147,6 @@ class _PackedInput:
             except InputError as error:
                 reason = str(error).replace(str(copy), str(place))  # the same on every machine
                 if self.is_single:
-                    raise InputError(reason) from error
+                    raise type(error)(reason) from error
                 refused.append(refuse(name, "corrupt_archive", reason))
         return listings, refused
