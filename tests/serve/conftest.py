@@ -4,7 +4,7 @@ import http.client
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import httpx2
@@ -48,6 +48,7 @@ class Running:
         self.port, self.gate = port, gate
         self.url = f"http://127.0.0.1:{port}"
         self.client = httpx2.Client(base_url=self.url, timeout=60)
+        self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
 
     @property
     def service(self) -> Service:
@@ -61,14 +62,10 @@ class Running:
 
     def send(self, path: str, body: bytes | None, headers: dict[str, str] | None = None) -> tuple[int, bytes]:
         """Send bytes as they are; no client library has an opinion about them."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
-        try:
-            method = "GET" if body is None else "POST"
-            connection.request(method, path, body, {"Content-Type": "application/json", **(headers or {})})
-            reply = connection.getresponse()
-            return reply.status, reply.read()
-        finally:
-            connection.close()
+        method = "GET" if body is None else "POST"
+        self.connection.request(method, path, body, {"Content-Type": "application/json", **(headers or {})})
+        reply = self.connection.getresponse()
+        return reply.status, reply.read()
 
     def post(self, path: str, **body: object) -> Any:
         reply = self.client.post(path, json=body)
@@ -100,7 +97,7 @@ def serve(
     try:
         assert is_ready.wait(60)
         running = Running(listener.getsockname()[1], gate)
-        with running.client:
+        with running.client, closing(running.connection):
             yield running
     finally:
         server.stop()

@@ -35,6 +35,7 @@ class Parrot:
         self.max_context_tokens, self.model_name = max_context_tokens, "parrot"
         self.generations: list[Generation] = []
         self.cancelled = self.closed = 0
+        self.forced: int | None = None
         self._read: dict[str | None, tuple[int, ...]] = defaultdict(tuple)
 
     def generate(self, generation: Generation) -> "ParrotStream":
@@ -113,6 +114,8 @@ class ParrotStream:
         forced = max((bias for _, bias in generation.sampling.logit_bias), default=0.0)
         if forced > 50:
             ids = [i for i, bias in generation.sampling.logit_bias if bias == forced] * 9
+        if self._parrot.forced is not None:
+            ids = [self._parrot.forced] * 9
         watch, healed, written = StopWatch(generation.stop), len(generation.healing), 0
         reason, pending = None, b""
         for token_id in ids[: max(generation.max_new_tokens, 0)]:

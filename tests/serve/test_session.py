@@ -34,7 +34,9 @@ def common(left, right) -> int:
 @given(TEXTS, TEXTS, st.sampled_from(MODES), st.booleans())
 def test_a_fresh_prompt_is_trainings_spelling_of_the_text_before_what_is_healed(prefix, suffix, mode, has_healing):
     neighbors = [Neighbor("a.py", "x = 1\n")]
-    layout = open_session(mode, has_healing=has_healing).lay_out(InfillAsk(prefix, suffix, "b.py"), neighbors, ROOMY)
+    layout = open_session(mode, has_healing=has_healing).lay_out(
+        InfillAsk(prefix, suffix, "b.py"), lambda: neighbors, ROOMY
+    )
     kept = prefix[: len(prefix) - len(layout.healing.decode())]
     wanted = format_prompt(TOKENIZER, prefix=kept, suffix=suffix, mode=mode, path="b.py", neighbors=neighbors)
     if layout.healing and mode is not InfillMode.PSM:  # ids of the whole without the last; the text before may merge
@@ -59,7 +61,7 @@ def test_in_one_place_every_byte_of_the_prefix_is_shown(changes, mode, has_heali
     text = SOURCE
     for change in changes:
         text = text[: -len(change) // 2] + change if len(change) % 3 == 0 and change else text + change
-        layout = session.lay_out(InfillAsk(text, suffix), (), ROOMY)
+        layout = session.lay_out(InfillAsk(text, suffix), list, ROOMY)
         assert read_prefix(layout, suffix) == text
 
 
@@ -70,7 +72,7 @@ def test_a_keystroke_in_place_costs_a_token_or_two(mode):
     previous: tuple[int, ...] = ()
     costs = []
     for end in range(len(SOURCE), len(typed) + 1):
-        layout = session.lay_out(InfillAsk(typed[:end], "\nprint(1)\n" * 20), (), ROOMY)
+        layout = session.lay_out(InfillAsk(typed[:end], "\nprint(1)\n" * 20), list, ROOMY)
         costs.append(max(len(layout.prompt_ids) - common(previous, layout.prompt_ids), 1))
         previous = layout.prompt_ids
     assert layout.place == IN_PLACE
@@ -81,30 +83,30 @@ def test_a_keystroke_in_place_costs_a_token_or_two(mode):
 def test_without_its_fast_path_psm_reads_the_suffix_at_every_keystroke():
     session = open_session(InfillMode.PSM, folded_tokens=0)
     suffix = "\nprint(1)\n" * 20
-    first = session.lay_out(InfillAsk(SOURCE, suffix), (), ROOMY)
-    second = session.lay_out(InfillAsk(SOURCE + "a = b", suffix), (), ROOMY)
+    first = session.lay_out(InfillAsk(SOURCE, suffix), list, ROOMY)
+    second = session.lay_out(InfillAsk(SOURCE + "a = b", suffix), list, ROOMY)
     assert len(second.prompt_ids) - common(first.prompt_ids, second.prompt_ids) > 40
 
 
 def test_a_window_that_slides_keeps_the_longer_older_text():
     lines = [f"value_{n} = {n}\n" for n in range(300)]
     session = open_session()
-    session.lay_out(InfillAsk("".join(lines[:256]), ""), (), ROOMY)
-    layout = session.lay_out(InfillAsk("".join(lines[44:300]), ""), (), ROOMY)
+    session.lay_out(InfillAsk("".join(lines[:256]), ""), list, ROOMY)
+    layout = session.lay_out(InfillAsk("".join(lines[44:300]), ""), list, ROOMY)
     assert (layout.place, layout.text) == (IN_PLACE, "".join(lines))
 
 
 def test_accepted_text_keeps_the_ids_that_the_model_wrote():
     session = open_session()
-    layout = session.lay_out(InfillAsk(SOURCE + "pri", ""), (), ROOMY)
+    layout = session.lay_out(InfillAsk(SOURCE + "pri", ""), list, ROOMY)
     odd = [int(i) for char in "print(add" for i in TOKENIZER.encode(char)]
     healed = layout.healing.decode()
     written = odd[len("pri") - len(healed) :]
     session.note_written(layout, "nt(add", written)
-    accepted = session.lay_out(InfillAsk(SOURCE + "print(add", ""), (), ROOMY)
+    accepted = session.lay_out(InfillAsk(SOURCE + "print(add", ""), list, ROOMY)
     wanted = layout.prompt_ids + tuple(written)
     assert accepted.prompt_ids == wanted[:-1]
-    longer = session.lay_out(InfillAsk(SOURCE + "print(add(", ""), (), ROOMY)
+    longer = session.lay_out(InfillAsk(SOURCE + "print(add(", ""), list, ROOMY)
     assert longer.prompt_ids[: len(wanted)] == wanted
 
 
@@ -112,13 +114,13 @@ def test_a_long_prefix_is_anchored_at_a_step_of_lines_and_stays_there():
     session = open_session(has_healing=False)
     text = "".join(f"value_{n} = {n}\n" for n in range(600))
     budgets = Budgets(prefix=2000, suffix=10, context=0)
-    first = session.lay_out(InfillAsk(text, "z\n" * 99), (), budgets)
+    first = session.lay_out(InfillAsk(text, "z\n" * 99), list, budgets)
     assert len(first.prompt_ids) < 2000
     shown = read_prefix(first, "z\n" * 3).lstrip("z\n")
     assert text.endswith(shown)
     assert text[: -len(shown)].count("\n") % 64 == 0
     assert any("prefix" in d for d in first.dropped) and any("suffix" in d for d in first.dropped)
-    second = session.lay_out(InfillAsk(text + "x", "z\n" * 99), (), budgets)
+    second = session.lay_out(InfillAsk(text + "x", "z\n" * 99), list, budgets)
     assert second.prompt_ids[: len(first.prompt_ids)] == first.prompt_ids
 
 
@@ -133,16 +135,16 @@ def test_a_long_prefix_is_anchored_at_a_step_of_lines_and_stays_there():
 )
 def test_the_suffix_is_frozen_while_only_closing_brackets_come(after, place):
     session = open_session()
-    session.lay_out(InfillAsk(SOURCE, "\nend\n"), (), ROOMY)
-    assert session.lay_out(InfillAsk(SOURCE + "(", after), (), ROOMY).place == place
+    session.lay_out(InfillAsk(SOURCE, "\nend\n"), list, ROOMY)
+    assert session.lay_out(InfillAsk(SOURCE + "(", after), list, ROOMY).place == place
 
 
 def test_where_much_is_sent_the_end_of_the_suffix_may_be_the_edge_of_a_window():
     session = open_session()
     suffix = "\nvalue = 1\n" * 100
-    session.lay_out(InfillAsk(SOURCE, suffix), (), ROOMY)
-    assert session.lay_out(InfillAsk(SOURCE + "(", suffix + "end\n"), (), ROOMY).place == IN_PLACE
-    assert session.lay_out(InfillAsk(SOURCE + "(", suffix[:5] + suffix[6:]), (), ROOMY).place != IN_PLACE
+    session.lay_out(InfillAsk(SOURCE, suffix), list, ROOMY)
+    assert session.lay_out(InfillAsk(SOURCE + "(", suffix + "end\n"), list, ROOMY).place == IN_PLACE
+    assert session.lay_out(InfillAsk(SOURCE + "(", suffix[:5] + suffix[6:]), list, ROOMY).place != IN_PLACE
 
 
 @given(TEXTS, TEXTS)

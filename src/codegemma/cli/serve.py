@@ -29,6 +29,11 @@ DEFAULT_PORT = 8012  # llama.vim's own
 @click.option(
     "--adapter", "adapters", multiple=True, metavar="NAME=PATH", help="A LoRA over the model; may be repeated."
 )
+@click.option(
+    "--workspace",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Folder whose files explain each other: imports and tests in it are followed.",
+)
 @click.option("--mode", type=click.Choice(["psm", "spm", "spm1"]), help="Order of the parts [default: the model's].")
 @click.option("--debug-prompts", is_flag=True, help="Show layout and timings of the last requests at /.")
 def command(  # noqa: PLR0917
@@ -37,6 +42,7 @@ def command(  # noqa: PLR0917
     port: int,
     api_key_file: Path | None,
     new_key: str | None,
+    workspace: Path | None,
     mode: str | None,
     debug_prompts: bool,
 ) -> None:
@@ -44,7 +50,7 @@ def command(  # noqa: PLR0917
 
     \b
     Example:
-      codegemma serve my-model/model
+      codegemma serve my-model/model --workspace path/to/repo
       codegemma serve --new-key laptop --api-key-file keys
     """
     if new_key is not None:
@@ -68,7 +74,7 @@ def command(  # noqa: PLR0917
     with open_socket(host, port) as listener:
         click.echo(f"http://{host}:{listener.getsockname()[1]} (loading {model})", err=True)
         server = Server(make_app(gate, DOORS), gate, listener)
-        server.run(lambda: open_service(model, choices), lambda said: click.echo(said, err=True))
+        server.run(lambda: open_service(model, workspace, choices), lambda said: click.echo(said, err=True))
     return None
 
 
@@ -88,10 +94,15 @@ def load_keys(file: Path | None) -> "KeyRing":
     return KeyRing() if file is None else read_keys(file)
 
 
-def open_service(model: str, choices: "ServeChoices") -> "Service":
-    """Open the model."""
+def open_service(model: str, folder: Path | None, choices: "ServeChoices") -> "Service":
+    """Open the model, and begin to read the folder of the files that will be completed."""
     from codegemma.engine.engine import Engine
     from codegemma.model.hub import locate_model
+    from codegemma.serve.context import ContextSource
     from codegemma.serve.service import Service
+    from codegemma.serve.workspace import Workspace
 
-    return Service(Engine.load(locate_model(model)), choices)
+    workspace = Workspace(folder) if folder is not None else None
+    if workspace is not None:
+        workspace.start()
+    return Service(Engine.load(locate_model(model)), choices, ContextSource(workspace))

@@ -19,6 +19,7 @@ from codegemma.serve.choices import ServeChoices
 from codegemma.serve.context import ContextSource
 from codegemma.serve.metrics import Metrics
 from codegemma.serve.recent import RecentRequests
+from codegemma.serve.secret_files import has_secret_name
 from codegemma.serve.session import Layout, Session
 from codegemma.serve.sessions import Sessions
 from codegemma.serve.speed import SpeedMeter
@@ -108,7 +109,11 @@ class Service:
             InputError: the engine refused the request; nothing was yielded then.
         """
         self._ahead.cancel()
-        ask = replace(ask, wishes=self._limit(ask.wishes))
+        if ask.path and has_secret_name(ask.path):
+            yield self._refuse_secret(ask.wishes)
+            return
+        path = self._context.spell_path(ask.path) if ask.path else None
+        ask = replace(ask, path=path, wishes=self._limit(ask.wishes))
         session = self._sessions.find(ask, caller)
         layout = self._lay_out(session, ask)
         answers = self._answers.setdefault(session, Answers())
@@ -145,6 +150,10 @@ class Service:
             async for piece in pieces:
                 yield piece
 
+    def _refuse_secret(self, wishes: Wishes) -> Piece:
+        report = Report(self._writer.name_answer(), StopReason.CANCELLED, source="none", model=self.name_model(wishes))
+        return Piece("", report=replace(report, place="a file that looks like a secret"))
+
     def _limit(self, wishes: Wishes) -> Wishes:
         return replace(wishes, max_new_tokens=min(wishes.max_new_tokens, self.choices.max_new_tokens))
 
@@ -153,7 +162,7 @@ class Service:
         budgets = self._speed.choose_budgets(
             self.choices, self.max_context_tokens, wishes.max_new_tokens, wishes.prompt_budget_s
         )
-        return session.lay_out(ask, self._context.choose(ask), budgets)
+        return session.lay_out(ask, lambda: self._context.choose(ask), budgets)
 
     def _make_generation(
         self, prompt_ids: tuple[int, ...], wishes: Wishes, rules: StopRules, session: str, healing: bytes = b""

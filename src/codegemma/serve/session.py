@@ -12,7 +12,7 @@ prefix in steps.
 """
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,8 @@ from codegemma.text.infill_format import Ids, encode_path, format_neighbors, joi
 from codegemma.text.tokenizer import Tokenizer
 from codegemma.text.window import keep_start
 
+FindContext = Callable[[], Sequence[Neighbor]]
+
 IN_PLACE = "in place"
 # Brackets and quotes that editors write behind the cursor by themselves.
 _CLOSERS = ")]}>\"'`;"
@@ -34,6 +36,7 @@ _MAX_CLOSERS = 4
 _FRESH_SHARE = 0.75
 # Code has 3 to 5 characters a token: what lies farther from the cursor than this many is not even encoded.
 _CHARS_PER_TOKEN = 8
+_LEAST_FILE_TOKENS = 48
 _MAX_KNOWN_CHARS = 400_000
 # Clients that cut their own windows send at least so much after the cursor, and its end may move a little.
 _WINDOW_CHARS = 1_000
@@ -93,15 +96,15 @@ class Session:
             return False
         return join_left(self.text, ask.prefix[-_MAX_KNOWN_CHARS:]) is not None
 
-    def lay_out(self, ask: InfillAsk, context: Sequence[Neighbor], budgets: Budgets) -> Layout:
-        """Lay out the prompt for the cursor where it is now; `context` is taken over only where the place is cold."""
+    def lay_out(self, ask: InfillAsk, find_context: FindContext, budgets: Budgets) -> Layout:
+        """Lay out the prompt for the cursor where it is now; other files are asked for only where the place is cold."""
         near = ask.prefix[-_MAX_KNOWN_CHARS:]
         text = None if self._is_fresh else join_left(self.text, near)
         reason = self._why_cold(ask, text)
         if reason is None and text is not None:
             self._grow(text, budgets)
         else:
-            self._enter(ask, near if text is None else text, context, budgets)
+            self._enter(ask, near if text is None else text, find_context(), budgets)
         return self._spell(reason or IN_PLACE)
 
     def note_written(self, layout: Layout, completion: str, ids: Sequence[int]) -> None:
@@ -143,16 +146,25 @@ class Session:
         self._fold_at(self._find_fresh_fold())
 
     def _adopt_context(self, context: Sequence[Neighbor], budget: int) -> list[str]:
-        """Take other files whole, the last first, for they stand nearest; return those without room."""
+        """Take other files, the last first, for they stand nearest; return what had no room.
+
+        Of a file that does not fit, its start is shown where that is something.
+        """
         kept: list[Neighbor] = []
         dropped = []
         for neighbor in reversed(context):
-            cost = len(encode_path(self._tokenizer, neighbor.path)) + len(self._tokenizer.encode(neighbor.text)) + 1
-            if cost > budget:
+            room = budget - len(encode_path(self._tokenizer, neighbor.path)) - 1
+            text = neighbor.text
+            if room >= _LEAST_FILE_TOKENS:
+                text = keep_start(text[: room * _CHARS_PER_TOKEN], self._tokenizer, room)
+            cost = len(self._tokenizer.encode(text)) if room >= _LEAST_FILE_TOKENS or len(text) <= room else room + 1
+            if cost > room:
                 dropped.append(f"other file {neighbor.path}")
                 continue
-            budget -= cost
-            kept.append(neighbor)
+            if len(text) < len(neighbor.text):
+                dropped.append(f"{len(neighbor.text) - len(text)} characters at the end of {neighbor.path}")
+            budget = room - cost
+            kept.append(Neighbor(neighbor.path, text))
         self._context = tuple(reversed(kept))
         self._context_ids = format_neighbors(self._tokenizer, self._context)
         return dropped

@@ -49,8 +49,8 @@ def flag(**more: Any) -> Schema:
 
 
 def listing(items: Schema, high: int = 100_000, **more: Any) -> Schema:
-    """A list of like things."""
-    return {"type": ["array", "null"], "items": dict(items), "maxItems": high, **more}
+    """A list of like things; none of them is `null`."""
+    return {"type": ["array", "null"], "items": stay(items), "maxItems": high, **more}
 
 
 def table(fields: Mapping[str, Schema], required: tuple[str, ...] = (), **more: Any) -> Schema:
@@ -71,7 +71,9 @@ def either(*schemas: Schema) -> Schema:
 
 def stay(schema: Schema) -> Schema:
     """The same, but `null` is not taken for absent."""
-    return {**schema, "type": [kind for kind in schema["type"] if kind != "null"]}
+    if "anyOf" in schema:
+        return {**schema, "anyOf": [stay(each) for each in schema["anyOf"]]}
+    return {**schema, "type": [kind for kind in schema["type"] if kind != "null"]} if "type" in schema else schema
 
 
 def parse_json(content: bytes) -> dict[str, Any]:
