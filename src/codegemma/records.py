@@ -187,13 +187,16 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Complete at the cursor between `prefix` and `suffix`. Text is text: a control token spelled in it stays text."""
+    """Complete at the cursor between `prefix` and `suffix`. Text is text: a control token spelled in it stays text.
+
+    With `mode` `None` there is no hole: the text goes on from the end of `prefix`, and `suffix` is empty.
+    """
 
     prefix: str
     suffix: str
     path: str | None = None
     neighbors: tuple[Neighbor, ...] = ()
-    mode: InfillMode = InfillMode.PSM
+    mode: InfillMode | None = InfillMode.PSM
     max_new_tokens: int = 128
     sampling: Sampling = Sampling()
 

@@ -75,7 +75,7 @@ def test_json_is_the_whole_of_standard_output(
     [
         ("http://localhost:8000", "heldout", "is an address; this version measures a model folder"),
         ("nowhere", "heldout", "nowhere"),
-        ("nowhere", "humaneval", "unknown suite 'humaneval'; known: heldout, infilling-single"),
+        ("nowhere", "humanoid", "unknown suite 'humanoid'; known: heldout, humaneval, infilling-single"),
     ],
 )
 def test_unusable_input_ends_with_a_message_and_code_3(

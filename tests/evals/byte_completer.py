@@ -100,6 +100,8 @@ class ByteCompleter:
     def _read_text(prompt: Sequence[int]) -> bytes:
         """Read what stands before the cursor: the prefix part, in SPM what follows the middle's sentinel."""
         ids = list(prompt)
+        if FIM_PREFIX_ID not in ids:  # a text without a hole, after <bos>
+            return bytes(i - RESERVED_IDS for i in ids[1:])
         start = ids.index(FIM_PREFIX_ID) + 1
         end = next(i for i in range(start, len(ids)) if ids[i] in (FIM_SUFFIX_ID, FIM_MIDDLE_ID))
         before = ids[start:end]

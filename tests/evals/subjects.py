@@ -4,9 +4,11 @@ import email
 import functools
 import json
 import logging
+import os
 from pathlib import Path
 from types import ModuleType
 
+import pytest
 from tests.evals.byte_completer import ByteCompleter
 from tests.feed.packs import make_file
 
@@ -45,3 +47,11 @@ def write_data(folder: Path) -> Path:
     write_records(folder / "packs-train.parquet", train_packs())
     write_records(folder / "packs-heldout.parquet", heldout_packs())
     return folder
+
+
+def find_benchmarks() -> Path:
+    """Find the published benchmarks, or skip."""
+    folder = os.environ.get("CODEGEMMA_TEST_DATA")
+    if folder is None:
+        pytest.skip("CODEGEMMA_TEST_DATA is not set: the folder with the published benchmarks")
+    return Path(folder) / "eval"

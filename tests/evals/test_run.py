@@ -1,18 +1,16 @@
 """An evaluation leaves figures and every hole on disk, asks for what is missing, and says what was not run."""
 
 import dataclasses
-import gzip
 import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from tests.evals.byte_completer import ByteCompleter
-from tests.evals.subjects import make_subject, write_data
+from tests.evals.subjects import find_benchmarks, make_subject, write_data
 
 from codegemma.errors import InputError, OutputError
 from codegemma.evals.choices import EvalChoices
-from codegemma.evals.infilling import DATA_FILE
 from codegemma.evals.measure import compare
 from codegemma.evals.run import Results, evaluate, read_hole_results
 from codegemma.records import Completion, InfillMode, Request, Score
@@ -93,20 +91,10 @@ def test_completer_that_cannot_score_is_reported_as_not_run(tmp_path: Path) -> N
     assert any("not run" in note for note in suite.notes)
 
 
-def test_infilling_says_how_it_was_scored(tmp_path: Path) -> None:
-    row = {"task_id": "S/HumanEval/0/L0", "prompt": "import os\n", "suffix": "", "canonical_solution": "import re\n"}
-    (tmp_path / DATA_FILE).write_bytes(gzip.compress(json.dumps(row).encode()))
-    results = evaluate(
-        make_subject(), ["infilling-single"], data=[tmp_path], out=tmp_path / "out", model="bytes", choices=CHOICES
-    )
-    assert (results.suites[0].scored_by, results.suites[0].items) == ("exact_match", 1)
-    assert {m.mode for m in results.suites[0].measurements} == {InfillMode.PSM, InfillMode.SPM}
-
-
 @pytest.mark.parametrize(
     ("suite", "message"),
     [
-        ("humaneval", "unknown suite 'humaneval'; known: heldout, infilling-single"),
+        ("humanoid", "unknown suite 'humanoid'; known: heldout, humaneval, infilling-single"),
         ("heldout", r"no packs-heldout\.parquet in --data .*codegemma build"),
         ("infilling-single", "no HumanEval-SingleLineInfilling.jsonl.gz .*openai/human-eval-infilling"),
     ],
@@ -141,14 +129,19 @@ def test_interrupted_run_leaves_no_summary_of_an_older_one(tmp_path: Path) -> No
         def complete_all(self, requests: Sequence[Request]) -> list[Completion]:  # noqa: ARG002
             raise KeyboardInterrupt
 
-    row = {"task_id": "S/HumanEval/0/L0", "prompt": "import os\n", "suffix": "", "canonical_solution": "import re\n"}
-    (tmp_path / DATA_FILE).write_bytes(gzip.compress(json.dumps(row).encode()))
     subject = make_subject()
     assert isinstance(subject.completer, ByteCompleter)
     dying = dataclasses.replace(subject, completer=Dying(subject.completer.model))
     choices = dataclasses.replace(CHOICES, generated_holes=0, has_baselines=False)
     with pytest.raises(KeyboardInterrupt):
-        evaluate(dying, ["heldout", "infilling-single"], data=[data], out=tmp_path / "out", model="m", choices=choices)
+        evaluate(
+            dying,
+            ["heldout", "humaneval"],
+            data=[data, find_benchmarks()],
+            out=tmp_path / "out",
+            model="m",
+            choices=choices,
+        )
     assert (tmp_path / "out" / "holes-heldout.jsonl").exists()
     assert not (tmp_path / "out" / "results.json").exists()
 

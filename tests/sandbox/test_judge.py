@@ -1,12 +1,6 @@
 """Verdicts: those of the bare interpreter on honest programs, and a limit named where one was met."""
 
-import gzip
-import json
-import os
 import time
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,16 +8,6 @@ from codegemma.sandbox.box import Limits, Sandbox
 from codegemma.sandbox.judge import Examinee, Outcome, PythonJudge
 
 DOUBLE = "assert f(2) == 4\n"
-# Those whose tests call `math` without importing it; the list that the benchmark was published with.
-NEED_MATH = {98, 124, 137, 139, 163, 233, 246, 248, 276, 300}
-
-
-def read(name: str) -> list[dict[str, Any]]:
-    folder = os.environ.get("CODEGEMMA_TEST_DATA")
-    if folder is None:
-        pytest.skip("CODEGEMMA_TEST_DATA is not set: the folder with the published benchmarks")
-    with gzip.open(Path(folder) / "eval" / name, "rt", encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
 
 
 def examine_function(judge: PythonJudge, program: str, tests: str = DOUBLE) -> tuple[Outcome, str]:
@@ -112,53 +96,3 @@ def test_many_are_answered_in_order_and_equal_ones_run_once(judge: PythonJudge) 
     verdicts = list(judge.examine_all(programs))
     assert [v.has_passed for v in verdicts] == [n % 3 == 1 for n in range(9)]
     assert verdicts[0] is verdicts[3]
-
-
-def pose(row: dict[str, Any], solution: str) -> Examinee:
-    """Make an examinee of a row of HumanEval or of an infilling set; helpers come from the true program."""
-    suffix = row.get("suffix", "")
-    whole = [row["prompt"] + middle + suffix for middle in (solution, row["canonical_solution"])]
-    return Examinee(whole[0], f"{row['test']}\ncheck({row['entry_point']})\n", whole[1], (row["entry_point"],))
-
-
-def count_passed(judge: PythonJudge, name: str, solve: Callable[[dict[str, Any]], str]) -> int:
-    return sum(v.has_passed for v in judge.examine_all([pose(row, solve(row)) for row in read(name)]))
-
-
-def solve_truly(row: dict[str, Any]) -> str:
-    return str(row["canonical_solution"])
-
-
-def test_canonical_solutions_of_humaneval_pass(judge: PythonJudge) -> None:
-    assert count_passed(judge, "HumanEval.jsonl.gz", solve_truly) == 164
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("kind", "tasks"), [("SingleLine", 1033), ("MultiLine", 5815), ("RandomSpan", 1640), ("RandomSpanLight", 164)]
-)
-def test_canonical_middles_pass(judge: PythonJudge, kind: str, tasks: int) -> None:
-    stem = "RandomSpanInfillingLight" if kind == "RandomSpanLight" else f"{kind}Infilling"
-    assert count_passed(judge, f"HumanEval-{stem}.jsonl.gz", solve_truly) == tasks
-
-
-@pytest.mark.slow
-def test_empty_middles_pass_in_27_single_lines(judge: PythonJudge) -> None:
-    assert count_passed(judge, "HumanEval-SingleLineInfilling.jsonl.gz", lambda _: "") == 27
-
-
-@pytest.mark.slow
-def test_mbpp_solutions_pass_with_the_set_up_after_the_solution(judge: PythonJudge) -> None:
-    rows = read("mbpp.jsonl.gz")
-    examinees = [Examinee(r["code"], "\n".join([r["test_setup_code"], *r["test_list"]])) for r in rows]
-    failed = [r["task_id"] for r, v in zip(rows, judge.examine_all(examinees), strict=True) if not v.has_passed]
-    assert (len(rows), failed) == (974, [])
-
-
-@pytest.mark.slow
-def test_sanitized_mbpp_solutions_pass_with_their_imports(judge: PythonJudge) -> None:
-    rows = read("mbpp_sanitized.jsonl.gz")
-    imports = ["import math" if r["task_id"] in NEED_MATH else "" for r in rows]
-    examinees = [Examinee(r["code"], "\n".join([i, *r["test_list"]])) for i, r in zip(imports, rows, strict=True)]
-    failed = [r["task_id"] for r, v in zip(rows, judge.examine_all(examinees), strict=True) if not v.has_passed]
-    assert (len(rows), failed) == (427, [])

@@ -86,7 +86,7 @@ def command(  # noqa: PLR0913, PLR0917
             "text": "".join(d.text for d in deltas),
             "tokens": sum(len(d.token_ids) for d in deltas),
             "stop_reason": deltas[-1].stop_reason,
-            "mode": request.mode.value,
+            "mode": request.mode,
             "path": request.path,
             "prompt_tokens": len(engine.build_prompt(request)),
             "load_s": round(loaded - started, 3),

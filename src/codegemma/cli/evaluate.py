@@ -30,22 +30,36 @@ Examples:
   codegemma evaluate my-model/model --suite infilling-single --data benchmarks --out figures --limit 100"""
 )
 @click.argument("model")
-@click.option("--suite", "suites", multiple=True, required=True, help="heldout or infilling-single; may be repeated.")
+@click.option("--suite", "suites", multiple=True, required=True, help="Its name, below; may be repeated.")
 @click.option(
     "--data", multiple=True, type=PLACE, metavar="DIR",
-    help="Where a suite's data lies: for heldout the folder or address of `codegemma build`, for infilling-single the "
-    "folder of HumanEval-SingleLineInfilling.jsonl.gz; may be repeated.",
+    help="Where a suite's data lies: for heldout the folder or address of `codegemma build`, for benchmarks the folder "
+    "of their published files; may be repeated.",
 )  # fmt: skip
 @click.option("--out", required=True, type=LOCAL, metavar="DIR", help="Where the results go.")
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most N holes or tasks a suite.")
+@click.option("--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Answers to each problem.")
+@click.option("--temperature", type=click.FloatRange(min=0), default=0.0, show_default=True, help="0 is greedy.")
+@click.option("--top-p", type=click.FloatRange(min=0, max=1, min_open=True), help="Of the likeliest tokens.")
+@click.option("--unsafe", is_flag=True, help="Run programs that the model wrote without a box around them.")
 @json_option
-def command(
-    model: str, suites: Sequence[str], data: Sequence[Path], out: Path, limit: int | None, as_json: bool
+def command(  # noqa: PLR0913, PLR0917
+    model: str,
+    suites: Sequence[str],
+    data: Sequence[Path],
+    out: Path,
+    limit: int | None,
+    samples: int,
+    temperature: float,
+    top_p: float | None,
+    unsafe: bool,
+    as_json: bool,
 ) -> None:
     """Measure MODEL, a model folder or a hub id, on one or more suites.
 
     heldout: holes in files that training has not seen, in the learned modes, beside an n-gram and a retrieval baseline.
-    infilling-single: HumanEval single-line infilling, by exact match.
+    infilling-single, infilling-multi, infilling-random, infilling-random-light: holes in the solutions of HumanEval.
+    humaneval, mbpp, mbpp-sanitized: functions from their description. Answers to all of these are run, in boxes.
     """
     from codegemma.build import lend_data
     from codegemma.evals.choices import EvalChoices
@@ -61,7 +75,7 @@ def command(
 
     engine = Engine.load(folder)
     subject = Subject(engine, engine.tokenizer, engine.max_context_tokens, engine.infill_modes)
-    choices = EvalChoices(limit=limit)
+    choices = EvalChoices(limit=limit, samples=samples, temperature=temperature, top_p=top_p, unsafe=unsafe)
     with show_progress() as on_progress:
         places = [lend_data(place, on_progress) for place in data]
         results = evaluate(subject, suites, data=places, out=out, model=model, choices=choices, on_progress=on_progress)

@@ -22,6 +22,7 @@ COLUMNS = {
     "line_match": ("line match, %", 100, 1),
     "generated_match": ("generated match, %", 100, 1),
     "edit_similarity": ("edit similarity", 1, 3),
+    **{f"pass_at_{k}": (f"pass@{k}, %", 100, 1) for k in (1, 10, 100)},
     "bits_per_byte": ("bits per byte", 1, 3),
 }
 

@@ -32,6 +32,12 @@ class EvalChoices:
     has_baselines: bool = True
     # At most this many holes (both kinds together) or tasks a suite; a shorter run uses the first ones of a longer run.
     limit: int | None = None
+    # Of each problem that is answered by a program. One, written greedily, is how the card was measured.
+    samples: int = 1
+    temperature: float = 0.0
+    top_p: float | None = None
+    # Run programs without a box, where the machine has none.
+    unsafe: bool = False
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -42,6 +48,7 @@ class EvalChoices:
             "min_middle_chars",
             "reserved_tokens",
             "max_new_tokens",
+            "samples",
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is at least 1, got {getattr(self, name)}")
@@ -49,3 +56,5 @@ class EvalChoices:
             raise ValueError(f"max_middle_chars={self.max_middle_chars} is below min_middle_chars")
         if self.generated_holes < 0 or self.max_baseline_bytes < 0 or (self.limit is not None and self.limit < 1):
             raise ValueError("generated_holes and max_baseline_bytes are at least 0, limit at least 1 or none")
+        if not self.temperature >= 0 or not (self.top_p is None or 0 < self.top_p <= 1):
+            raise ValueError(f"temperature is at least 0 and top_p in (0, 1], got {self.temperature} and {self.top_p}")

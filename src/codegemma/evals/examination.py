@@ -5,11 +5,14 @@
 **Not**: any suite.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from codegemma.errors import InputError
 from codegemma.evals.choices import EvalChoices
+from codegemma.evals.measure import Measurement
+from codegemma.evals.programs import ProgramResult
 from codegemma.evals.scoring import HoleResult, Subject
 from codegemma.runner import Progress
 from codegemma.shards import find_output
@@ -40,9 +43,13 @@ class Examination:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What a suite returns: results hole by hole, and what must be said beside them."""
+    """What a suite returns: results hole by hole or program by program, and what must be said beside them.
+
+    `measurements` are a suite's own; without them, those of holes are made of the results.
+    """
 
     scored_by: str
     items: int
-    results: list[HoleResult]
+    results: Sequence[HoleResult] | Sequence[ProgramResult]
     notes: tuple[str, ...] = ()
+    measurements: tuple[Measurement, ...] | None = None

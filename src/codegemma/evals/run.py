@@ -10,14 +10,23 @@ import json
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import cast
 
 from codegemma.errors import InputError, OutputError
 from codegemma.evals.choices import EvalChoices
 from codegemma.evals.examination import Answers, Examination
 from codegemma.evals.heldout_suite import run_heldout
-from codegemma.evals.infilling import run_infilling_single
 from codegemma.evals.measure import Measurement, measure
+from codegemma.evals.program_suites import (
+    INFILLING_SETS,
+    run_humaneval,
+    run_infilling,
+    run_mbpp,
+    run_mbpp_sanitized,
+)
+from codegemma.evals.programs import ProgramResult
 from codegemma.evals.scoring import HoleResult, Subject
 from codegemma.files import write_whole
 from codegemma.folders import hold_folder
@@ -50,7 +59,10 @@ class Results:
 
 SUITES: dict[str, Callable[[Examination], Answers]] = {
     "heldout": run_heldout,
-    "infilling-single": run_infilling_single,
+    "humaneval": run_humaneval,
+    **{name: partial(run_infilling, name=name) for name in INFILLING_SETS},
+    "mbpp": run_mbpp,
+    "mbpp-sanitized": run_mbpp_sanitized,
 }
 
 
@@ -99,7 +111,9 @@ def _run_suite(suite: str, exam: Examination, out: Path) -> SuiteResults:
     # From here until the end the folder holds no whole run.
     (out / RESULTS_FILE).unlink(missing_ok=True)
     write_whole(out / file, _to_lines(answers.results))
-    measurements = tuple(measure(answers.results, exam.choices.seed))
+    measurements = answers.measurements
+    if measurements is None:
+        measurements = tuple(measure(cast(Sequence[HoleResult], answers.results), exam.choices.seed))
     return SuiteResults(suite, answers.scored_by, answers.items, measurements, answers.notes, file)
 
 
@@ -138,5 +152,5 @@ def read_hole_results(path: Path) -> list[HoleResult]:
         raise InputError(f"{path} does not hold results hole by hole ({error}); run the evaluation again") from error
 
 
-def _to_lines(results: Iterable[HoleResult]) -> bytes:
+def _to_lines(results: Iterable[HoleResult | ProgramResult]) -> bytes:
     return "".join(json.dumps(to_plain(result), ensure_ascii=False) + "\n" for result in results).encode()

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64
 from numpy.typing import ArrayLike
+from scipy.stats import binomtest
 
 RESAMPLES = 4000
 CONFIDENCE = 0.95
@@ -66,6 +67,17 @@ def bootstrap_share(
     unseen = _bound_unseen(interval.items, interval.clusters)
     low, high = (0.0, unseen) if interval.mean == 0.0 else (1.0 - unseen, 1.0)
     return dataclasses.replace(interval, low=low, high=high)
+
+
+def count_share(hits: int, items: int) -> Interval:
+    """Divide yes by all where every item stands for itself; the interval is Wilson's (1927).
+
+    >>> interval = count_share(51, 164)
+    >>> round(interval.mean, 3), round(interval.low, 3), round(interval.high, 3)
+    (0.311, 0.245, 0.385)
+    """
+    found = binomtest(hits, items).proportion_ci(CONFIDENCE, method="wilson")
+    return Interval(hits / items, float(found.low), float(found.high), items, items)
 
 
 def bootstrap_share_difference(

@@ -63,15 +63,25 @@ def format_prompt(
     *,
     prefix: str,
     suffix: str,
-    mode: InfillMode,
+    mode: InfillMode | None,
     path: str | None = None,
     neighbors: Sequence[Neighbor] = (),
 ) -> list[int]:
     """Spell the prompt for the cursor between `prefix` and `suffix`; the model continues with the middle.
 
-    Every part is encoded on its own, as in training. Text that spells a control token stays text.
+    Every part is encoded on its own, as in training. Text that spells a control token stays text. Without a mode the
+    prompt is the beginning of a file without a hole, and the model continues the text.
+
+    Raises:
+        ValueError: a suffix, but no mode to tell where it stands.
     """
-    before = join_before_middle(encode_path(tokenizer, path), tokenizer.encode(prefix), tokenizer.encode(suffix), mode)
+    path_ids, prefix_ids = encode_path(tokenizer, path), tokenizer.encode(prefix)
+    if mode is not None:
+        before = join_before_middle(path_ids, prefix_ids, tokenizer.encode(suffix), mode)
+    elif suffix:
+        raise ValueError(f"a text without a hole has no suffix, got one of {len(suffix)} characters")
+    else:
+        before = [format_whole(path_ids, prefix_ids)]
     ids: list[int] = np.concatenate([format_neighbors(tokenizer, neighbors), *before]).tolist()
     return ids
 

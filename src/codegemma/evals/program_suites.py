@@ -1,0 +1,147 @@
+"""HumanEval, MBPP and the infilling sets: answers are programs, and pass or do not.
+
+**In**: an examination with the published files among its data.
+**Out**: `Answers`: a result for each problem, sample, mode and policy; pass@k with intervals.
+**Not**: other languages than Python.
+
+The card's figures are pass@1 of one greedy sample, by their fractions of 164, 500, 1,033 and 5,815. Which prompt, order
+of the parts and policy gave them is not published: modes and policies stand side by side here.
+"""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from codegemma.evals.choices import EvalChoices
+from codegemma.evals.examination import Answers, Examination
+from codegemma.evals.measure import Measurement
+from codegemma.evals.problems import (
+    MBPP_SHOTS,
+    MBPP_TEST,
+    Problem,
+    choose_problems,
+    join_shots,
+    read_humaneval,
+    read_infilling,
+    read_mbpp,
+    read_problems,
+)
+from codegemma.evals.programs import Answerer, Asking, ProgramResult, estimate_pass_at_k
+from codegemma.evals.statistics import Interval, bootstrap_mean, count_share
+from codegemma.records import InfillMode
+from codegemma.sandbox.box import Safety, Sandbox
+from codegemma.sandbox.judge import PythonJudge
+
+HUMANEVAL_ORIGIN = "https://github.com/openai/human-eval (folder data)"
+INFILLING_ORIGIN = "https://github.com/openai/human-eval-infilling (folder data)"
+MBPP_ORIGIN = "https://github.com/google-research/google-research (folder mbpp), gzipped"
+# Chen et al. wrote at most 300 tokens for a body; Austin et al. give a whole function 512.
+_FUNCTION_TOKENS = 512
+_KS = (1, 10, 100)
+
+
+@dataclass(frozen=True, slots=True)
+class InfillingSet:
+    """One of the four sets: its file, its size, what its holes are called and how answers to them are cut."""
+
+    file: str
+    tasks: int
+    kind: str
+    policies: tuple[str, ...]
+
+
+# The first policy is the headline: a missing line is a line; of the rest only the model knows where it ends.
+INFILLING_SETS = {
+    "infilling-single": InfillingSet(
+        "HumanEval-SingleLineInfilling.jsonl.gz", 1033, "single_line", ("first_line", "all", "suffix")
+    ),
+    "infilling-multi": InfillingSet(
+        "HumanEval-MultiLineInfilling.jsonl.gz", 5815, "multi_line", ("all", "suffix", "scope", "parses")
+    ),
+    "infilling-random": InfillingSet(
+        "HumanEval-RandomSpanInfilling.jsonl.gz", 1640, "random_span", ("all", "suffix", "parses")
+    ),
+    "infilling-random-light": InfillingSet(
+        "HumanEval-RandomSpanInfillingLight.jsonl.gz", 164, "random_span_light", ("all", "suffix", "parses")
+    ),
+}
+
+
+def run_infilling(exam: Examination, name: str) -> Answers:
+    """Fill the holes of one set, in every mode that the subject knows."""
+    chosen = INFILLING_SETS[name]
+    path = exam.find(chosen.file, f"the benchmark as published at {INFILLING_ORIGIN}")
+    problems = choose_problems(read_problems(path, read_infilling, INFILLING_ORIGIN, chosen.tasks), exam.choices.limit)
+    askings = [
+        Asking(chosen.kind, mode, chosen.policies, exam.choices.max_new_tokens)
+        for mode in sorted(exam.subject.infill_modes)
+    ]
+    return _answer(exam, problems, askings)
+
+
+def run_humaneval(exam: Examination) -> Answers:
+    """Complete the functions of HumanEval from their heads."""
+    path = exam.find("HumanEval.jsonl.gz", f"the benchmark as published at {HUMANEVAL_ORIGIN}")
+    problems = choose_problems(read_problems(path, read_humaneval, HUMANEVAL_ORIGIN, 164), exam.choices.limit)
+    return _answer(exam, problems, [Asking("humaneval", None, ("stop_words", "all", "parses"), _FUNCTION_TOKENS)])
+
+
+def run_mbpp(exam: Examination) -> Answers:
+    """Write the functions of MBPP's test split from a sentence and three tests, after three solved ones."""
+    path = exam.find("mbpp.jsonl.gz", f"the benchmark as published at {MBPP_ORIGIN}")
+    problems = {p.task_id: p for p in read_problems(path, read_mbpp, MBPP_ORIGIN, 974)}
+    shots = join_shots([problems[f"MBPP/{number}"] for number in MBPP_SHOTS])
+    asked = choose_problems([problems[f"MBPP/{number}"] for number in MBPP_TEST], exam.choices.limit)
+    return _answer(exam, asked, [Asking("mbpp", None, ("done", "all"), _FUNCTION_TOKENS, shots=shots)])
+
+
+def run_mbpp_sanitized(exam: Examination) -> Answers:
+    """Write the functions of the sanitized problems, with the shots of the whole set where it is among the data."""
+    path = exam.find("mbpp_sanitized.jsonl.gz", f"the benchmark as published at {MBPP_ORIGIN}")
+    problems = {p.task_id: p for p in read_problems(path, read_mbpp, MBPP_ORIGIN, 427)}
+    shots = join_shots([p for n in MBPP_SHOTS if (p := problems.pop(f"MBPP/{n}", None))])
+    asked = choose_problems(list(problems.values()), exam.choices.limit)
+    return _answer(exam, asked, [Asking("mbpp_sanitized", None, ("done", "all"), _FUNCTION_TOKENS, shots=shots)])
+
+
+def _answer(exam: Examination, problems: Sequence[Problem], askings: Sequence[Asking]) -> Answers:
+    with _open_judge(exam.choices) as (judge, sandbox):
+        answerer = Answerer(exam.subject, judge, exam.choices, sandbox.boxes)
+        with contextlib.closing(answerer):
+            results = [r for asking in askings for r in answerer.answer(problems, asking, exam.on_progress)]
+        safety = ", ".join(f"{name}: {value}" for name, value in sandbox.describe().items())
+    notes = (
+        f"programs ran in boxes ({safety})",
+        "policies cut the same answers: the first is the headline, the others tell how much the cut decides",
+    )
+    return Answers("tests that were run", len(problems), results, notes, tuple(measure_programs(results, exam.choices)))
+
+
+@contextlib.contextmanager
+def _open_judge(choices: EvalChoices) -> Iterator[tuple[PythonJudge, Sandbox]]:
+    safety = Safety.UNSAFE if choices.unsafe else Safety.BOXED
+    with Sandbox(safety=safety) as sandbox, PythonJudge(sandbox) as judge:
+        yield judge, sandbox
+
+
+def measure_programs(results: Sequence[ProgramResult], choices: EvalChoices) -> Iterator[Measurement]:
+    """Estimate pass@k for each kind, mode and policy, for every `k` that the number of samples allows."""
+    groups: dict[tuple[str, InfillMode | None, str], list[ProgramResult]] = {}
+    for result in results:
+        groups.setdefault((result.kind, result.mode, result.policy), []).append(result)
+    for (kind, mode, policy), rows in groups.items():
+        for k in _KS:
+            if k <= choices.samples:
+                interval = _estimate(rows, k, choices.seed)
+                yield Measurement(f"model, {policy}", kind, mode, f"pass_at_{k}", "share", interval)
+
+
+def _estimate(rows: Sequence[ProgramResult], k: int, seed: int) -> Interval:
+    problems: dict[str, list[ProgramResult]] = {}
+    for row in rows:
+        problems.setdefault(row.task_id, []).append(row)
+    groups = [samples[0].group for samples in problems.values()]
+    rates = [estimate_pass_at_k(len(s), sum(r.has_passed for r in s), k) for s in problems.values()]
+    if len(set(groups)) == len(groups) and all(rate in (0.0, 1.0) for rate in rates):
+        return count_share(int(sum(rates)), len(rates))
+    return bootstrap_mean(rates, groups, seed=seed)
