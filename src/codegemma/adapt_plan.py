@@ -13,7 +13,7 @@ from codegemma.corpus.inputs import list_repositories
 from codegemma.corpus.ledger import LEDGER_FILE, read_ledger
 from codegemma.corpus.pipeline import DROPPED_FILE
 from codegemma.corpus.read import read_listing
-from codegemma.model.weights import describe_model
+from codegemma.model.weights import describe_model, locate_tokenizer
 from codegemma.pack.pipeline import DROPPED_FILE as DROPPED_SYNTAX_FILE
 from codegemma.records import DroppedFile, Pack, SourceFile
 from codegemma.round_files import PACKS_FILE, find_round
@@ -80,7 +80,7 @@ def plan(job: AdaptJob) -> dict[str, object]:
 
 
 def _look(job: AdaptJob) -> _Look:
-    tokenizer = None if job.base is None else Tokenizer.load(job.base)
+    tokenizer = None if job.base is None else Tokenizer.load(locate_tokenizer(job.base))
     look = _Look({}, {}, job.recipe.pack.chars_per_token)
     sampled_chars = sampled_tokens = 0
     for listing in list_repositories(job.repos, job.out, None, job.recipe.corpus.parquet_columns):

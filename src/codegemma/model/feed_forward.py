@@ -1,15 +1,18 @@
 """The gated feed-forward of Gemma, with a gradient that is spelled out to touch memory little.
 
-**In**: normalised activations and the three matrices of one layer.
+**In**: normalised activations and one layer's weights.
 **Out**: what the layer adds, in float32.
 **Not**: the norm before it and the sum after it.
 """
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from codegemma.model.execution import Execution
+from codegemma.model.lora import add_low_rank
 from codegemma.model.products import multiply, multiply_each
 
 # Hendrycks and Gimpel (2016): gelu(x) is near 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))).
@@ -17,13 +20,13 @@ _SLOPE = 0.7978845608028654
 _CUBIC = 0.044715
 
 
-def feed_forward(
-    x: Float[Array, "B L D"], gate_up: Float[Array, "2 D F"], down: Float[Array, "F D"], execution: Execution
-) -> Float[Array, "B L D"]:
-    """Compute `(gelu(x gate) * (x up)) down`, the gelu by its tanh approximation."""
-    opening, value = multiply_each(x, (gate_up[0], gate_up[1]), execution.compute_dtype)
+def feed_forward(x: Float[Array, "B L D"], layer: dict[str, Any], execution: Execution) -> Float[Array, "B L D"]:
+    """Compute `(gelu(x gate) * (x up)) down`, the gelu by its tanh approximation; adapters add to each product."""
+    dtype = execution.compute_dtype
+    products = multiply_each(x, (layer["gate_up"][0], layer["gate_up"][1]), dtype)
+    opening, value = add_low_rank(products, x, layer, ("gate", "up"), dtype)
     opened = gate(opening.astype(execution.activation_dtype), value.astype(execution.activation_dtype))
-    return multiply(opened, down, execution.compute_dtype)
+    return add_low_rank((multiply(opened, layer["down"], dtype),), opened, layer, ("down",), dtype)[0]
 
 
 @jax.custom_vjp

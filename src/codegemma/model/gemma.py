@@ -16,16 +16,17 @@ from jaxtyping import Array, Float, Int
 
 from codegemma.model.attention import Turns, attend_cached, compute_turns, rotate
 from codegemma.model.config import GemmaConfig
-from codegemma.model.execution import Execution
+from codegemma.model.execution import Execution, Gather
 from codegemma.model.feed_forward import feed_forward
 from codegemma.model.kernels import attend
+from codegemma.model.lora import LORA, add_low_rank
 from codegemma.model.products import multiply, multiply_each
 from codegemma.model.quantize import score_rows, take_rows, widen
 
 # Stacked over layers, layer axis first. Hugging Face names of the same tensors are in `weights.py`:
 #   emb [V D]   attn_norm [N D]   q [N D H A]   kv [N 2 D K A]   o [N H A D]
 #   ffw_norm [N D]   gate_up [N 2 D F]   down [N F D]   final_norm [D]
-# Each is an array, or integers with their scales (`quantize.py`).
+# Each is an array, or integers with their scales (`quantize.py`). Adapters may hang on them, under `LORA` (`lora.py`).
 Params = dict[str, Any]
 LAYER_NAMES = ("attn_norm", "q", "kv", "o", "ffw_norm", "gate_up", "down")
 
@@ -73,15 +74,24 @@ def forward(
     turns = compute_turns(positions, config.head_dim, config.rope_theta)
 
     def run_layer(x: Float[Array, "B L D"], parts: Params) -> tuple[Float[Array, "B L D"], None]:
-        layer = {name: widen(execution.gather(name, part)) for name, part in parts.items()}
+        layer = _open_layer(parts, execution.gather)
         q, k, v = project(x, layer, turns, config, execution)
         q, k, v = checkpoint_name(q, "q"), checkpoint_name(k, "k"), checkpoint_name(v, "v")
         mixed = checkpoint_name(attend(q, k, v, segments, execution), "attention")
         return finish_layer(x, mixed, layer, config, execution), None
 
-    layers = {name: params[name] for name in LAYER_NAMES}
-    x, _ = lax.scan(execution.checkpoint(run_layer), x, layers, unroll=execution.unroll)
+    x, _ = lax.scan(execution.checkpoint(run_layer), x, _list_layers(params), unroll=execution.unroll)
     return normalize(x, params["final_norm"], config.norm_epsilon).astype(execution.activation_dtype)
+
+
+def _list_layers(params: Params) -> Params:
+    """Take what is stacked over layers."""
+    return {name: params[name] for name in (*LAYER_NAMES, LORA) if name in params}
+
+
+def _open_layer(parts: Params, gather: Gather) -> Params:
+    """Make one layer's weights whole, as floats; adapters are small and whole everywhere."""
+    return {name: part if name == LORA else widen(gather(name, part)) for name, part in parts.items()}
 
 
 def init_cache(config: GemmaConfig, batch: int, slots: int, dtype: Any = jnp.float32) -> Cache:
@@ -113,7 +123,7 @@ def forward_cached(
         carry: tuple[Float[Array, "B T D"], Cache], indexed: tuple[Int[Array, ""], Params]
     ) -> tuple[tuple[Float[Array, "B T D"], Cache], None]:
         (x, cache), (n, layer) = carry, indexed
-        layer = {name: widen(part) for name, part in layer.items()}
+        layer = _open_layer(layer, execution.gather)
         q, k, v = project(x, layer, turns, config, execution)
         cache = Cache(
             cache.keys.at[n, rows, positions].set(k.astype(cache.keys.dtype), mode="drop"),
@@ -122,8 +132,7 @@ def forward_cached(
         mixed = attend_cached(q, cache.keys[n], cache.values[n], positions, execution.compute_dtype)
         return (finish_layer(x, mixed, layer, config, execution), cache), None
 
-    layers = {name: params[name] for name in LAYER_NAMES}
-    (x, cache), _ = lax.scan(run_layer, (x, cache), (jnp.arange(config.num_layers), layers))
+    (x, cache), _ = lax.scan(run_layer, (x, cache), (jnp.arange(config.num_layers), _list_layers(params)))
     return normalize(x, params["final_norm"], config.norm_epsilon), cache
 
 
@@ -184,6 +193,7 @@ def project(
     y = normalize(x, layer["attn_norm"], config.norm_epsilon)
     matrices = (layer["q"], layer["kv"][0], layer["kv"][1])
     flat = multiply_each(y, tuple(m.reshape(config.embed_dim, -1) for m in matrices), execution.compute_dtype)
+    flat = add_low_rank(flat, y, layer, ("q", "k", "v"), execution.compute_dtype)
     q, k, v = (part.reshape(*x.shape[:2], -1, config.head_dim) for part in flat)
     q, k = rotate(q, turns) * config.head_dim**-0.5, rotate(k, turns)
     return q.astype(x.dtype), k.astype(x.dtype), v.astype(x.dtype)
@@ -193,8 +203,8 @@ def finish_layer(
     x: Float[Array, "B L D"], mixed: Float[Array, "B L H A"], layer: Params, config: GemmaConfig, execution: Execution
 ) -> Float[Array, "B L D"]:
     """Add what attention mixed, then what the gated feed-forward makes of the sum."""
-    flat = mixed.reshape(*x.shape[:2], -1)
-    x = x + multiply(flat, layer["o"].reshape(-1, config.embed_dim), execution.compute_dtype).astype(x.dtype)
+    flat, dtype = mixed.reshape(*x.shape[:2], -1), execution.compute_dtype
+    product = multiply(flat, layer["o"].reshape(-1, config.embed_dim), dtype)
+    x = x + add_low_rank((product,), flat, layer, ("o",), dtype)[0].astype(x.dtype)
     y = normalize(x, layer["ffw_norm"], config.norm_epsilon)
-    added = feed_forward(y, layer["gate_up"], layer["down"], execution)
-    return x + added.astype(x.dtype)
+    return x + feed_forward(y, layer, execution).astype(x.dtype)

@@ -100,8 +100,12 @@ def find_commit() -> str | None:
         return None
 
 
+def find_hub_id(folder: Path) -> tuple[str, str] | None:
+    """Tell id and commit of a model that lies in the hub's cache."""
+    found = _HUB_SNAPSHOT.search(folder.absolute().as_posix())
+    return (f"{found[1]}/{found[2]}", found[3]) if found else None
+
+
 def _name_model(folder: Path) -> str:
     """Name a model: by hub id and commit where it lies in the hub's cache, else by its folder."""
-    if found := _HUB_SNAPSHOT.search(folder.absolute().as_posix()):
-        return f"{found[1]}/{found[2]}@{found[3]}"
-    return folder.absolute().name
+    return "@".join(find_hub_id(folder) or (folder.absolute().name,))

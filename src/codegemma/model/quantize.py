@@ -19,6 +19,8 @@ from jaxtyping import Array, Float, Int
 from codegemma.errors import MissingExtraError
 from codegemma.model.config import GemmaConfig
 from codegemma.model.formats.integers import Integers, find_divisor, is_rounded, read_integers, recognize, round_part
+from codegemma.model.formats.parts import list_parts
+from codegemma.model.formats.table import open_weights
 from codegemma.model.products import multiply_by_rows
 
 Bits = Literal[8, 4]
@@ -53,6 +55,24 @@ def load_quantized(place: Path) -> tuple[dict[str, Any], GemmaConfig] | None:
         stacks.setdefault(part.name, []).append(value)
     shapes = config.shape_params()
     return {name: _join(stacks.pop(name), shapes[name]) for name in shapes}, config
+
+
+def load_rounded(place: Path, bits: Bits) -> tuple[dict[str, Any], GemmaConfig]:
+    """Read a model of any format and round its matrices while they are read: no more than one of them is in floats.
+
+    Raises:
+        InputError: as `load_model`.
+        MissingExtraError: the extra `quant` is not installed.
+    """
+    weights = open_weights(place)
+    stacks: dict[str, list[Any]] = {}
+    for part in list_parts(weights.config):
+        floats = np.concatenate([np.asarray(block, np.float32) for _, block in weights.read_blocks(part)])
+        stacks.setdefault(part.name, []).append(
+            round_part(part.name, floats, bits) if is_rounded(part.name) else floats
+        )
+    shapes = weights.config.shape_params()
+    return {name: _join(stacks.pop(name), shapes[name]) for name in shapes}, weights.config
 
 
 def _quantize(name: str, stack: Array, bits: Bits) -> Any:

@@ -41,6 +41,7 @@ _SPECS: dict[str, PartitionSpec] = {
     "final_norm": PartitionSpec(),
 }
 _UNSTACKED = frozenset({"emb", "final_norm"})
+_WHOLE = PartitionSpec()
 
 
 def make_mesh(sizes: Sequence[int], devices: Sequence[Any] | None = None) -> Mesh:
@@ -122,10 +123,33 @@ def specify_params(config: GemmaConfig) -> dict[str, PartitionSpec]:
     return specs
 
 
-def specify_by_hand(config: GemmaConfig) -> dict[str, PartitionSpec]:
-    """Tell the same without the tensor axis: what `jax.shard_map` is told, who leaves that axis to XLA."""
-    specs = specify_params(config)
-    return {name: PartitionSpec(*(axis if axis == "fsdp" else None for axis in spec)) for name, spec in specs.items()}
+def specify_by_hand(config: GemmaConfig, params: Mapping[str, Any] | None) -> dict[str, PartitionSpec] | None:
+    """Tell the same without the tensor axis: what `jax.shard_map` is told, who leaves that axis to XLA.
+
+    Of `params`: of the model's, and of others (adapters, integers) that they lie whole on every device.
+    """
+    specs = {
+        name: PartitionSpec(*(axis if axis == "fsdp" else None for axis in spec))
+        for name, spec in specify_params(config).items()
+    }
+    return None if params is None else {n: specs[n] if _is_divided(n, v) else _WHOLE for n, v in params.items()}
+
+
+def place_params(mesh: Mesh, config: GemmaConfig, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the sharding of every array in parameters of a model, of integers, or in adapters.
+
+    Adapters are small, and integers a quarter of what is divided otherwise: they lie whole on every device, so that
+    none waits for another's.
+    """
+    places, whole = divide_params(mesh, config), NamedSharding(mesh, _WHOLE)
+    return {
+        name: places[name] if _is_divided(name, value) else jax.tree.map(lambda _: whole, value)
+        for name, value in params.items()
+    }
+
+
+def _is_divided(name: str, value: Any) -> bool:
+    return name in _SPECS and hasattr(value, "shape") and hasattr(value, "dtype") and not hasattr(value, "qvalue")
 
 
 def divide_params(mesh: Mesh, config: GemmaConfig) -> dict[str, NamedSharding]:
@@ -138,9 +162,11 @@ def divide_rows(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(ROW_AXES))
 
 
-def gather(name: str, part: Array, compute_dtype: Any) -> Array:
+def gather(name: str, part: Any, compute_dtype: Any) -> Any:
     """Make one layer's weight whole over `fsdp`, in the format of the products: inside `jax.shard_map` only."""
     spec = _SPECS[name]
+    if not isinstance(part, jax.Array):
+        return part  # integers are whole everywhere
     return _gather(part, tuple(spec).index("fsdp"), jnp.dtype(compute_dtype)) if "fsdp" in spec else part
 
 
@@ -175,8 +201,10 @@ def add_up(value: Array) -> Array:
     return total
 
 
-def complete_gradients(gradients: dict[str, Array]) -> dict[str, Array]:
+def complete_gradients(gradients: dict[str, Any]) -> dict[str, Any]:
     """Add what `gather` has not: over `data` always, over `fsdp` where a parameter is not divided over it."""
-    return {
-        name: lax.psum(slope, ("data",) if "fsdp" in _SPECS[name] else ROW_AXES) for name, slope in gradients.items()
-    }
+
+    def axes(name: str) -> tuple[str, ...]:
+        return ("data",) if "fsdp" in _SPECS.get(name, ()) and isinstance(gradients[name], jax.Array) else ROW_AXES
+
+    return {name: lax.psum(slope, axes(name)) for name, slope in gradients.items()}

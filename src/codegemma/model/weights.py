@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from codegemma.model.config import CONFIG_NAME, GemmaConfig
-from codegemma.model.formats import huggingface
+from codegemma.model.formats import huggingface, peft
 from codegemma.model.formats.folder import read_config
 from codegemma.model.formats.parts import DTYPES, Part, Weights, allocate, list_parts
 from codegemma.model.formats.table import open_weights
@@ -25,7 +25,7 @@ from codegemma.model.write import write_model
 # 5 GB then, not 10. A smaller one is float32, which XLA's CPU backend multiplies quicker.
 MAX_WIDENED_BYTES = 4 * 2**30
 
-__all__ = ["CONFIG_NAME", "describe_model", "list_model_files", "load_model", "save_model"]
+__all__ = ["CONFIG_NAME", "describe_model", "list_model_files", "load_model", "locate_tokenizer", "save_model"]
 
 
 def describe_model(place: Path) -> GemmaConfig:
@@ -40,6 +40,13 @@ def describe_model(place: Path) -> GemmaConfig:
 def list_model_files(place: Path) -> tuple[Path, ...]:
     """List the files that decide a model's shape and weights; raises what `load_model` raises before it reads."""
     return open_weights(place).files
+
+
+def locate_tokenizer(place: Path) -> Path:
+    """Tell where a model's tokenizer lies: in its folder, or with the base of an adapter that has none."""
+    if peft.recognize(place) and not any((place / name).is_file() for name in ("tokenizer.json", "tokenizer.model")):
+        return peft.locate_base(place)
+    return place
 
 
 def load_model(place: Path, dtype: Literal["bf16", "f16", "f32"] | None = "f32") -> tuple[Params, GemmaConfig]:

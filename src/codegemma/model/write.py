@@ -18,7 +18,8 @@ from typing import Any
 from safetensors import SafetensorError
 
 from codegemma.errors import InputError, OutputError
-from codegemma.model.config import CONFIG_NAME, MODEL_TYPE
+from codegemma.model.config import CONFIG_NAME, MODEL_TYPE, GemmaConfig
+from codegemma.model.formats import peft
 from codegemma.model.formats.folder import read_companions, read_json
 from codegemma.model.formats.parts import Weights
 from codegemma.model.formats.table import FORMATS, Writer, find_format, open_weights
@@ -31,14 +32,17 @@ _BITS = {"bf16": 16, "f16": 16, "f32": 32, "int8": 8, "int4": 4}
 _LEAST_SHARE = {"orbax": 60, "flax": 60}
 
 
-def convert(source: Path, target: Path, to: str, dtype: str | None = None) -> Weights:
+def convert(source: Path, target: Path, to: str, dtype: str | None = None, adapter: Path | None = None) -> Weights:
     """Write the model of `source` as another format, block by block; without `dtype` its values stay bit for bit.
+
+    An adapter, `source` itself or `adapter` on the base `source`, is merged: without `dtype` into the base's type.
 
     Args:
         source: a model of any format.
         target: the folder to write; replaced if it holds a model.
         to: a name of `FORMATS`.
         dtype: bf16 or f32; f16 is read, and stays as it is, but is not rounded to: numbers could pass its range.
+        adapter: a folder that `peft` or a training here wrote.
 
     Returns:
         what was opened, for its format, shape and type.
@@ -53,21 +57,42 @@ def convert(source: Path, target: Path, to: str, dtype: str | None = None) -> We
         others = " and ".join(name for name, other in FORMATS.items() if dtype in other.dtypes)
         elsewhere = f"; {others} can" if others else ""
         raise InputError(f"{dtype!r} is no type that weights are rounded to in {to}; known: {known}{elsewhere}")
-    if target.absolute().resolve() in (source.absolute().resolve(), *source.absolute().resolve().parents):
-        raise OutputError(f"{target} is the source or holds it, and would be replaced; name another folder")
+    for read in (source, *([] if adapter is None else [adapter])):
+        if target.absolute().resolve() in (read.absolute().resolve(), *read.absolute().resolve().parents):
+            raise OutputError(f"{target} is the source or holds it, and would be replaced; name another folder")
     check_target(target)
-    weights = open_weights(source)
+    weights = open_weights(source) if adapter is None else peft.open_weights(adapter, open_weights, source)
     chosen = weights.dtype if dtype is None else chosen_format.dtypes[dtype]
     _check_space(target, weights, to, dtype)
-    # A tokenizer may lie beside the folder of the variant, a run's beside its checkpoints.
-    folder = source if source.is_dir() else source.parent
-    companions = {**weights.companions, **read_companions((folder, folder.parent, folder.parent.parent))}
-    lineage = read_lineage(folder, weights.config, weights.companions.get(LINEAGE_FILE)).extend(
-        "convert", source_format=weights.format, source_dtype=str(weights.dtype), format=to, dtype=str(chosen)
+    folders = _list_folders(source, adapter)
+    companions = {**weights.companions, **read_companions(folders)}
+    lineage = _trace(weights, folders).extend(
+        "convert" if weights.format != "peft" else "merge",
+        source_format=weights.format,
+        source_dtype=str(weights.dtype),
+        format=to,
+        dtype=str(chosen),
     )
     files = {**companions, **lineage.spell()}
     write_model(target, replace(weights, companions=files), chosen_format.write, chosen, lineage, companions)
     return weights
+
+
+def _list_folders(source: Path, adapter: Path | None) -> tuple[Path, ...]:
+    """List where a model's companions are looked for: an adapter's folder, then that of its base."""
+    if adapter is None and peft.recognize(source):
+        source, adapter = peft.locate_base(source), source
+    folder = source if source.is_dir() else source.parent
+    # A tokenizer may lie beside the folder of the variant, a run's beside its checkpoints.
+    return (*([] if adapter is None else [adapter]), folder, folder.parent, folder.parent.parent)
+
+
+def _trace(weights: Weights, folders: tuple[Path, ...]) -> Lineage:
+    """Read the lineage of an adapter, which begins with its base's; where it has none, the base's and its name."""
+    inside = weights.companions.get(LINEAGE_FILE)
+    if weights.format == "peft" and not (folders[0] / LINEAGE_FILE).is_file():
+        return read_lineage(folders[1], weights.config, inside).extend("adapt", adapter=folders[0].absolute().name)
+    return read_lineage(folders[0], weights.config, inside)
 
 
 def write_model(
@@ -84,6 +109,16 @@ def write_model(
             (partial / name).write_bytes(content)
 
 
+def write_adapter_model(
+    folder: Path, config: GemmaConfig, adapter: peft.AdapterFile, lineage: Lineage, files: Mapping[str, bytes]
+) -> None:
+    """Write an adapter's folder, with what goes beside it; raises what `write_model` raises."""
+    with _make_folder(folder) as partial:
+        peft.write_adapter(partial, config, adapter)
+        for name, content in {**files, **lineage.spell()}.items():
+            (partial / name).write_bytes(content)
+
+
 def check_target(folder: Path) -> None:
     """Make sure that a folder may become a model's: it is not there, is empty, or is one of this model's kind.
 
@@ -93,7 +128,7 @@ def check_target(folder: Path) -> None:
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
     advice = "name another folder, or empty this one"
-    if not folder.is_dir() or not _is_gemma(folder / CONFIG_NAME):
+    if not folder.is_dir() or not (peft.recognize(folder) or _is_gemma(folder / CONFIG_NAME)):
         raise OutputError(f"{folder} exists and is not a model folder; {advice}")
     foreign = next((e.name for e in folder.iterdir() if e.is_dir() and not _ORBAX_FOLDERS.fullmatch(e.name)), None)
     if foreign is not None:

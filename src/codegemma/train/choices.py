@@ -1,12 +1,47 @@
 """What is chosen for a training run, and for the rounds of runs that follow a repository.
 
 **In**: nothing.
-**Out**: `TrainChoices`, with values that suit a tiny model on a CPU; `RoundChoices`.
+**Out**: `TrainChoices`, with values that suit a tiny model on a CPU; `LoraChoices`; `RoundChoices`.
 **Not**: the model's shape and the data: they have their own choices.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
+
+from codegemma.model.formats.peft import TARGETS
+
+
+@dataclass(frozen=True, slots=True)
+class LoraChoices:
+    """Whether adapters are trained in the place of the model, and which; `rank=None` trains the model itself.
+
+    What an adapter adds is weighed by `alpha` over `rank`. `targets` are some of q, k, v, o, gate, up and down.
+    `dropout` leaves that share of an adapter's inputs out of each step. `base_dtype` is that of the frozen matrices in
+    memory: `stored` takes them as their files have them, integers too; int8 and int4 round them when they are loaded
+    (QLoRA, Dettmers et al. 2305.14314), the embedding apart.
+    """
+
+    rank: int | None = None
+    alpha: float = 32.0
+    targets: tuple[str, ...] = TARGETS
+    dropout: float = 0.0
+    base_dtype: Literal["stored", "float32", "bfloat16", "int8", "int4"] = "stored"
+
+    @property
+    def scale(self) -> float:
+        """What the product of an adapter's matrices is multiplied by."""
+        return self.alpha / (self.rank or 1)
+
+    def __post_init__(self) -> None:
+        """Refuse adapters that cannot be."""
+        if self.rank is not None and self.rank < 1:
+            raise ValueError(f"rank is at least 1, or none to train the whole model, got {self.rank}")
+        if unknown := [target for target in self.targets if target not in TARGETS]:
+            raise ValueError(f"unknown targets {', '.join(unknown)}; known: {', '.join(TARGETS)}")
+        if not self.targets or len(set(self.targets)) < len(self.targets):
+            raise ValueError(f"targets are some of {', '.join(TARGETS)}, each once, got {self.targets}")
+        if not 0 <= self.dropout < 1 or self.alpha <= 0:
+            raise ValueError(f"dropout is at least 0 and below 1, alpha above 0, got {self.dropout} and {self.alpha}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +59,7 @@ class TrainChoices:
     log-normaliser (PaLM, section 5).
     A checkpoint is due when either of `save_every_steps` and `save_every_s` has passed. `save_dtype` is that of the
     finished model. `allow_thread_change` lets a run go on with another number of threads, though sums then round
-    differently.
+    differently. `lora` trains adapters beside a frozen base (`model/lora.py`).
     """
 
     batch_rows: int = 16
@@ -54,6 +89,7 @@ class TrainChoices:
     sample_every_steps: int = 200
     keep_checkpoints: int = 2
     allow_thread_change: bool = False
+    lora: LoraChoices = field(default_factory=LoraChoices)
 
     @property
     def window_tokens(self) -> int:

@@ -1,7 +1,7 @@
 """What a run is made of, checked and planned before the first step.
 
 **In**: `TrainJob`: packs, choices, a tokenizer, a shape to start fresh from or a base model.
-**Out**: its manifest, with the number of steps fixed, and the parameters to start from.
+**Out**: its manifest, with the number of steps fixed, and where its model comes from.
 **Not**: steps.
 """
 
@@ -23,9 +23,8 @@ from codegemma.feed.mixture import MixtureChoices
 from codegemma.files import write_whole
 from codegemma.folders import claim_folder
 from codegemma.model.config import GemmaConfig
-from codegemma.model.gemma import Params, init_params
 from codegemma.model.lineage import Lineage, read_lineage
-from codegemma.model.weights import describe_model, list_model_files, load_model
+from codegemma.model.weights import describe_model, list_model_files, locate_tokenizer
 from codegemma.recipe import fingerprint
 from codegemma.records import InfillMode, Pack, Request
 from codegemma.shards import find_format, find_output, hash_files, list_parts, read_records
@@ -34,6 +33,7 @@ from codegemma.train.choices import TrainChoices
 from codegemma.train.manifest import RUN_FILE, RunManifest, count_threads, describe_identity
 from codegemma.train.plan import check_length, describe_device, fix_total_steps, measure_throughput
 from codegemma.train.provenance import read_filters
+from codegemma.train.start import find_root
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ class TrainJob:
 def choose_tokenizer(data: Path, out: Path, base: Path | None, vocab_size: int) -> Tokenizer:
     """Take the base's tokenizer; without a base, train one on the training files, once, and keep it in `out`."""
     if base is not None:
-        return Tokenizer.load(base)
+        return Tokenizer.load(locate_tokenizer(base))
     file = out / TOKENIZER_FILE
     # Before its run has begun, a tokenizer may be that of another job which got no further.
     if not file.is_file() or not (out / RUN_FILE).is_file():
@@ -161,13 +161,6 @@ def check_epochs(loader: Loader, mixture: MixtureChoices, steps: int) -> None:
             )
 
 
-def load_start(job: TrainJob, config: GemmaConfig) -> Params:
-    """Load the base's parameters, or draw fresh ones."""
-    if job.base is not None:
-        return load_model(job.base)[0]
-    return init_params(config, jax.random.key(job.train.seed))
-
-
 def trace_lineage(job: TrainJob, config: GemmaConfig, identity: Mapping[str, Any]) -> Lineage:
     """Tell where the job's model will come from: what its base came from, then this run.
 
@@ -184,7 +177,19 @@ def trace_lineage(job: TrainJob, config: GemmaConfig, identity: Mapping[str, Any
         packs=None if filters is None else filters.packs_fingerprint,
         recipe=job.recipe.get("name"),
         run=fingerprint(identity),
+        **_describe_adapter(job, identity),
     )
+
+
+def _describe_adapter(job: TrainJob, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Tell which base an adapter belongs to: the frozen one, where the run went on with an adapter."""
+    if job.train.lora.rank is None or job.base is None:
+        return {}
+    root = find_root(job.base)
+    return {
+        "adapter": identity["train"]["lora"],
+        "adapter_of": identity["base"] if root == job.base else hash_model(root),
+    }
 
 
 def hash_model(place: Path) -> str:

@@ -22,7 +22,6 @@ from codegemma.feed.loader import Loader, RowShape, open_loader
 from codegemma.feed.mixture import Delivery, list_deliveries
 from codegemma.files import write_whole
 from codegemma.model.config import GemmaConfig
-from codegemma.model.weights import save_model
 from codegemma.recipe import to_plain
 from codegemma.records import Batch
 from codegemma.runner import Progress, ignore_progress
@@ -34,7 +33,6 @@ from codegemma.train.job import (
     check_epochs,
     check_job,
     describe_job,
-    load_start,
     plan_job,
     trace_lineage,
 )
@@ -49,7 +47,8 @@ from codegemma.train.manifest import (
 )
 from codegemma.train.meters import LineFile, Meters
 from codegemma.train.replay import ROWS_FILE, mark_rows
-from codegemma.train.step import TrainState, init_state, make_train_step
+from codegemma.train.start import load_start, save_result
+from codegemma.train.step import TrainState, init_state, join_params, make_train_step
 
 METRICS_FILE = "metrics.jsonl"
 SAMPLES_FILE = "samples.jsonl"
@@ -128,12 +127,14 @@ class _Run:
         self.job, self.config, self.manifest, self.loader = job, config, manifest, loader
         self.on_progress, self.on_line = on_progress, on_line
         self.checkpoints = Checkpoints(job.out / "checkpoints", job.train.keep_checkpoints)
-        self.step_once = make_train_step(config, job.train, manifest.total_steps)
+        start = load_start(job.base, config, job.train)
+        self.frozen = start.frozen
+        self.step_once = make_train_step(config, job.train, manifest.total_steps, frozen=start.frozen)
         self.step = 0
         self.has_compiled = False
         self.batch: Batch
         self.lineage = trace_lineage(job, config, manifest.identity)
-        self.state: TrainState = init_state(load_start(job, config), job.train, manifest.total_steps)
+        self.state: TrainState = init_state(start.trained, job.train, manifest.total_steps)
         self.meters = Meters()
         self.last_line: dict[str, int | float] = {}
         self.resumed_step: int | None = None
@@ -207,7 +208,8 @@ class _Run:
         """Complete the fixed request, greedily."""
         if self.job.sample is None:
             return
-        engine = Engine(self.state.params, self.config, self.job.tokenizer)
+        params = join_params(self.state.params, self.frozen, self.job.train)
+        engine = Engine(params, self.config, self.job.tokenizer)
         completion = engine.complete_all([self.job.sample])[0]
         line = {"step": self.step, "text": completion.text, "stop_reason": completion.stop_reason.value}
         self.samples.append(line)
@@ -241,8 +243,8 @@ class _Run:
             TOKENIZER_FILE: self.job.tokenizer.to_json().encode(),
             RUN_FILE: (json.dumps(about, indent=1, ensure_ascii=False) + "\n").encode(),
         }
-        dtype = self.job.train.save_dtype
-        save_model(folder, self.state.params, self.config, dtype=dtype, lineage=self.lineage, extra_files=files)
+        base, trained = self.job.base, self.state.params
+        save_result(folder, base, self.config, self.job.train, trained, lineage=self.lineage, files=files)
         return _make_result(folder, result, self.resumed_step)
 
     def close(self) -> None:

@@ -71,7 +71,8 @@ def describe_identity(train: TrainChoices, minutes: float | None, **parts: Any) 
     >>> identity["data"], identity["train"]["steps"], "log_every_steps" in identity["train"]
     ('8d3f', 5, False)
     """
-    chosen = {name: value for name, value in to_plain(train).items() if name not in _FREE_CHOICES}
+    left_out = _FREE_CHOICES | ({"lora"} if train.lora.rank is None else set())
+    chosen = {name: value for name, value in to_plain(train).items() if name not in left_out}
     return {"train": chosen, "minutes": minutes, **to_plain(parts)}
 
 

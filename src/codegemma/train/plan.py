@@ -15,12 +15,12 @@ import jax
 import numpy as np
 
 from codegemma.model.config import GemmaConfig
-from codegemma.model.gemma import init_params
 from codegemma.recipe import ChoiceError
 from codegemma.records import Batch
 from codegemma.text.control_tokens import RESERVED_IDS
 from codegemma.train.choices import TrainChoices
 from codegemma.train.manifest import count_threads
+from codegemma.train.start import make_blank
 from codegemma.train.step import init_state, make_train_step
 
 # Enough steps for a steady median, few enough that a short run loses little.
@@ -55,8 +55,9 @@ class Estimate:
 
 def measure_throughput(config: GemmaConfig, choices: TrainChoices) -> Throughput:
     """Run a few steps of a fresh model on random rows; compilation is timed apart."""
-    step = make_train_step(config, choices, total_steps=_MEASURED_STEPS)
-    state = init_state(init_params(config, jax.random.key(0)), choices, _MEASURED_STEPS)
+    blank = make_blank(config, choices)
+    step = make_train_step(config, choices, total_steps=_MEASURED_STEPS, frozen=blank.frozen)
+    state = init_state(blank.trained, choices, _MEASURED_STEPS)
     batch = _make_batch(config, choices)
     times: list[float] = []
     while len(times) < 1 + _MEASURED_STEPS or (sum(times[1:]) < _MEASURED_S and len(times) < 100):

@@ -1,6 +1,6 @@
 """One training step: gradient, clipping, AdamW; compiled once, bit for bit the same when repeated.
 
-**In**: the state and a batch.
+**In**: the state and a batch; with adapters, the frozen parameters that they hang on.
 **Out**: the next state (the old one's memory is reused) and the step's metrics.
 **Not**: the loop, logging and checkpoints.
 """
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 from jaxtyping import Array, Int
 
@@ -19,6 +20,7 @@ from codegemma.model.config import GemmaConfig
 from codegemma.model.execution import Execution, take_as_it_is
 from codegemma.model.gemma import Params
 from codegemma.model.kernels import choose_attention
+from codegemma.model.lora import attach
 from codegemma.model.sharding import AXES, ROW_AXES, add_up, complete_gradients, gather, specify_by_hand
 from codegemma.records import Batch
 from codegemma.train.choices import TrainChoices
@@ -28,7 +30,7 @@ _MAX_UNROLLED_LAYERS = 8
 
 
 class TrainState(NamedTuple):
-    """Everything that a step changes. `step` counts the finished steps."""
+    """Everything that a step changes. `step` counts the finished steps; `params` are the model's, or adapters alone."""
 
     step: Int[Array, ""]
     params: Params
@@ -71,31 +73,39 @@ def make_optimizer(choices: TrainChoices, total_steps: int) -> optax.GradientTra
 
 def init_state(params: Params, choices: TrainChoices, total_steps: int) -> TrainState:
     """Start from these parameters, in float32, with an optimiser that has seen nothing. The parameters are copied."""
-    params = {name: jnp.array(value, jnp.float32) for name, value in params.items()}
+    params = jax.tree.map(lambda value: jnp.array(value, jnp.float32), params)
     return TrainState(jnp.zeros((), jnp.int32), params, make_optimizer(choices, total_steps).init(params))
 
 
 def make_train_step(
-    config: GemmaConfig, choices: TrainChoices, total_steps: int, mesh: Mesh | None = None
+    config: GemmaConfig,
+    choices: TrainChoices,
+    total_steps: int,
+    mesh: Mesh | None = None,
+    frozen: Params | None = None,
 ) -> TrainStep:
     """Compile the step. The state that goes in is consumed: use the one that comes out.
 
-    Metrics are those of `compute_loss`, `gradient_norm` (before clipping) and `learning_rate`.
+    `frozen` is the base of adapters, where `choices.lora` trains those. Metrics are those of `compute_loss`,
+    `gradient_norm` (before clipping) and `learning_rate`.
     """
     compiled = jax.jit(write_train_step(config, choices, total_steps, mesh), donate_argnums=0)
-    return lambda state, batch: compiled(state, put_batch(batch))
+    return lambda state, batch: compiled(state, put_batch(batch), frozen)
 
 
 def write_train_step(
     config: GemmaConfig, choices: TrainChoices, total_steps: int, mesh: Mesh | None = None
-) -> Callable[[TrainState, Rows], tuple[TrainState, Metrics]]:
-    """Write the step as a function of arrays, on one device or on a mesh, to be compiled by whoever needs it."""
+) -> Callable[..., tuple[TrainState, Metrics]]:
+    """Write the step as a function of arrays, on one device or on a mesh, to be compiled by whoever needs it.
+
+    It takes the state, the rows, and the base of adapters where these are trained.
+    """
     optimizer = make_optimizer(choices, total_steps)
     schedule = make_schedule(choices, total_steps)
     differentiate = _differentiate_on_one(config, choices) if mesh is None else _divide(config, choices, mesh)
 
-    def run(state: TrainState, rows: Rows) -> tuple[TrainState, Metrics]:
-        gradients, metrics = differentiate(state.params, rows)
+    def run(state: TrainState, rows: Rows, frozen: Params | None = None) -> tuple[TrainState, Metrics]:
+        gradients, metrics = differentiate(state.params, rows, frozen, state.step)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         metrics |= {"gradient_norm": optax.tree.norm(gradients), "learning_rate": schedule(state.step)}
         return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), metrics
@@ -103,7 +113,21 @@ def write_train_step(
     return run
 
 
-Differentiate = Callable[[Params, Rows], tuple[Params, Metrics]]
+def join_params(
+    trained: Params, frozen: Params | None, choices: TrainChoices, step: Int[Array, ""] | None = None, part: Any = 0
+) -> Params:
+    """Put together what `gemma.py` takes: the trained parameters, or adapters on the frozen ones.
+
+    With a step, adapters drop what `choices` leave out; `part` is the number of the device, which has rows of its own.
+    """
+    if frozen is None:
+        return trained
+    key = None if step is None else jax.random.fold_in(jax.random.fold_in(jax.random.key(choices.seed), step), part)
+    return attach(frozen, trained, choices.lora.scale, choices.lora.dropout, key)
+
+
+# Trained parameters, rows, frozen parameters, number of the step.
+Differentiate = Callable[[Params, Rows, Params | None, Int[Array, ""]], tuple[Params, Metrics]]
 
 
 def _differentiate_on_one(config: GemmaConfig, choices: TrainChoices) -> Differentiate:
@@ -113,7 +137,13 @@ def _differentiate_on_one(config: GemmaConfig, choices: TrainChoices) -> Differe
         chunk_tokens=choices.loss_chunk_tokens,
         z_loss=choices.z_loss,
     )
-    return jax.grad(lambda params, rows: loss(params, config, rows), has_aux=True)
+
+    def differentiate(trained: Params, rows: Rows, frozen: Params | None, step: Array) -> tuple[Params, Metrics]:
+        gradient = jax.grad(lambda t: loss(join_params(t, frozen, choices, step), config, rows), has_aux=True)
+        gradients, metrics = gradient(trained)
+        return gradients, metrics
+
+    return differentiate
 
 
 def _divide(config: GemmaConfig, choices: TrainChoices, mesh: Mesh) -> Differentiate:
@@ -123,22 +153,28 @@ def _divide(config: GemmaConfig, choices: TrainChoices, mesh: Mesh) -> Different
         compute_loss, execution=execution, chunk_tokens=choices.loss_chunk_tokens, z_loss=choices.z_loss, add_up=add_up
     )
 
-    def differentiate(params: Params, rows: Rows) -> tuple[Params, Metrics]:
-        gradients, metrics = jax.grad(lambda params: loss(params, config, rows), has_aux=True)(params)
+    def differentiate(trained: Params, rows: Rows, frozen: Params | None, step: Array) -> tuple[Params, Metrics]:
+        part = lax.axis_index(ROW_AXES)
+        gradients, metrics = jax.grad(
+            lambda t: loss(join_params(t, frozen, choices, step, part), config, rows), has_aux=True
+        )(trained)
         return complete_gradients(gradients), metrics
 
-    parts = specify_by_hand(config)
-    divided_rows: Any = PartitionSpec(ROW_AXES)
-    divided: Differentiate = jax.shard_map(
-        differentiate,
-        mesh=mesh,
-        in_specs=(parts, Rows(*[divided_rows] * len(Rows._fields))),
-        out_specs=(parts, PartitionSpec()),
-        # Pallas' kernels want every axis in hand; one that divides something is left to XLA.
-        axis_names=set(AXES) if mesh.shape["tensor"] == 1 else set(ROW_AXES),
-        check_vma=False,
-    )
-    return divided
+    def run(trained: Params, rows: Rows, frozen: Params | None, step: Array) -> tuple[Params, Metrics]:
+        parts, frozen_parts = specify_by_hand(config, trained), specify_by_hand(config, frozen)
+        divided_rows: Any = PartitionSpec(ROW_AXES)
+        divided: Differentiate = jax.shard_map(
+            differentiate,
+            mesh=mesh,
+            in_specs=(parts, Rows(*[divided_rows] * len(Rows._fields)), frozen_parts, PartitionSpec()),
+            out_specs=(parts, PartitionSpec()),
+            # Pallas' kernels want every axis in hand; one that divides something is left to XLA.
+            axis_names=set(AXES) if mesh.shape["tensor"] == 1 else set(ROW_AXES),
+            check_vma=False,
+        )
+        return divided(trained, rows, frozen, step)
+
+    return run
 
 
 def choose_execution(config: GemmaConfig, choices: TrainChoices, mesh: Mesh | None = None) -> Execution:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from codegemma.errors import InputError
 from codegemma.model.config import CONFIG_NAME
-from codegemma.model.formats import flax, gguf_file, huggingface, integers, orbax
+from codegemma.model.formats import flax, gguf_file, huggingface, integers, orbax, peft
 from codegemma.model.formats.parts import DTYPES, Weights
 
 Writer = Callable[[Path, Weights, Any], None]
@@ -55,6 +55,8 @@ def find_format(name: str) -> Format:
 def open_weights(place: Path) -> Weights:
     """Open a model of any format that is known; nothing is read but names, shapes and types.
 
+    An adapter is opened merged into its base.
+
     Raises:
         InputError: no such place, none of the formats, or what the format refuses.
     """
@@ -63,6 +65,8 @@ def open_weights(place: Path) -> Weights:
             f"{place}: no such model folder; wanted a folder with {CONFIG_NAME} and {huggingface.WEIGHTS_NAME}, "
             "or another format that codegemma convert reads"
         )
+    if peft.recognize(place):
+        return peft.open_weights(place, open_weights)
     for known in FORMATS.values():
         if known.recognize(place):
             return known.open(place)
