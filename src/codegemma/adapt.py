@@ -7,6 +7,7 @@ repositories have changed, it adds a round (`rounds.py`).
 """
 
 import json
+import shutil
 import sysconfig
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from codegemma.build import BuildReport, build_data
 from codegemma.corpus.choices import HeldoutBy
 from codegemma.corpus.inputs import Input, as_input
 from codegemma.errors import InputError
+from codegemma.evals.general import LossChange
 from codegemma.evals.measure import Measurement, compare, measure
 from codegemma.evals.scoring import HoleResult
 from codegemma.examine import examine
@@ -24,8 +26,10 @@ from codegemma.feed.loader import RowShape, open_loader
 from codegemma.feed.survey import FeedSurvey, survey_feed
 from codegemma.files import write_whole
 from codegemma.folders import hold_folder
+from codegemma.forgetting import ForgettingError, describe_loss, find_loss, measure_change
 from codegemma.model.hub import locate_model
 from codegemma.model.publish import publish_model
+from codegemma.model.weights import describe_model, locate_tokenizer
 from codegemma.recipe import to_plain
 from codegemma.recipes import Recipe
 from codegemma.records import Split
@@ -42,7 +46,7 @@ from codegemma.rounds import (
 )
 from codegemma.runner import LocalRunner, Progress, ignore_progress, prefix_stages
 from codegemma.text.tokenizer import Tokenizer
-from codegemma.train.job import TrainJob, choose_sample, choose_tokenizer, hash_model
+from codegemma.train.job import TrainJob, check_job, choose_sample, choose_tokenizer, hash_model
 from codegemma.train.loop import OnLine, TrainResult, ignore_line, read_result, train
 from codegemma.train.manifest import MODEL_FOLDER, RUN_FILE, describe_identity
 
@@ -53,6 +57,8 @@ BEFORE = "before this round"
 # Packages that come with this one and may stand for "another repository"; neither was the base trained on.
 _OTHER_PACKAGES = ("scipy/stats", "jax/_src")
 _OTHER_LANGUAGE = "python"
+# Width of the smallest published CodeGemma.
+_LORA_WIDTH = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +113,22 @@ class AdaptResult:
     measurements: tuple[Measurement, ...]
     gains: tuple[Measurement, ...]
     notes: tuple[str, ...] = ()
+    losses: tuple[LossChange, ...] = ()
+
+    @property
+    def model(self) -> Path:
+        """Where the round's model lies: at the job's, unless it was kept aside."""
+        return self.run.model if find_loss(self.losses, self.job.recipe.evals) else self.job.model
+
+
+def choose_recipe_name(base: Path | None) -> str:
+    """Name the recipe that suits a base: adapters for one of published size, by its width; else that of the shipped.
+
+    >>> choose_recipe_name(None)
+    'tiny'
+    """
+    is_large = base is not None and describe_model(base).embed_dim >= _LORA_WIDTH
+    return "adapt_2b_lora" if is_large else "tiny"
 
 
 def find_base(name: str) -> Path:
@@ -141,6 +163,7 @@ def adapt(job: AdaptJob, on_progress: Progress = ignore_progress, on_line: OnLin
     """Build, train, train the control, measure; what is done already is kept, and what changed since is a round more.
 
     Raises:
+        ForgettingError: the model lost general ability past the limit; it lies in its round, its figures in the error.
         UserError: any that a step raises; what was finished before it is kept.
     """
     if not job.recipe.corpus.heldout_share:
@@ -150,6 +173,7 @@ def adapt(job: AdaptJob, on_progress: Progress = ignore_progress, on_line: OnLin
 
 
 def _adapt(job: AdaptJob, on_progress: Progress, on_line: OnLine) -> AdaptResult:
+    _check_base(job)
     choices = describe_choices(job)
     check_rounds(job.out, choices)
     data = job.out / "data"
@@ -187,6 +211,9 @@ def _adapt(job: AdaptJob, on_progress: Progress, on_line: OnLine) -> AdaptResult
     rivals = dict.fromkeys(r.system for r in results if r.system != "adapted")
     gains = [m for rival in rivals for m in compare(adapted, [r for r in results if r.system == rival])]
     has_trained = further is not None or begun > finished
+    general = find_other(job.places)
+    models = (job.base, systems["adapted"])
+    losses = measure_change(models, data, general, job.out / "evaluation", job.recipe.evals, on_progress)
     result = AdaptResult(
         job=job,
         build=build,
@@ -199,9 +226,29 @@ def _adapt(job: AdaptJob, on_progress: Progress, on_line: OnLine) -> AdaptResult
         measurements=tuple(measure(results)),
         gains=tuple(gains),
         notes=(*_tell_round(current, has_trained), *notes),
+        losses=losses,
     )
     _write_summary(result)
+    if lost := find_loss(losses, job.recipe.evals):
+        _set_aside(job, current.number)
+        raise ForgettingError(describe_loss(lost, run.model, job.recipe.evals), result)
     return result
+
+
+def _check_base(job: AdaptJob) -> None:
+    """Refuse a base that cannot be trained on before anything is read or built."""
+    if job.base is not None:
+        tokenizer = Tokenizer.load(locate_tokenizer(job.base))
+        check_job(_train_job(job, job.out / "data", job.out, tokenizer, job.base))
+
+
+def _set_aside(job: AdaptJob, number: int) -> None:
+    """Take a round's model, which stays in its round, from the job's place; put that of the round before there."""
+    before = find_round(job.out, number - 1) / MODEL_FOLDER
+    if before.is_dir():
+        publish_model(before, job.model, last=RUN_FILE)
+    else:
+        shutil.rmtree(job.model, ignore_errors=True)
 
 
 def describe_choices(job: AdaptJob) -> dict[str, object]:
@@ -311,7 +358,7 @@ def _write_summary(result: AdaptResult) -> None:
 def summarize(result: AdaptResult) -> dict[str, object]:
     """Gather the ending as plain data: where the model lies, what was measured, what the gains are."""
     return {
-        "model": str(result.job.model),
+        "model": str(result.model),
         "report": str(result.job.out / "report.html"),
         "repos": [str(place) for place in result.job.places],
         "base": None if result.job.base is None else str(result.job.base),
@@ -323,5 +370,6 @@ def summarize(result: AdaptResult) -> dict[str, object]:
         "seconds": result.run.seconds,
         "measurements": to_plain(result.measurements),
         "gains": to_plain(result.gains),
+        "losses": to_plain(result.losses),
         "notes": list(result.notes),
     }

@@ -13,6 +13,7 @@ from codegemma.adapt import AdaptResult
 from codegemma.build import add_build_sections
 from codegemma.evals.heldout import Hole, make_holes
 from codegemma.evals.measure import Measurement
+from codegemma.evals.statistics import Interval
 from codegemma.model.infill_modes import read_infill_modes
 from codegemma.records import InfillMode, Pack
 from codegemma.report import Column, Estimate, Report, Series
@@ -61,7 +62,7 @@ def choose_showcases(result: AdaptResult) -> list[Showcase]:
     """
     packs = read_records(result.job.out / "data" / "packs-heldout.parquet", Pack)
     holes = {hole.hole_id: hole for hole in make_holes(packs, result.job.recipe.evals)}
-    shown = read_infill_modes(result.job.model)[0]
+    shown = read_infill_modes(result.model)[0]
     written: dict[str, dict[str, str]] = {}
     for r in result.results:
         if r.mode is shown and r.generated_text is not None and r.hole_id in holes:
@@ -119,6 +120,12 @@ def _add_proof(report: Report, result: AdaptResult) -> None:
         )
     for note in result.notes:
         report.text(note)
+    report.table(
+        ["whole files", "from", Column("before, bits per byte", 3), Column("after", 3), Column("change", 3)],
+        [[c.name, c.source, *map(_spell_interval, (c.before, c.after, c.change))] for c in result.losses],
+        "Every token of whole files rated: of the repository's, which no run has seen, and of an installed package, "
+        "for what the base could do before. Below zero is better.",
+    )
     for metric, column, better in _DIFFERENCES:
         report.table(
             ["difference", "hole", "mode", column],
@@ -139,6 +146,10 @@ def _find_cells(rows: Sequence[Measurement], system: str, mode: InfillMode | Non
 def _estimate(measurement: Measurement) -> Estimate:
     interval = measurement.interval
     return Estimate(interval.mean, interval.low, interval.high)
+
+
+def _spell_interval(interval: Interval | None) -> Estimate | None:
+    return None if interval is None else Estimate(interval.mean, interval.low, interval.high)
 
 
 def _add_completions(report: Report, showcases: Sequence[Showcase]) -> None:

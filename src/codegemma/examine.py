@@ -17,6 +17,7 @@ from codegemma.evals.run import RESULTS_FILE, evaluate, read_hole_results
 from codegemma.evals.scoring import HoleResult, Subject
 from codegemma.files import write_whole
 from codegemma.model.infill_modes import read_infill_modes
+from codegemma.model.weights import list_model_files
 from codegemma.recipe import fingerprint
 from codegemma.records import Split
 from codegemma.runner import Progress, prefix_stages
@@ -64,7 +65,7 @@ def _list_read(model: Path, data: Path, choices: EvalChoices) -> list[Path]:
     """List the files that an evaluation hangs on: the baselines read the training side as well."""
     splits = [Split.HELDOUT, Split.TRAIN] if choices.has_baselines else [Split.HELDOUT]
     packs = [part for split in splits for part in list_parts(data / f"packs-{split}.parquet")]
-    return [model / "model.safetensors", *packs]
+    return [*list_model_files(model), *packs]
 
 
 def _stamp(file: Path) -> list[str | int]:

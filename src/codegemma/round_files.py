@@ -13,6 +13,7 @@ from pathlib import Path
 
 from codegemma.errors import OutputError
 from codegemma.model.config import CONFIG_NAME
+from codegemma.model.formats.peft import CONFIG_FILE as ADAPTER_CONFIG
 from codegemma.pack.removal import shrink_pack
 from codegemma.records import Pack
 from codegemma.removal import Matches, list_parts_of, list_repos, remove_leftovers, rewrite
@@ -48,7 +49,8 @@ def list_rounds(out: Path) -> dict[int, Path]:
 
 def is_finished(folder: Path) -> bool:
     """Say whether the model of a round is whole."""
-    return is_whole(folder / TRAINED_FILE) and (folder / MODEL_FOLDER / CONFIG_NAME).is_file()
+    model = folder / MODEL_FOLDER
+    return is_whole(folder / TRAINED_FILE) and any((model / name).is_file() for name in (CONFIG_NAME, ADAPTER_CONFIG))
 
 
 # --- what a model cannot forget ---------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
+from typing import Literal
 
 import jax
 import numpy as np
@@ -93,7 +94,9 @@ def test_train_state_holds_adapters_alone(adapting: TrainJob) -> None:
 
 
 @pytest.mark.parametrize("base_dtype", ["int8", "int4"])
-def test_adapters_train_on_integers_and_lower_the_loss(adapting: TrainJob, base_dtype: str, tmp_path: Path) -> None:
+def test_adapters_train_on_integers_and_lower_the_loss(
+    adapting: TrainJob, base_dtype: Literal["int8", "int4"], tmp_path: Path
+) -> None:
     pytest.importorskip("qwix", reason="the extra quant is not installed: make setup-dev")
     rounded = with_train(adapting, lora=dataclasses.replace(LORA, base_dtype=base_dtype))
     start = load_start(rounded.base, CONFIG, rounded.train)

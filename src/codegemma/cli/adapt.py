@@ -18,7 +18,7 @@ from rich.syntax import Syntax
 from rich.text import Text
 
 from codegemma.cli.figures import make_table
-from codegemma.cli.options import INPUT, LOCAL, choose_recipe, json_option, recipe_options, workers_option
+from codegemma.cli.options import INPUT, LOCAL, choose_recipe, json_option, settings_option, workers_option
 from codegemma.cli.progress import show_progress
 from codegemma.places import is_remote
 
@@ -48,7 +48,12 @@ DEFAULT_MINUTES = 5.0
 )
 @click.option("--dry-run", is_flag=True, help="Say what it would take, and stop.")
 @workers_option
-@recipe_options
+@click.option(
+    "--recipe",
+    help="A recipe's name, or the path of your own .py file [default: by the base: adapt_2b_lora, which trains "
+    "adapters, for one of published size (2,048 wide or more), else tiny, which trains the whole model].",
+)
+@settings_option
 @json_option
 def command(  # noqa: PLR0913, PLR0917
     repos: "tuple[Input, ...]",
@@ -58,7 +63,7 @@ def command(  # noqa: PLR0913, PLR0917
     control: str,
     dry_run: bool,
     workers: int,
-    recipe: str,
+    recipe: str | None,
     settings: tuple[str, ...],
     as_json: bool,
 ) -> None:
@@ -67,6 +72,8 @@ def command(  # noqa: PLR0913, PLR0917
     Reads, packs, trains, trains a control on other code, measures, and writes OUT/model and OUT/report.html.
     A REPO is anything that `codegemma build` takes, text=DOCUMENTS and addresses in object stores included; the files
     that are measured on are held out of all of them.
+    The loss on general code is printed beside the repository's, before and after; where it grew by more than
+    evals.max_general_loss, the model is kept aside and the command fails.
     Interrupted or killed, the same command goes on where it was. Run again after the repositories have changed, it
     trains a further round from the last model, on what changed and a rehearsal, and compares with the model before.
 
@@ -74,13 +81,16 @@ def command(  # noqa: PLR0913, PLR0917
     Example:
       codegemma adapt ~/code/service --out my-model --minutes 10
       codegemma adapt ~/code/service ~/code/library --out my-model --dry-run
+      codegemma adapt ~/code/service --out my-model --base google/codegemma-2b
+      codegemma adapt ~/code/service --out my-model --base google/codegemma-2b --set train.lora.rank=none
     """
-    from codegemma.adapt import AdaptJob, adapt, find_base, find_other, summarize
+    from codegemma.adapt import AdaptJob, adapt, choose_recipe_name, find_base, find_other, summarize
     from codegemma.adapt_report import choose_showcases, write_report
     from codegemma.errors import InputError
+    from codegemma.forgetting import ForgettingError
 
-    chosen = choose_recipe(recipe, settings)
-    base_name = base or chosen.base
+    named = find_base(base) if base not in (None, "none") else None
+    chosen = choose_recipe(recipe or choose_recipe_name(named), settings)
     other = (
         None
         if control == "none"
@@ -97,7 +107,7 @@ def command(  # noqa: PLR0913, PLR0917
         repos=repos,
         out=out,
         recipe=chosen,
-        base=None if base_name in (None, "none") else find_base(base_name),
+        base=named if base is not None or chosen.base is None else find_base(chosen.base),
         other=other,
         minutes=minutes,
         workers=workers,
@@ -105,14 +115,21 @@ def command(  # noqa: PLR0913, PLR0917
     if dry_run:
         _print_plan(job, as_json)
         return
+    forgot: ForgettingError | None = None
     with show_progress() as on_progress:
-        result = adapt(job, on_progress)
+        try:
+            result = adapt(job, on_progress)
+        except ForgettingError as error:
+            # What was measured is shown all the same.
+            result, forgot = error.result, error
     showcases = choose_showcases(result)
     report = write_report(result, showcases)
     if as_json:
         click.echo(json.dumps(summarize(result)))
-        return
-    print_ending(result, showcases, report, Console())
+    else:
+        print_ending(result, showcases, report, Console())
+    if forgot is not None:
+        raise forgot
 
 
 def _print_plan(job: "AdaptJob", as_json: bool) -> None:
@@ -151,14 +168,27 @@ def print_ending(result: "AdaptResult", showcases: "list[Showcase]", report: Pat
                 f"  {gain.system:28} {kind:13} {gain.mode.upper():4}  {gain.interval.mean:+.1%}  ({bounds})",
                 highlight=False,
             )
+    _print_losses(result, console)
     for case in showcases:
         _print_showcase(case, console)
-    job = result.job
-    lines = [f"\nmodel    {job.model}", f"report   {report}"]
+    lines = [f"\nmodel    {result.model}", f"report   {report}"]
     if showcases:
-        lines.append(f"next     {_spell_next(job.model, job.places, showcases[0])}")
+        lines.append(f"next     {_spell_next(result.model, result.job.places, showcases[0])}")
     for line in lines:  # paths are text, whatever brackets they hold, and are never broken over two lines
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _print_losses(result: "AdaptResult", console: Console) -> None:
+    """Print what whole files take, before and after."""
+    for change in result.losses:
+        told = f"  {change.name:28} {change.source}: "
+        if change.before is None or change.change is None:
+            console.print(f"{told}{change.after.mean:.3f} bits per byte", highlight=False, markup=False)
+            continue
+        low, high = change.change.low, change.change.high
+        bounds = f" ({low:+.3f} to {high:+.3f})" if low is not None and high is not None else ""
+        told += f"{change.before.mean:.3f} bits per byte before, {change.after.mean:.3f} after, "
+        console.print(f"{told}{change.change.mean:+.3f}{bounds}", highlight=False, markup=False)
 
 
 def _spell_next(model: Path, repos: Sequence[Path], case: "Showcase") -> str:

@@ -60,18 +60,20 @@ def _parse_input(text: str) -> "Input":
 PLACE, LOCAL, INPUT = _PlaceType(parse_place), _PlaceType(parse_local), _PlaceType(_parse_input)
 
 
+settings_option = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change one choice of the recipe, such as train.peak_learning_rate=1e-3; may be repeated.",
+)
+
+
 def recipe_options(function: F) -> F:
     """Add `--recipe` and `--set`, passed on as `recipe` and `settings`."""
-    function = click.option(
-        "--set",
-        "settings",
-        multiple=True,
-        metavar="KEY=VALUE",
-        help="Change one choice of the recipe, such as train.peak_learning_rate=1e-3; may be repeated.",
-    )(function)
     return click.option(
         "--recipe", default="tiny", show_default=True, help="A recipe's name, or the path of your own .py file."
-    )(function)
+    )(settings_option(function))
 
 
 def replay_options(function: F) -> F:

@@ -23,7 +23,7 @@ from codegemma.model.config import GemmaConfig
 from codegemma.model.gemma import Params
 from codegemma.model.infill_modes import OFFICIAL_MODES, read_infill_modes
 from codegemma.model.quantize import load_quantized
-from codegemma.model.weights import describe_model, load_model
+from codegemma.model.weights import describe_model, load_model, locate_tokenizer
 from codegemma.records import (
     Completion,
     CompletionDelta,
@@ -104,7 +104,7 @@ class Engine:
             InputError: a file is missing, cut off or of another model.
         """
         describe_model(folder)
-        tokenizer = Tokenizer.load(folder)  # before the weights: a missing one is told at once
+        tokenizer = Tokenizer.load(locate_tokenizer(folder))  # before the weights: a missing one is told at once
         params, config = load_quantized(folder) or load_model(folder, None)
         return cls(params, config, tokenizer, read_infill_modes(folder), folder.name)
 

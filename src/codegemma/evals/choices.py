@@ -38,6 +38,11 @@ class EvalChoices:
     top_p: float | None = None
     # Run programs without a box, where the machine has none.
     unsafe: bool = False
+    # Characters of held-out files, and of general code, that are read whole before and after; 0 leaves general out.
+    general_chars: int = 60_000
+    # By which share the loss on general code may grow. Adapting the shipped base for minutes costs it a few percent;
+    # past a tenth, completions outside of the repository are visibly worse (docs/decisions). None allows any.
+    max_general_loss: float | None = 0.1
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -54,6 +59,8 @@ class EvalChoices:
                 raise ValueError(f"{name} is at least 1, got {getattr(self, name)}")
         if self.max_middle_chars < self.min_middle_chars:
             raise ValueError(f"max_middle_chars={self.max_middle_chars} is below min_middle_chars")
+        if self.general_chars < 0 or (self.max_general_loss is not None and self.max_general_loss < 0):
+            raise ValueError("general_chars and max_general_loss are at least 0, or max_general_loss none")
         if self.generated_holes < 0 or self.max_baseline_bytes < 0 or (self.limit is not None and self.limit < 1):
             raise ValueError("generated_holes and max_baseline_bytes are at least 0, limit at least 1 or none")
         if not self.temperature >= 0 or not (self.top_p is None or 0 < self.top_p <= 1):

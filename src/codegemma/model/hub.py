@@ -21,7 +21,15 @@ from codegemma.model.formats.folder import COMPANIONS
 
 _HUB_ID = re.compile(r"([A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)(?:@([\w./-]+))?")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_SAFETENSORS = ("config.json", "lineage.json", "NOTICE", *COMPANIONS, "*.safetensors", "*.safetensors.index.json")
+_SAFETENSORS = (
+    "config.json",
+    "adapter_config.json",
+    "lineage.json",
+    "NOTICE",
+    *COMPANIONS,
+    "*.safetensors",
+    "*.safetensors.index.json",
+)
 # Where a repository has no safetensors: Google's own PyTorch and Flax files.
 _OTHERS = (*_SAFETENSORS, "*.ckpt", "pytorch_model*.bin*", "*/_METADATA", "*/manifest.ocdbt", "*/d/*", "*/ocdbt.*")
 

@@ -97,6 +97,8 @@ def choose_sample(data: Path, modes: Sequence[InfillMode]) -> Request | None:
 def check_job(job: TrainJob) -> GemmaConfig:
     """Refuse what cannot work before anything is written."""
     check_length(job.train, job.minutes)
+    if job.train.lora.rank is not None and job.base is None:
+        raise InputError("adapters hang on a base, and none is given: name one, or set train.lora.rank=none")
     config = job.choose_shape()
     if job.tokenizer.vocab_size > config.vocab_size:
         raise InputError(

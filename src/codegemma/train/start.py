@@ -46,10 +46,8 @@ def load_start(base: Path | None, config: GemmaConfig, choices: TrainChoices) ->
         InputError: the base cannot be read, or is an adapter of other choices.
     """
     key = jax.random.key(choices.seed)
-    if choices.lora.rank is None:
+    if choices.lora.rank is None or base is None:
         return Start(init_params(config, key) if base is None else load_model(base)[0])
-    if base is None:
-        raise InputError("adapters hang on a base, and none is given: name one, or set train.lora.rank=none")
     root = find_root(base)
     frozen = _load_frozen(root, choices)
     if root == base:
