@@ -21,6 +21,7 @@ import xxhash
 from codegemma.corpus.benchmarks import read_benchmarks
 from codegemma.corpus.choices import CorpusChoices
 from codegemma.corpus.decontaminate import read_allow_list
+from codegemma.corpus.ending import Build
 from codegemma.corpus.entries import Listing
 from codegemma.corpus.forgotten import describe_forgotten, read_forgotten, refuse_forgotten
 from codegemma.corpus.inputs import Input, as_input, list_repositories, tell_damaged
@@ -28,7 +29,7 @@ from codegemma.corpus.intake import describe_lists
 from codegemma.corpus.opt_out import read_opt_out, refuse_opted_out
 from codegemma.corpus.quality_rules import load_quality_rules
 from codegemma.corpus.report import MANIFEST, CorpusReport, read_manifest, write_manifest
-from codegemma.corpus.stages import (
+from codegemma.corpus.under_way import (
     BUILD_FILES,
     COPIES,
     DROPPED_FILE,
@@ -37,7 +38,6 @@ from codegemma.corpus.stages import (
     REFERENCES,
     STEPS,
     TRAIN_FILE,
-    Build,
     read_tables,
 )
 from codegemma.errors import OutputError
