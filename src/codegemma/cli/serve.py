@@ -27,9 +27,6 @@ DEFAULT_PORT = 8012  # llama.vim's own
 @click.option("--api-key-file", type=click.Path(path_type=Path, dir_okay=False), help="Who may ask; see --new-key.")
 @click.option("--new-key", metavar="NAME", help="Add a key to --api-key-file, print it once, and end.")
 @click.option(
-    "--adapter", "adapters", multiple=True, metavar="NAME=PATH", help="A LoRA over the model; may be repeated."
-)
-@click.option(
     "--workspace",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Folder whose files explain each other: imports and tests in it are followed.",
@@ -54,7 +51,8 @@ def command(  # noqa: PLR0917
       codegemma serve --new-key laptop --api-key-file keys
     """
     if new_key is not None:
-        return make_key(api_key_file, new_key)
+        make_key(api_key_file, new_key)
+        return
     if model is None:
         raise click.UsageError("which model? Name a folder, a file or a hub id")
     try:
@@ -75,7 +73,6 @@ def command(  # noqa: PLR0917
         click.echo(f"http://{host}:{listener.getsockname()[1]} (loading {model})", err=True)
         server = Server(make_app(gate, DOORS), gate, listener)
         server.run(lambda: open_service(model, workspace, choices), lambda said: click.echo(said, err=True))
-    return None
 
 
 def make_key(file: Path | None, name: str) -> None:

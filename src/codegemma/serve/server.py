@@ -8,8 +8,10 @@
 import asyncio
 import contextlib
 import ipaddress
+import signal
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import uvicorn
@@ -69,13 +71,15 @@ def open_socket(host: str, port: int) -> socket.socket:
     Raises:
         InputError: it is taken, not ours, or nobody's.
     """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio looks at the protocol before it switches Nagle's algorithm off, which costs 40 ms a reply.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.socket(family)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))
         listener.listen(1024)
     except (OSError, OverflowError) as error:
+        listener.close()
         reason = getattr(error, "strerror", None) or str(error)
         raise InputError(f"{host}:{port} cannot be listened on ({reason}); choose another --port or --host") from error
     listener.setblocking(False)
@@ -96,6 +100,23 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+class _Listening(uvicorn.Server):
+    """Ends at a signal without raising it again afterwards: the engine is still to be closed."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take SIGINT and SIGTERM while serving; in a thread that is not the main one nothing can be taken."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        old = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in old.items():
+                signal.signal(number, handler)
+
+
 class Server:
     """One served model."""
 
@@ -114,7 +135,7 @@ class Server:
             server_header=False,
             date_header=False,
         )
-        self._server = uvicorn.Server(config)
+        self._server = _Listening(config)
         self.failure: UserError | None = None
 
     def run(self, open_service: Callable[[], Service], tell: Callable[[str], None]) -> None:

@@ -1,0 +1,36 @@
+"""A fuzzer reads the OpenAPI document and tries what it says, and what it does not say."""
+
+from collections.abc import Iterator
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from tests.serve.conftest import SOURCE, Running, serve
+from tests.serve.parrot import Parrot
+
+from codegemma.serve.api.openapi import describe_doors
+from codegemma.serve.doors import DOORS
+
+DOCUMENT = describe_doors(DOORS)
+SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
+TRIES_A_ROUTE = 6
+
+
+@pytest.fixture(scope="module")
+def fuzzed(tokenizer) -> Iterator[Running]:
+    with serve(Parrot(tokenizer, SOURCE)) as server:
+        yield server
+
+
+def test_the_document_is_served_and_names_every_door(fuzzed):
+    document = fuzzed.client.get("/openapi.json").json()
+    assert document == DOCUMENT
+    assert {d.path.replace(":path", "") for d in DOORS} == document["paths"].keys()
+
+
+@SCHEMA.parametrize()
+@settings(max_examples=TRIES_A_ROUTE, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+def test_whatever_is_tried_gets_an_answer_that_the_document_tells(fuzzed, case):
+    reply = case.call(base_url=fuzzed.url)
+    told = DOCUMENT["paths"][case.operation.path].get(case.method.lower(), {"responses": {"405": {}}})
+    assert str(reply.status_code) in told["responses"], reply.text
