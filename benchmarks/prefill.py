@@ -64,13 +64,13 @@ def build_torch(folder: Path, dtype: str, threads: int) -> Generate:
     torch.set_num_threads(threads)
     model = transformers.GemmaForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
 
-    @torch.inference_mode()
     def generate(prompt: Sequence[int], tokens: int) -> int:
         ids, cache = torch.tensor([list(prompt)]), None
-        for _ in range(tokens):
-            answer = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            ids, cache = answer.logits[:, -1:].argmax(-1), answer.past_key_values
-            ids.item()  # who streams must see each token before the next
+        with torch.inference_mode():
+            for _ in range(tokens):
+                answer = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+                ids, cache = answer.logits[:, -1:].argmax(-1), answer.past_key_values
+                ids.item()  # who streams must see each token before the next
         return tokens
 
     return generate

@@ -2,7 +2,7 @@
 
 Usage::
 
-    python benchmarks/train_step.py [--size tiny|batch|small] [--rounds 15] [--threads 2] [--no-huge-pages]
+    python benchmarks/train_step.py [--size tiny|batch|small|2b-width] [--rounds 15] [--threads 2] [--no-huge-pages]
     python benchmarks/train_step.py --losses 200      # do the first 200 losses overlap?
 
 **In**: this repository's step, and transformers' `GemmaForCausalLM` (eager, `torch.compile`, bf16 autocast) on the CPU.
@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from codegemma.model.config import GemmaConfig
+from codegemma.model.config import GemmaConfig, codegemma_2b
 from codegemma.recipes import load_recipe
 from codegemma.text.control_tokens import RESERVED_IDS
 from codegemma.train.choices import TrainChoices
@@ -37,6 +37,11 @@ SIZES = {
     "tiny": (TINY.model, TINY.train),
     "batch": (TINY.model, dataclasses.replace(TINY.train, batch_rows=16, row_tokens=256)),
     "small": (GemmaConfig(4096, 256, 6, 4, 1, 64, 1024), TrainChoices(batch_rows=8, row_tokens=512)),
+    # One layer of CodeGemma 2B and a part of its vocabulary; every contender holds 2 GB.
+    "2b-width": (
+        dataclasses.replace(codegemma_2b(), num_layers=1, vocab_size=4096),
+        TrainChoices(batch_rows=1, row_tokens=512),
+    ),
 }
 CONTENDERS = ("ours float32", "ours bfloat16", "torch eager float32", "torch compiled float32", "torch compiled bf16")
 REFERENCE = "torch compiled float32"
@@ -225,12 +230,12 @@ def compare_speed(args: argparse.Namespace, folder: Path) -> None:
     """Interleave the contenders and print the table."""
     config, choices = SIZES[args.size]
     contenders = {}
-    for name in CONTENDERS:
+    for name in args.contenders:
         contenders[name] = Contender(name, args, folder)
         contenders[name].run(3)
         print(f"ready: {name}", file=sys.stderr)
     rates: dict[str, float] = {}
-    times: dict[str, dict[str, list[float]]] = {name: {"wall_s": [], "cpu_s": []} for name in CONTENDERS}
+    times: dict[str, dict[str, list[float]]] = {name: {"wall_s": [], "cpu_s": []} for name in args.contenders}
     for _ in range(args.rounds):
         # The best of all rounds: on a shared machine a single measurement may be far too low.
         rates = {name: max(rate, rates.get(name, 0.0)) for name, rate in measure_sgemm(args.threads).items()}
@@ -250,13 +255,14 @@ def compare_speed(args: argparse.Namespace, folder: Path) -> None:
     print(f"sgemm: {', '.join(f'{name} {rate:.0f} GFLOP/s' for name, rate in rates.items())}")
     print(f"{'':24s} {'median ms':>9s} {'best ms':>8s} {'CPU ms':>7s} {'tokens/s':>8s} {'of sgemm':>8s} {'ratio':>6s}")
     medians = {name: statistics.median(t["wall_s"]) for name, t in times.items()}
+    reference = REFERENCE if REFERENCE in medians else args.contenders[-1]
     for name, t in times.items():
         median = medians[name]
         share = count_flops(config, choices) / median / 1e9 / best_rate
         print(
             f"{name:24s} {median * 1e3:9.0f} {min(t['wall_s']) * 1e3:8.0f} "
             f"{statistics.median(t['cpu_s']) * 1e3:7.0f} {tokens / median:8.0f} {share:8.0%} "
-            f"{medians[REFERENCE] / median:6.2f}"
+            f"{medians[reference] / median:6.2f}"
         )
 
 
@@ -283,6 +289,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--huge-pages", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--losses", type=int, metavar="STEPS", help="compare the first losses instead of the speed")
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=CONTENDERS, help="which ones take part")
     parser.add_argument("--contender", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()

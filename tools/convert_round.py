@@ -13,14 +13,18 @@ import hashlib
 import json
 import os
 import platform
+import resource
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +48,13 @@ COPIES = {
     "gguf-int8": ("hf", "gguf", "int8"),
     "qwix-int8": ("hf", "qwix", "int8"),
 }
-COMPLETED = ("hf", "qwix-int8", "gguf-int8")
+COMPLETED = ("hf", "qwix-int8")  # by our engine; llama.cpp completes with gguf-int8
 _DTYPE_BYTES = {"f32": 4, "bf16": 2, "int8": 1}
 _LOOKS_PER_S = 50
 _NEW_TOKENS = 4
 # What is promised: anonymous memory over the weights in the type of the target, and all memory of a completion.
 MAX_SHARE, MAX_COMPLETION_BYTES = 1.15, 12 * 2**30
+LOG_MARK = "<!-- output: begin -->"
 BASE = Path(codegemma.__file__).parent / "bases" / "tiny"
 
 
@@ -96,8 +101,10 @@ def draw_weights(config: GemmaConfig, seed: int) -> Weights:
 
 
 def take_step(folder: Path, step: str, config: GemmaConfig) -> dict[str, Any]:
-    """Do one step in this process and tell what it took: `draw`, `copy NAME` or `load DTYPE`."""
+    """Do one step in this process and tell what it took: `draw`, `copy NAME`, `load DTYPE` or `llama.cpp NAME`."""
     act, _, name = step.partition(" ")
+    if act == "llama.cpp":
+        return ask_llama_cpp(folder / name / "model.gguf", [2, *range(300, 340)])
     if act == "load":
         from codegemma.model.weights import load_model  # before the watch: JAX itself is not the question
     dtype = name if act == "load" else COPIES[name][2] if act == "copy" else None
@@ -149,6 +156,36 @@ def complete(folder: Path) -> dict[str, Any]:
     }
 
 
+def ask_llama_cpp(file: Path, ids: list[int]) -> dict[str, Any]:
+    """Complete in this process with llama.cpp on a GGUF file."""
+    import xllamacpp
+
+    params = xllamacpp.CommonParams()
+    params.model.path = str(file)
+    params.n_ctx, params.n_batch, params.n_ubatch, params.n_parallel = 2048, 512, 512, 1
+    params.warmup = params.fit_params = False
+    params.verbosity = -1
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        params.port = free.getsockname()[1]
+    started = time.perf_counter()
+    server = xllamacpp.Server(params)
+    loaded = time.perf_counter()
+    body = json.dumps({"prompt": ids, "n_predict": _NEW_TOKENS, "temperature": 0, "return_tokens": True}).encode()
+    request = urllib.request.Request(server.listening_address + "/completion", body)  # noqa: S310 (its own address)
+    with urllib.request.urlopen(request, timeout=600) as answer:  # noqa: S310
+        tokens = len(ids) + len(json.load(answer)["tokens"])
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return {
+        "seconds": time.perf_counter() - started,
+        "cpu_s": used.ru_utime + used.ru_stime,
+        "peak": used.ru_maxrss * 1024,
+        "load_s": loaded - started,
+        "answer_s": time.perf_counter() - loaded,
+        "tokens": tokens,
+    }
+
+
 def hash_file(path: Path) -> str:
     """Hash a file."""
     with path.open("rb") as file:
@@ -184,32 +221,34 @@ def compare(folder: Path) -> str | None:
     return next((n for n in names if hash_file(folder / "hf" / n) != hash_file(folder / "hf-again" / n)), None)
 
 
-def print_round(folder: Path, arguments: list[str]) -> int:
-    """Print the tables and the verdicts; 1 where a bit changed or memory went past what is promised."""
+def tell_round(folder: Path, arguments: list[str], tell: Callable[[str], None]) -> int:
+    """Tell the tables and the verdicts; 1 where a bit changed or memory went past what is promised."""
     worst = 0.0
-    print("| step | wall, s | CPU, s | weights, MiB | anonymous memory above start, MiB | peak over weights |")
-    print("|---|---|---|---|---|---|")
+    tell("| step | wall, s | CPU, s | weights, MiB | anonymous memory above start, MiB | peak over weights |")
+    tell("|---|---|---|---|---|---|")
     for name, row in take_round(folder, arguments):
         share = row["peak"] / row["weights"]
-        print(f"| {name} | {row['seconds']:.1f} | {row['cpu_s']:.1f} | {row['weights'] >> 20:,} "
-              f"| {row['rise'] >> 20:,} | {share:.3f} |", flush=True)  # fmt: skip
+        tell(f"| {name} | {row['seconds']:.1f} | {row['cpu_s']:.1f} | {row['weights'] >> 20:,} "
+              f"| {row['rise'] >> 20:,} | {share:.3f} |")  # fmt: skip
         worst = max(worst, share)
     differing = compare(folder)
     verdict = "bit for bit the same" if differing is None else f"NOT THE SAME: {differing}"
-    print(f"\nhf and hf-again, through orbax, flax and gguf: {verdict}, by SHA-256 of every file but lineage.json.")
-    print(f"Anonymous memory: at most {worst:.3f} times the weights, interpreter and JAX included "
+    tell(f"\nhf and hf-again, through orbax, flax and gguf: {verdict}, by SHA-256 of every file but lineage.json.")
+    tell(f"Anonymous memory: at most {worst:.3f} times the weights, interpreter and JAX included "
           f"(limit {MAX_SHARE}).\n")  # fmt: skip
     shutil.rmtree(folder / "hf-again")
-    print(f"| `codegemma complete`, {_NEW_TOKENS} tokens | wall, s | CPU, s | loading, s | reading and writing, s "
+    tell(f"| completing {_NEW_TOKENS} tokens | wall, s | CPU, s | loading, s | reading and writing, s "
           "| tokens | peak memory, MiB |")  # fmt: skip
-    print("|---|---|---|---|---|---|---|")
+    tell("|---|---|---|---|---|---|---|")
     most = 0
-    for name in COMPLETED:
-        row = complete(folder / name)
-        print(f"| {name} | {row['seconds']:.1f} | {row['cpu_s']:.1f} | {row['load_s']:.1f} | {row['answer_s']:.1f} "
-              f"| {row['tokens']} | {row['peak'] >> 20:,} |", flush=True)  # fmt: skip
+    answers = {f"`codegemma complete`, {name}": partial(complete, folder / name) for name in COMPLETED}
+    answers["llama.cpp, gguf-int8"] = partial(run_step, folder, "llama.cpp gguf-int8", arguments)
+    for name, answer in answers.items():
+        row = answer()
+        tell(f"| {name} | {row['seconds']:.1f} | {row['cpu_s']:.1f} | {row['load_s']:.1f} | {row['answer_s']:.1f} "
+              f"| {row['tokens']} | {row['peak'] >> 20:,} |")  # fmt: skip
         most = max(most, row["peak"])
-    print(f"\nPeak memory of a completion: {most / 2**30:.1f} GiB, mapped files included (limit 12).")
+    tell(f"\nPeak memory of a completion: {most / 2**30:.1f} GiB, mapped files included (limit 12).")
     return 0 if differing is None and worst <= MAX_SHARE and most < MAX_COMPLETION_BYTES else 1
 
 
@@ -218,19 +257,35 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", choices=SHAPES, default="2b")
     parser.add_argument("--layers", type=int, help="Fewer layers than the model has.")
+    parser.add_argument("--vocab-size", type=int, help="Fewer rows of the embedding than the model has.")
     parser.add_argument("--folder", type=Path, help="Where copies go [default: a temporary folder].")
+    parser.add_argument("--log", type=Path, help="A page whose part below the mark becomes what is printed.")
     parser.add_argument("--step", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     config = SHAPES[chosen.model]()
-    config = dataclasses.replace(config, num_layers=chosen.layers or config.num_layers)
+    layers, rows = chosen.layers or config.num_layers, chosen.vocab_size or config.vocab_size
+    config = dataclasses.replace(config, num_layers=layers, vocab_size=rows)
     if chosen.step:
         print(json.dumps(take_step(chosen.folder, chosen.step, config)))
         return 0
-    print(f"{datetime.now(UTC):%Y-%m-%d}, commit {(find_commit() or 'unknown')[:10]}. {config.count_parameters():,} "
-          f"parameters in bfloat16, {config.num_layers} layers; {platform.machine()}, {os.cpu_count()} cores, Python "
-          f"{platform.python_version()}, numpy {np.__version__}.\n")  # fmt: skip
+    lines = [
+        f"{datetime.now(UTC):%Y-%m-%d}, commit {(find_commit() or 'unknown')[:10]}. {config.count_parameters():,} "
+        f"parameters in bfloat16, {config.num_layers} layers; {platform.machine()}, {os.cpu_count()} cores, Python "
+        f"{platform.python_version()}, numpy {np.__version__}.\n"
+    ]
+    print(lines[0])
+
+    def tell(line: str) -> None:
+        print(line, flush=True)
+        lines.append(line)
+
+    arguments = ["--model", chosen.model, "--layers", str(layers), "--vocab-size", str(rows)]
     with tempfile.TemporaryDirectory(dir=chosen.folder) as name:
-        return print_round(Path(name), ["--model", chosen.model, "--layers", str(config.num_layers)])
+        code = tell_round(Path(name), arguments, tell)
+    if chosen.log:
+        head = chosen.log.read_text().partition(LOG_MARK)[0]
+        chosen.log.write_text(head + LOG_MARK + "\n" + "\n".join(lines) + "\n")
+    return code
 
 
 if __name__ == "__main__":
