@@ -87,7 +87,9 @@ def command(  # noqa: PLR0913, PLR0917
     from codegemma.adapt import AdaptJob, adapt, choose_recipe_name, find_base, find_other, summarize
     from codegemma.adapt_report import choose_showcases, write_report
     from codegemma.errors import InputError
+    from codegemma.files import write_whole
     from codegemma.forgetting import ForgettingError
+    from codegemma.model_card import CARD_FILE, gather_evidence, write_card
 
     named = find_base(base) if base not in (None, "none") else None
     chosen = choose_recipe(recipe or choose_recipe_name(named), settings)
@@ -124,6 +126,8 @@ def command(  # noqa: PLR0913, PLR0917
             result, forgot = error.result, error
     showcases = choose_showcases(result)
     report = write_report(result, showcases)
+    evidence = gather_evidence(result.run.model, out / "data", (), result.measurements)
+    write_whole(result.run.model / CARD_FILE, write_card(evidence).encode())
     if as_json:
         click.echo(json.dumps(summarize(result)))
     else:

@@ -28,7 +28,8 @@ VERBS = {
     "serve": "Serve a model to editors: llama.cpp, OpenAI, Ollama, Tabby and more protocols.",
     "trace": "From a trained token back to its repository, file and line.",
     "freeze": "Write the rows that a training reads as token shards.",
-    "evaluate": "Measure a model: held-out holes of a repository, infilling benchmarks.",
+    "evaluate": "Measure a model: held-out holes of a repository, benchmarks whose answers are run.",
+    "card": "The model card's table with our figures, or a model's own card.",
 }
 # Those that train, and gain from huge pages.
 TRAINING_VERBS = frozenset({"adapt", "train"})

@@ -102,6 +102,22 @@ def evaluate(
     return results
 
 
+def read_results(place: Path) -> Results:
+    """Read a `results.json`, or that of a folder, back.
+
+    Raises:
+        InputError: no such file, or not written by an evaluation of this version.
+    """
+    path = place / RESULTS_FILE if place.is_dir() else place
+    try:
+        found: Results = from_plain(Results, json.loads(path.read_text(encoding="utf-8")))
+        return found
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; `codegemma evaluate --out` writes it") from error
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{path} does not hold results ({error}); run the evaluation again") from error
+
+
 def _run_suite(suite: str, exam: Examination, out: Path) -> SuiteResults:
     def report(stage: str, done: int, total: int | None) -> None:
         exam.on_progress(f"{suite}: {stage}", done, total)

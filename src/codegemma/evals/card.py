@@ -1,0 +1,140 @@
+"""The model card's table with what was measured beside what was published.
+
+**In**: `Results` of one or several evaluations of a model; `published.toml`.
+**Out**: `CardRow`s in the card's order, and the table as text.
+**Not**: a figure for a row that was not run: it says so, and what would run it.
+"""
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any
+
+from codegemma.errors import InputError
+from codegemma.evals.measure import Measurement
+from codegemma.evals.run import SUITES, Results
+from codegemma.records import InfillMode
+
+PROFILE = "codegemma-2024"
+_METRIC = "pass_at_1"
+_PRINTED_DIGITS = 1
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedRow:
+    """A row of the card: the figures in % by released model, and the number of tasks that they are fractions of."""
+
+    name: str
+    suite: str
+    kind: str
+    tasks: int
+    figures: Mapping[str, float]
+    off_lattice: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CardRow:
+    """A published row and our measurement, `None` where its suite was not run."""
+
+    published: PublishedRow
+    measured: Measurement | None
+
+    @property
+    def is_whole(self) -> bool:
+        """Tell whether all tasks of the benchmark were asked."""
+        return self.measured is not None and self.measured.interval.items == self.published.tasks
+
+    def describe(self) -> str:
+        """Spell our figure with its interval, or why there is none."""
+        if self.measured is None:
+            return "not run" if self.published.suite in SUITES else "not run: no such suite yet"
+        interval = self.measured.interval
+        spread = "" if interval.low is None or interval.high is None else (
+            f" ({100 * interval.low:.1f}-{100 * interval.high:.1f})"
+        )  # fmt: skip
+        part = "" if self.is_whole else f", {interval.items} of {self.published.tasks} tasks"
+        return f"{100 * interval.mean:.{_PRINTED_DIGITS}f}{spread}{part}"
+
+
+def read_published() -> tuple[PublishedRow, ...]:
+    """Read what the card prints."""
+    plain: dict[str, Any] = tomllib.loads(resources.files(__package__).joinpath("published.toml").read_text("utf-8"))
+    columns = plain["columns"]
+    return tuple(
+        PublishedRow(
+            row["name"],
+            row["suite"],
+            row["kind"],
+            row["tasks"],
+            dict(zip(columns, row["figures"], strict=True)),
+            tuple(row.get("off_lattice", ())),
+        )
+        for row in plain["rows"]
+    )
+
+
+def is_fraction(percent: float, tasks: int) -> bool:
+    """Tell whether a printed percentage is that of some number of tasks out of all.
+
+    >>> is_fraction(31.1, 164), is_fraction(31.2, 164)
+    (True, False)
+    """
+    near = round(percent * tasks / 100)
+    return any(
+        round(100 * k / tasks, _PRINTED_DIGITS) == percent for k in (near - 1, near, near + 1) if 0 <= k <= tasks
+    )
+
+
+def fill_card(results: Sequence[Results], mode: InfillMode = InfillMode.PSM) -> list[CardRow]:
+    """Put the headline measurement of each suite in its row; of infilling that of one order of the parts.
+
+    Raises:
+        InputError: the results are of different models.
+    """
+    models = sorted({result.model for result in results})
+    if len(models) > 1:
+        raise InputError(f"results of different models in one card: {', '.join(models)}; make a card of each")
+    found: dict[tuple[str, str], Measurement] = {}
+    for suite in (suite for result in results for suite in result.suites):
+        for m in suite.measurements:
+            # The first policy of a suite is its headline.
+            if m.metric == _METRIC and m.mode in (None, mode):
+                found.setdefault((suite.suite, m.kind), m)
+    return [CardRow(row, found.get((row.suite, row.kind))) for row in read_published()]
+
+
+def check_profile(results: Sequence[Results], rows: Sequence[CardRow]) -> list[str]:
+    """Tell where results depart from how the card was measured: one greedy sample of every task, 128 tokens, PSM.
+
+    Every printed percentage of a whole row must be a fraction of its number of tasks.
+    """
+    told = []
+    for choices in (result.choices for result in results):
+        if choices.samples != 1 or choices.temperature != 0:
+            told.append(
+                f"{choices.samples} samples at temperature {choices.temperature:g}, where the card has one, greedy"
+            )
+        if choices.max_new_tokens != 128:
+            told.append(f"{choices.max_new_tokens} tokens for a middle, where the card has 128")
+    for row in rows:
+        if row.measured is None:
+            told.append(f"{row.published.name}: {row.describe()}")
+        elif not row.is_whole:
+            told.append(f"{row.published.name}: {row.measured.interval.items} of {row.published.tasks} tasks")
+        elif not is_fraction(round(100 * row.measured.interval.mean, _PRINTED_DIGITS), row.published.tasks):
+            told.append(f"{row.published.name}: {100 * row.measured.interval.mean:.3f} % is no fraction of its tasks")
+    return list(dict.fromkeys(told))
+
+
+def spell_card(rows: Sequence[CardRow]) -> str:
+    """Spell the table as Markdown, the measured column first."""
+    columns = list(rows[0].published.figures)
+    lines = [
+        f"| Benchmark | tasks | measured | {' | '.join(columns)} |",
+        f"|---|---|---|{'---|' * len(columns)}",
+    ]
+    for row in rows:
+        figures = " | ".join(f"{figure:.1f}" for figure in row.published.figures.values())
+        lines.append(f"| {row.published.name} | {row.published.tasks:,} | {row.describe()} | {figures} |")
+    return "\n".join(lines) + "\n"
