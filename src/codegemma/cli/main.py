@@ -1,7 +1,7 @@
 """The command line: one verb per reach, each imported when it is called, so that help never loads JAX.
 
 **In**: `sys.argv`.
-**Out**: the exit code: 0 done, 1 failed, 2 wrong usage, 3 unusable input, 4 unwritable output, 130 interrupted.
+**Out**: the exit code; `ending.py` has the list.
 **Not**: logic. A verb wires parts; the parts are in the packages below.
 """
 
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import click
 
 import codegemma
+from codegemma.cli.ending import tell_error
 from codegemma.cli.huge_pages import restart_with_huge_pages
 from codegemma.errors import UserError
 
@@ -102,13 +103,6 @@ def main() -> None:
     try:
         refuse_empty(sys.argv[1:])
         exit_code = cli.main(standalone_mode=False)
-    except click.exceptions.Abort:
-        click.echo("interrupted", err=True)
-        sys.exit(130)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except UserError as error:
-        click.echo(f"codegemma: {error}", err=True)
-        sys.exit(error.exit_code)
+    except (click.exceptions.Abort, click.ClickException, UserError) as error:
+        sys.exit(tell_error(error))
     sys.exit(exit_code if isinstance(exit_code, int) else 0)

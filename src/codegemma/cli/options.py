@@ -76,6 +76,49 @@ def recipe_options(function: F) -> F:
     )(settings_option(function))
 
 
+def _parse_cluster(text: str) -> Any:
+    from codegemma.train.hosts import Cluster
+
+    try:
+        return Cluster.parse(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+def cluster_options(function: F) -> F:
+    """Add what several processes that train together need: `processes`, `cluster`, `preempted_code`, `hang_s`."""
+    options = (
+        click.option(
+            "--processes",
+            type=click.IntRange(min=1),
+            help="Train with this many processes on this machine; when one dies or hangs, all are started again.",
+        ),
+        click.option(
+            "--cluster",
+            type=_PlaceType(_parse_cluster),
+            metavar="auto|HOST:PORT,PROCESSES,PROCESS",
+            help="Be one of several processes: auto finds the others under Slurm, on TPU pods, in Kubernetes or MPI.",
+        ),
+        click.option(
+            "--preempted-code",
+            type=click.IntRange(0, 255),
+            default=0,
+            show_default=True,
+            help="Exit code after SIGTERM, when the run is saved; Kubernetes takes 0 for the end of the job.",
+        ),
+        click.option(
+            "--hang-s",
+            type=click.FloatRange(min=0, min_open=True),
+            default=900.0,
+            show_default=True,
+            help="With --processes: seconds without a step, compilation included, that count as hanging.",
+        ),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
 def replay_options(function: F) -> F:
     """Add the argument `RUN`, `--data` and `--tokenizer`, which tell whose rows are recomputed."""
     function = click.option("--tokenizer", type=LOCAL, help="The run's tokenizer.json, where RUN does not hold it.")(

@@ -1,6 +1,6 @@
 """`codegemma train`: a model from packs.
 
-**In**: the folder of `codegemma build`, a recipe, a base or none, minutes.
+**In**: the folder of `codegemma build`, a recipe, a base or none, minutes; one process, or several.
 **Out**: the run's folder, with `model` in it; how far it is on standard error.
 **Not**: measuring; `codegemma evaluate` does.
 """
@@ -10,7 +10,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,10 +19,14 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from codegemma.cli.options import LOCAL, PLACE, choose_recipe, json_option, recipe_options
+from codegemma.cli.ending import tell_error
+from codegemma.cli.options import LOCAL, PLACE, choose_recipe, cluster_options, json_option, recipe_options
 from codegemma.cli.progress import show_progress
+from codegemma.train.supervisor import Limits, Pulse, supervise
 
 if TYPE_CHECKING:
+    from codegemma.recipes import Recipe
+    from codegemma.train.hosts import Cluster
     from codegemma.train.loop import TrainResult
 
 # In a log file, a line this often.
@@ -35,17 +39,25 @@ _SECONDS_BETWEEN_LINES = 10.0
 @click.option("--base", help="Model folder, hub id or shipped base to start from; 'none' is random parameters.")
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="How long; goes before train.steps.")
 @recipe_options
+@cluster_options
 @json_option
-def command(  # noqa: PLR0917
+def command(  # noqa: PLR0913, PLR0917
     data: Path,
     out: Path,
     base: str | None,
     minutes: float | None,
     recipe: str,
     settings: tuple[str, ...],
+    processes: int | None,
+    cluster: "Cluster | None",
+    preempted_code: int,
+    hang_s: float,
     as_json: bool,
 ) -> None:
     """Train a model on packs. Interrupted or killed, the same command goes on where it was.
+
+    On SIGTERM the run is saved and the command ends with 0, on Ctrl-C with 130. --processes starts that many on this
+    machine and starts all again when one dies or hangs; --cluster is for processes that something else starts, as srun.
 
     With feed.mixture.shares, kinds of data get fixed shares of the tokens: code_and_text is 80 % code and 20 % text and
     mathematics, code is code alone, code=0.7,text=0.3 and the like are your own. A kind with too little data is read
@@ -58,12 +70,67 @@ def command(  # noqa: PLR0917
       codegemma train --data data --out run --recipe tiny --minutes 10
       codegemma train --data data --out run --recipe tiny --base none --set train.steps=500
       codegemma train --data data --out run --minutes 10 --set feed.mixture.shares=code_and_text
+      codegemma train --data data --out run --recipe tiny --minutes 10 --processes 2 --set train.batch_rows=4
+      srun codegemma train --data data --out run --recipe codegemma_2b --cluster auto
     """
     chosen = choose_recipe(recipe, settings)
+    if processes is not None:
+        sys.exit(_supervise(processes, out, preempted_code, hang_s))
+    pulse = Pulse()
 
+    from codegemma.train.guards import InterruptedRun
+    from codegemma.train.hosts import is_leader, join_cluster
+
+    try:
+        with join_cluster(cluster, tell_error):
+            result = _train(chosen, data, out, base, minutes, pulse)
+            if not is_leader():
+                return
+            if as_json:
+                click.echo(json.dumps(dataclasses.asdict(result), default=str))
+            else:
+                _print_ending(result, data)
+    except InterruptedRun as error:
+        if not error.is_order:
+            raise
+        click.echo(f"codegemma: {error}", err=True)
+        sys.exit(preempted_code)
+
+
+def _supervise(processes: int, out: Path, preempted_code: int, hang_s: float) -> int:
+    """Start this very command as several processes, and keep them alive."""
+    limits = Limits(hang_s)
+    own = drop_option(sys.argv[1:], "--processes")
+
+    def start(number: int, address: str) -> list[str]:
+        return [sys.executable, "-m", "codegemma", *own, "--cluster", f"{address},{processes},{number}"]
+
+    limits = dataclasses.replace(limits, final_codes=limits.final_codes | ({preempted_code} - {0}))
+    return supervise(start, processes, out, limits, lambda text: click.echo(f"codegemma: {text}", err=True))
+
+
+def drop_option(arguments: Sequence[str], name: str) -> list[str]:
+    """Leave an option and its value out.
+
+    >>> drop_option(["train", "--processes", "2", "--out", "run", "--processes=3"], "--processes")
+    ['train', '--out', 'run']
+    """
+    kept, is_value = [], False
+    for argument in arguments:
+        if not is_value and argument != name and not argument.startswith(f"{name}="):
+            kept.append(argument)
+        is_value = not is_value and argument == name
+    return kept
+
+
+def _train(
+    chosen: "Recipe", data: Path, out: Path, base: str | None, minutes: float | None, pulse: Pulse
+) -> "TrainResult":
     from codegemma.adapt import find_base
     from codegemma.build import lend_data
     from codegemma.recipe import to_plain
+    from codegemma.text.tokenizer import TOKENIZER_FILE, Tokenizer
+    from codegemma.train.hosts import act_first, is_leader
     from codegemma.train.job import TrainJob, choose_sample, choose_tokenizer
     from codegemma.train.loop import train
     from codegemma.train.plan import check_length
@@ -72,25 +139,31 @@ def command(  # noqa: PLR0917
     base_name = base or chosen.base
     folder = None if base_name in (None, "none") else find_base(base_name)
     with show_progress() as on_progress:
-        packs = lend_data(data, on_progress)
+        # One of several processes on a machine fetches what all of them read there.
+        packs = act_first(lambda: lend_data(data, on_progress), lambda: lend_data(data))
+    tokenizer = act_first(
+        lambda: choose_tokenizer(packs, out, folder, chosen.model.vocab_size),
+        lambda: Tokenizer.load(folder or out / TOKENIZER_FILE),
+    )
     job = TrainJob(
         data=packs,
         out=out,
         train=chosen.train,
         feed=chosen.feed,
-        tokenizer=choose_tokenizer(packs, out, folder, chosen.model.vocab_size),
+        tokenizer=tokenizer,
         config=chosen.model,
         base=folder,
         minutes=minutes,
         sample=choose_sample(packs, chosen.feed.infill_modes),
         recipe=to_plain(chosen),
     )
-    with _show_run() as display:
-        result = train(job, display.count, display.tell)
-    if as_json:
-        click.echo(json.dumps(dataclasses.asdict(result), default=str))
-    else:
-        _print_ending(result, data)
+    with _show_run(is_shown=is_leader()) as display:
+
+        def count(stage: str, done: int, total: int | None) -> None:
+            pulse.beat()
+            display.count(stage, done, total)
+
+        return train(job, count, display.tell)
 
 
 def _print_ending(result: "TrainResult", data: Path) -> None:
@@ -131,8 +204,8 @@ class _Display:
 
 
 @contextmanager
-def _show_run() -> Iterator[_Display]:
-    console = Console(file=sys.stderr)
+def _show_run(*, is_shown: bool) -> Iterator[_Display]:
+    console = Console(file=sys.stderr, quiet=not is_shown)
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(bar_width=30),

@@ -18,17 +18,17 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding
 
 from codegemma.errors import InputError
 from codegemma.model.config import GemmaConfig
-from codegemma.model.sharding import check_mesh, divide_params, divide_rows, fill_in_mesh, make_mesh
+from codegemma.model.sharding import check_mesh, divide_rows, fill_in_mesh, make_mesh
 from codegemma.train.chips import Topology
 from codegemma.train.choices import TrainChoices
 from codegemma.train.collectives import Collective, list_collectives
 from codegemma.train.flops import count_attention, count_flops, count_model
 from codegemma.train.objective import Rows
-from codegemma.train.step import TrainState, make_optimizer, write_train_step
+from codegemma.train.step import TrainState, describe_state, describe_trained, write_train_step
 
 # The schedule's length changes a constant of the program, not its size.
 _SOME_STEPS = 1000
@@ -198,23 +198,9 @@ def list_devices(topology: Topology) -> list[Any]:
 
 def describe_arguments(config: GemmaConfig, choices: TrainChoices, mesh: Mesh) -> tuple[TrainState, Rows]:
     """Describe what the step takes, each array with its place on the mesh; nothing is allocated."""
-    places = divide_params(mesh, config)
-    everywhere = NamedSharding(mesh, PartitionSpec())
-    params = {
-        name: _describe_array(shape, jnp.float32, sharding=places[name])
-        for name, shape in config.shape_params().items()
-    }
-    state = jax.eval_shape(make_optimizer(choices, _SOME_STEPS).init, params)
-
-    def place(path: tuple[Any, ...], leaf: Any) -> Any:
-        names = [key.key for key in path if getattr(key, "key", None) in places]
-        return _describe_array(leaf.shape, leaf.dtype, sharding=places[names[0]] if names else everywhere)
-
-    opt_state = jax.tree_util.tree_map_with_path(place, state)
     shape, divided = (choices.batch_rows, choices.row_tokens), divide_rows(mesh)
     ids, weights = (_describe_array(shape, dtype, sharding=divided) for dtype in (jnp.int32, jnp.float32))
-    step = _describe_array((), jnp.int32, sharding=everywhere)
-    return TrainState(step, params, opt_state), Rows(ids, weights, ids, ids)
+    return describe_state(describe_trained(config), config, choices, _SOME_STEPS, mesh), Rows(ids, weights, ids, ids)
 
 
 def _describe_array(shape: tuple[int, ...], dtype: Any, sharding: NamedSharding | None = None) -> Any:
@@ -246,11 +232,9 @@ def _count_only(config: GemmaConfig, choices: TrainChoices, topology: Topology) 
         )
         return Misfit(topology, choices.batch_rows, reason)
     plain = dataclasses.replace(choices, mesh=(1, 1, 1), attention="xla")
-    params = {n: _describe_array(s, jnp.float32) for n, s in config.shape_params().items()}
-    opt_state = jax.eval_shape(make_optimizer(plain, _SOME_STEPS).init, params)
     ids = _describe_array((choices.batch_rows, choices.row_tokens), jnp.int32)
     weights = _describe_array(ids.shape, jnp.float32)
-    state = TrainState(_describe_array((), jnp.int32), params, opt_state)
+    state = describe_state(describe_trained(config), config, plain, _SOME_STEPS, None)
     flops = count_flops(write_train_step(config, plain, _SOME_STEPS), state, Rows(ids, weights, ids, ids))
     return Plan(
         topology=topology,

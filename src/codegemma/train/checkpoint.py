@@ -1,12 +1,17 @@
 """Checkpoints of a run: the train state, the loader's position and the meters, together or not at all.
 
-**In**: a `TrainState`, and plain data that JSON can hold.
-**Out**: the newest whole checkpoint, bit for bit what was saved.
+**In**: a `TrainState`, and plain data that JSON can hold; of several processes, each writes what its devices hold.
+**Out**: the newest whole checkpoint, bit for bit what was saved, on whatever devices are here now.
 **Not**: the finished model (`model/weights.py`). A checkpoint that a kill left half-written is not seen, and removed
 when the folder is opened again (orbax writes under a temporary name and renames).
+
+Each checkpoint holds a sum over the bits of its arrays, made on the devices and independent of how they are divided,
+and a hash of its plain data. One that cannot be read, or reads otherwise than it was saved, is put aside under another
+name, and the one before it is taken.
 """
 
 import contextlib
+import json
 import logging
 import shutil
 import traceback
@@ -15,10 +20,23 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
+import xxhash
+from etils import epath
+from jax import lax
+from jax.sharding import SingleDeviceSharding
+from jaxtyping import Array, UInt32
 
 from codegemma.errors import InputError, OutputError
+from codegemma.train.hosts import act_first, agree, is_leader, share_numbers
 from codegemma.train.step import TrainState
+
+# What a damaged checkpoint's folder is called from then on.
+DAMAGED_SUFFIX = ".damaged"
+
+_log = logging.getLogger(__name__)
 
 
 class Checkpoints:
@@ -30,14 +48,17 @@ class Checkpoints:
         # Saved before the next step starts: the step reuses the state's memory.
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False, create=True)
         with _quiet_orbax(), _as_output_error(folder):
-            # Orbax's own cleaning overlooks a folder that a kill left empty.
-            for half_written in folder.glob("*.orbax-checkpoint-tmp*"):
-                shutil.rmtree(half_written)
+            act_first(self._clean, lambda: None)
             self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+
+    def _clean(self) -> None:
+        # Orbax's own cleaning overlooks a folder that a kill left empty.
+        for half_written in self.folder.glob("*.orbax-checkpoint-tmp*"):
+            shutil.rmtree(half_written)
 
     @property
     def latest_step(self) -> int | None:
-        """Tell the step of the newest whole checkpoint."""
+        """Tell the step of the newest checkpoint."""
         step: int | None = self._manager.latest_step()
         return step
 
@@ -49,37 +70,144 @@ class Checkpoints:
         """
         if step == self.latest_step:
             return
-        arguments = ocp.args.Composite(state=ocp.args.StandardSave(state._asdict()), plain=ocp.args.JsonSave(plain))
+        sealed = {"content": plain, "hash": _hash_plain(plain), "arrays": sum_bits(state)}
+        arguments = ocp.args.Composite(state=ocp.args.StandardSave(state._asdict()), plain=ocp.args.JsonSave(sealed))
         with _quiet_orbax(), _as_output_error(self.folder):
-            _check_room(self.folder, state)
+            if is_leader():
+                _check_room(self.folder, state)
             self._manager.save(step, args=arguments, force=True)
             self._manager.wait_until_finished()
 
     def restore(self, like: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
-        """Read the newest whole checkpoint into a state shaped `like`; `None` if there is none.
+        """Read the newest whole checkpoint into a state shaped and placed `like`; `None` if there is none.
 
         Raises:
-            InputError: it was whole once and cannot be read now.
+            InputError: there are checkpoints, and none is whole.
         """
-        step = self.latest_step
-        if step is None:
-            return None
-        abstract = jax.tree.map(ocp.tree.to_shape_dtype_struct, like._asdict())
-        arguments = ocp.args.Composite(state=ocp.args.StandardRestore(abstract), plain=ocp.args.JsonRestore())
-        try:
-            with _quiet_orbax():
-                restored = self._manager.restore(step, args=arguments)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            reason = str(error).partition("\n")[0][:200]
+        damaged: dict[int, str] = {}
+        for step in share_numbers(sorted(self._manager.all_steps(), reverse=True)):
+            found = self._read(step, like)
+            if not isinstance(found, str):
+                self._put_aside(damaged, step)
+                return found
+            damaged[step] = found
+        if damaged:
+            told = "; ".join(f"{self.folder / str(step)} ({reason})" for step, reason in damaged.items())
             raise InputError(
-                f"checkpoint {self.folder / str(step)} cannot be read ({reason}); "
-                "remove that folder to go on from the one before it, or start anew in another --out"
-            ) from error
+                f"no checkpoint of the run is whole: {told}. Bring one back from a copy, or start anew in another --out"
+            )
+        return None
+
+    def _read(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]] | str:
+        """Read a checkpoint, or tell why it is not whole; all processes find the same."""
+        try:
+            state, sealed = self._read_unchecked(step, like)
+            reason = "" if sealed["hash"] == _hash_plain(sealed["content"]) else "its plain data are changed"
+        # Whatever a library says to bytes that nobody wrote.
+        except Exception as error:
+            reason = f"cannot be read: {str(error).partition(chr(10))[0][:200] or type(error).__name__}"
+        if agree(bool(reason))[0]:
+            return reason or "another process cannot read it"
+        if sum_bits(state) != sealed["arrays"]:
+            return "its arrays are not those that were saved"
+        return state, sealed["content"]
+
+    def _read_unchecked(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]]:
+        # By the handlers: the manager would wait for all processes, also for one that has met an error.
+        handler = ocp.CompositeCheckpointHandler(
+            state=ocp.StandardCheckpointHandler(), plain=ocp.JsonCheckpointHandler()
+        )
+        here = SingleDeviceSharding(jax.local_devices()[0])
+
+        def describe(leaf: Any) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None) or here)
+
+        arguments = ocp.args.Composite(
+            state=ocp.args.StandardRestore(jax.tree.map(describe, like._asdict())), plain=ocp.args.JsonRestore()
+        )
+        with _quiet_orbax():
+            restored = handler.restore(epath.Path((self.folder / str(step)).absolute()), args=arguments)
         return TrainState(**restored.state), restored.plain
+
+    def _put_aside(self, damaged: dict[int, str], whole: int) -> None:
+        if not damaged:
+            return
+
+        def rename() -> None:
+            for step, reason in damaged.items():
+                folder = self.folder / str(step)
+                aside = folder.with_name(folder.name + DAMAGED_SUFFIX)
+                shutil.rmtree(aside, ignore_errors=True)
+                with _as_output_error(self.folder):
+                    folder.rename(aside)
+                _log.warning(
+                    "checkpoint %s is damaged (%s); put aside as %s, going on from step %s",
+                    folder,
+                    reason,
+                    aside,
+                    whole,
+                )
+
+        act_first(rename, lambda: None)
+        self._manager.reload()
 
     def close(self) -> None:
         """Release orbax's threads."""
         self._manager.close()
+
+
+def _hash_plain(plain: dict[str, Any]) -> str:
+    return xxhash.xxh3_128_hexdigest(json.dumps(plain, sort_keys=True).encode())
+
+
+def sum_bits(tree: Any) -> str:
+    """Sum over the bits of all arrays, each mixed with its place: equal sums, equal arrays, however they are divided.
+
+    >>> sum_bits([jnp.array([1.0, 2.0])]) == sum_bits([jnp.array([2.0, 1.0])])
+    False
+    """
+    leaves = jax.tree.leaves(tree)
+    on_host = all(leaf.is_fully_addressable and next(iter(leaf.devices())).platform == "cpu" for leaf in leaves)
+    total = np.zeros(2, np.uint32)
+    for number, leaf in enumerate(leaves):
+        salt = np.uint32(number * 0x9E3779B1 & 0xFFFFFFFF)
+        # Where the bytes are at hand, nothing need be compiled.
+        total += _sum_host_bits(np.asarray(leaf), salt) if on_host else jax.device_get(_sum_device_bits(leaf, salt))
+    return "".join(f"{part:08x}" for part in total.tolist())
+
+
+def _sum_host_bits(array: np.ndarray, salt: np.uint32) -> np.ndarray:
+    bits = np.ascontiguousarray(array).reshape(-1).view(_BITS[array.dtype.itemsize])
+    total = np.zeros(2, np.uint32)
+    for start in range(0, bits.size, _BLOCK):
+        block = bits[start : start + _BLOCK].astype(np.uint32)
+        total += _mix(block, np.arange(start, start + block.size, dtype=np.uint32) + salt, np)
+    return total
+
+
+@jax.jit
+def _sum_device_bits(leaf: Array, salt: Array) -> UInt32[Array, " 2"]:
+    bits = lax.bitcast_convert_type(leaf, _BITS[leaf.dtype.itemsize]).astype(jnp.uint32)
+    place = jnp.zeros(leaf.shape, jnp.uint32)
+    for axis, size in enumerate(leaf.shape):
+        place = place * jnp.uint32(size) + lax.broadcasted_iota(jnp.uint32, leaf.shape, axis)
+    mixed: Array = _mix(bits, place + salt, jnp)
+    return mixed
+
+
+_BITS: dict[int, Any] = {4: np.uint32, 2: np.uint16, 1: np.uint8}
+_BLOCK = 1 << 20
+
+
+def _mix(bits: Any, place: Any, numpy: Any) -> Any:
+    """Spread every bit, and its place, over the 32 of a word (the last steps of MurmurHash3), and add the words up."""
+    word = numpy.uint32
+    bits = bits ^ (place * word(0x9E3779B1))
+    bits = (bits ^ (bits >> word(16))) * word(0x85EBCA6B)
+    bits = (bits ^ (bits >> word(13))) * word(0xC2B2AE35)
+    bits = bits ^ (bits >> word(16))
+    other = bits * (place | word(1))
+    return numpy.stack([numpy.sum(bits, dtype=word), numpy.sum(other ^ (other >> word(15)), dtype=word)])
 
 
 class _OrbaxTaskFilter(logging.Filter):

@@ -59,7 +59,10 @@ class TrainChoices:
     log-normaliser (PaLM, section 5).
     A checkpoint is due when either of `save_every_steps` and `save_every_s` has passed. `save_dtype` is that of the
     finished model. `allow_thread_change` lets a run go on with another number of threads, though sums then round
-    differently. `lora` trains adapters beside a frozen base (`model/lora.py`).
+    differently. `lora` trains adapters beside a frozen base (`model/lora.py`). A step whose loss is more than
+    `max_loss_ratio` times the usual one, or whose gradient's norm more than `max_norm_ratio` times, or that has no
+    finite ones, changes nothing (`train/divergence.py`); `on_divergence` says whether the run then stops or goes on
+    with the next batch, and after how many such steps in a row it stops all the same (`max_bad_steps`).
     """
 
     batch_rows: int = 16
@@ -90,6 +93,10 @@ class TrainChoices:
     keep_checkpoints: int = 2
     allow_thread_change: bool = False
     lora: LoraChoices = field(default_factory=LoraChoices)
+    on_divergence: Literal["skip", "stop"] = "skip"
+    max_loss_ratio: float = 3.0
+    max_norm_ratio: float = 20.0
+    max_bad_steps: int = 5
 
     @property
     def window_tokens(self) -> int:
@@ -99,7 +106,7 @@ class TrainChoices:
     def __post_init__(self) -> None:
         """Refuse values that no run can have."""
         counts = ("batch_rows", "row_tokens", "save_every_steps", "log_every_steps", "sample_every_steps",
-                  "keep_checkpoints", "loss_chunk_tokens")  # fmt: skip
+                  "keep_checkpoints", "loss_chunk_tokens", "max_bad_steps")  # fmt: skip
         for name in counts:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is at least 1, got {getattr(self, name)}")
@@ -112,6 +119,8 @@ class TrainChoices:
             )
         if self.warmup_steps < 0 or self.save_every_s <= 0 or self.clip_norm <= 0:
             raise ValueError("warmup_steps is at least 0; save_every_s and clip_norm are above 0")
+        if min(self.max_loss_ratio, self.max_norm_ratio) <= 1:
+            raise ValueError("max_loss_ratio and max_norm_ratio are above 1: a step as usual is no spike")
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import xxhash
+from jax.sharding import Mesh
 
 from codegemma.errors import InputError
 from codegemma.feed.choices import FeedChoices, FeedError, describe_feed
@@ -31,7 +32,8 @@ from codegemma.shards import find_format, find_output, hash_files, list_parts, r
 from codegemma.text.tokenizer import TOKENIZER_FILE, Tokenizer, train_tokenizer
 from codegemma.train.choices import TrainChoices
 from codegemma.train.manifest import RUN_FILE, RunManifest, count_threads, describe_identity
-from codegemma.train.plan import check_length, describe_device, fix_total_steps, measure_throughput
+from codegemma.train.placement import count_devices
+from codegemma.train.plan import Throughput, check_length, describe_device, fix_total_steps, measure_throughput
 from codegemma.train.provenance import read_filters
 from codegemma.train.start import find_root
 
@@ -126,9 +128,15 @@ def describe_job(job: TrainJob, config: GemmaConfig) -> dict[str, Any]:
     )
 
 
-def plan_job(job: TrainJob, config: GemmaConfig, identity: dict[str, Any], started: float) -> RunManifest:
-    """Fix the number of steps, by measuring if minutes are given."""
-    measured = measure_throughput(config, job.train) if job.minutes is not None else None
+def measure_job(job: TrainJob, config: GemmaConfig, mesh: Mesh | None) -> Throughput | None:
+    """Measure what a step costs, if minutes decide how many there are."""
+    return measure_throughput(config, job.train, mesh) if job.minutes is not None else None
+
+
+def plan_job(
+    job: TrainJob, identity: dict[str, Any], measured: Throughput | None, mesh: Mesh | None, started: float
+) -> RunManifest:
+    """Fix the number of steps, by what was measured if minutes are given."""
     if measured is not None and job.minutes is not None:
         steps = fix_total_steps(job.minutes, measured, time.perf_counter() - started)
     else:
@@ -143,6 +151,7 @@ def plan_job(job: TrainJob, config: GemmaConfig, identity: dict[str, Any], start
         jax_version=jax.__version__,
         infill_modes=job.feed.infill_modes,
         recipe=dict(job.recipe),
+        devices=count_devices(mesh),
     )
 
 

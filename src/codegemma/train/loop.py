@@ -1,8 +1,11 @@
 """The training loop: checks first, then steps until the planned number, saved so that a kill costs minutes at most.
 
 **In**: a `TrainJob`.
-**Out**: `out/model`, a folder that others load; `run.json`, `metrics.jsonl`, `samples.jsonl`, `rows.jsonl` and more.
-**Not**: several hosts. Killed at any moment and started again with the same job, it ends with the same parameters.
+**Out**: `out/model`, a folder that others load; `run.json`, and what `journal.py` writes.
+**Not**: where arrays lie (`placement.py`), who trains with whom (`hosts.py`), restarts (`supervisor.py`).
+
+Killed at any moment and started again with the same job, it ends with the same parameters; on other devices or another
+number of processes, with the same batches and the same curve up to rounding. Every process runs this very loop.
 """
 
 import contextlib
@@ -16,42 +19,59 @@ from pathlib import Path
 from typing import Any
 
 import jax
+from jax.sharding import Mesh
 
 from codegemma.engine.engine import Engine
-from codegemma.feed.loader import Loader, RowShape, open_loader
+from codegemma.feed.loader import Loader, RowShape, hash_batch, open_loader
 from codegemma.feed.mixture import Delivery, list_deliveries
 from codegemma.files import write_whole
 from codegemma.model.config import GemmaConfig
+from codegemma.model.gemma import Params
 from codegemma.recipe import to_plain
 from codegemma.records import Batch
 from codegemma.runner import Progress, ignore_progress
 from codegemma.text.tokenizer import TOKENIZER_FILE
 from codegemma.train.checkpoint import Checkpoints
-from codegemma.train.guards import DivergedError, InterruptedRun, hold_folder, watch_signals
+from codegemma.train.divergence import describe_divergence
+from codegemma.train.guards import DivergedError, InterruptedRun, Notices, hold_folder, watch_signals
+from codegemma.train.hosts import act_first, act_together, agree, is_leader
 from codegemma.train.job import (
     TrainJob,
     check_epochs,
     check_job,
     describe_job,
+    measure_job,
     plan_job,
     trace_lineage,
 )
+from codegemma.train.journal import METRICS_FILE, SAMPLES_FILE, Journal, SilentJournal
 from codegemma.train.manifest import (
     MODEL_FOLDER,
     RUN_FILE,
     RunManifest,
+    await_manifest,
     check_same_run,
     format_manifest,
     read_manifest,
     write_manifest,
 )
-from codegemma.train.meters import LineFile, Meters
-from codegemma.train.replay import ROWS_FILE, mark_rows
+from codegemma.train.meters import Meters
+from codegemma.train.placement import count_devices, open_mesh, take_whole
 from codegemma.train.start import load_start, save_result
-from codegemma.train.step import TrainState, init_state, join_params, make_train_step
+from codegemma.train.step import (
+    TrainState,
+    TrainStep,
+    describe_state,
+    describe_trained,
+    join_params,
+    make_train_step,
+    start_state,
+)
 
-METRICS_FILE = "metrics.jsonl"
-SAMPLES_FILE = "samples.jsonl"
+__all__ = ["METRICS_FILE", "SAMPLES_FILE", "TrainResult", "ignore_line", "read_result", "train"]
+
+# Of a model that is divided over devices, a sample needs a whole copy on one device, beside that device's part.
+_MAX_SAMPLED_PARAMETERS = 2**28
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,104 +99,117 @@ def ignore_line(line: Mapping[str, int | float]) -> None:
 
 
 def train(job: TrainJob, on_progress: Progress = ignore_progress, on_line: OnLine = ignore_line) -> TrainResult:
-    """Train until the planned number of steps, from the newest checkpoint if there is one.
+    """Train until the planned number of steps, from the newest whole checkpoint if there is one.
 
     Raises:
-        InputError: data, tokenizer or base cannot be used together.
+        InputError: data, tokenizer or base cannot be used together, the mesh does not divide them, or they do not fit.
         OutputError: `out` cannot be written, holds another run, or is in use.
         ThreadChangeError: the run was started with another number of threads.
-        DivergedError: the loss became infinite or no number.
-        InterruptedRun: SIGINT or SIGTERM came; the run is saved.
+        DivergedError: loss or gradient were bad, and the choices say to stop, or it did not end.
+        InterruptedRun: SIGINT or SIGTERM came to one of the processes; the run is saved.
+        PeerError: another process failed.
     """
     started = time.perf_counter()
-    config = check_job(job)
+    config = act_together(lambda: check_job(job))
     shape = RowShape(job.train.batch_rows, job.train.row_tokens)
-    with hold_folder(job.out), watch_signals() as was_asked_to_stop:
-        identity = describe_job(job, config)
-        manifest = read_manifest(job.out)
-        if manifest is not None:
-            check_same_run(job.out, manifest, identity, job.train)
+    with contextlib.ExitStack() as stack:
+        act_first(lambda: stack.enter_context(hold_folder(job.out)), lambda: None)
+        notices = stack.enter_context(watch_signals())
+        mesh = act_together(lambda: open_mesh(config, job.train))
+        identity = act_together(lambda: describe_job(job, config))
+        if agree((job.out / RUN_FILE).is_file())[0]:
+            manifest = act_together(lambda: await_manifest(job.out))
+            act_together(lambda: check_same_run(job.out, manifest, identity, job.train, count_devices(mesh)))
             if finished := _read_result(job.out, manifest):
                 return finished
-        with contextlib.closing(open_loader(job.data, job.tokenizer, job.feed, shape, job.train.seed)) as loader:
-            if manifest is None:
-                manifest = plan_job(job, config, identity, started)
+        loader = act_together(lambda: open_loader(job.data, job.tokenizer, job.feed, shape, job.train.seed))
+        stack.enter_context(contextlib.closing(loader))
+        if not agree((job.out / RUN_FILE).is_file())[0]:
+            measured = measure_job(job, config, mesh)
+
+            def begin() -> RunManifest:
+                manifest = plan_job(job, identity, measured, mesh, started)
                 check_epochs(loader, job.feed.mixture, manifest.total_steps)
                 # What the run's rows are spelled with stays with the run, whatever becomes of a base.
                 write_whole(job.out / TOKENIZER_FILE, job.tokenizer.to_json().encode())
                 write_manifest(job.out, manifest)
-            run = _Run(job, config, manifest, loader, on_progress, on_line)
-            with contextlib.closing(run):
-                run.resume()
-                run.advance(was_asked_to_stop)
-                return run.finish()
+                return manifest
+
+            manifest = act_first(begin, lambda: await_manifest(job.out))
+        run = stack.enter_context(contextlib.closing(_Run(job, config, manifest, loader, mesh)))
+        run.on_progress, run.on_line = on_progress, on_line
+        run.resume()
+        run.advance(notices)
+        return run.finish()
 
 
 class _Run:
     """A run under way: its state, and the files it writes."""
 
+    on_progress: Progress = staticmethod(ignore_progress)
+    on_line: OnLine = staticmethod(ignore_line)
+
     def __init__(
-        self,
-        job: TrainJob,
-        config: GemmaConfig,
-        manifest: RunManifest,
-        loader: Loader,
-        on_progress: Progress,
-        on_line: OnLine,
+        self, job: TrainJob, config: GemmaConfig, manifest: RunManifest, loader: Loader, mesh: Mesh | None
     ) -> None:
-        self.job, self.config, self.manifest, self.loader = job, config, manifest, loader
-        self.on_progress, self.on_line = on_progress, on_line
+        self.job, self.config, self.manifest, self.loader, self.mesh = job, config, manifest, loader, mesh
         self.checkpoints = Checkpoints(job.out / "checkpoints", job.train.keep_checkpoints)
-        start = load_start(job.base, config, job.train)
-        self.frozen = start.frozen
-        self.step_once = make_train_step(config, job.train, manifest.total_steps, frozen=start.frozen)
         self.step = 0
         self.has_compiled = False
         self.batch: Batch
         self.lineage = trace_lineage(job, config, manifest.identity)
-        self.state: TrainState = init_state(start.trained, job.train, manifest.total_steps)
+        self.frozen: Params | None = None
+        self.state: TrainState
+        self.step_once: TrainStep
         self.meters = Meters()
         self.last_line: dict[str, int | float] = {}
         self.resumed_step: int | None = None
+        self.journal: Journal = SilentJournal()
 
     def resume(self) -> None:
-        """Go to the newest checkpoint, if there is one, and forget what was written after it."""
-        restored = self.checkpoints.restore(self.state)
-        if restored is not None:
+        """Go to the newest whole checkpoint, or to the start, and forget what was written after it."""
+        choices, total = self.job.train, self.manifest.total_steps
+        like = describe_state(describe_trained(self.config, choices.lora), self.config, choices, total, self.mesh)
+        restored = self.checkpoints.restore(like)
+        if restored is None or choices.lora.rank is not None:
+            start = act_together(lambda: load_start(self.job.base, self.config, choices, self.mesh))
+            self.frozen = start.frozen
+        if restored is None:
+            self.state = start_state(start.trained, self.config, choices, total, self.mesh)
+        else:
             self.state, plain = restored
             self.step = self.resumed_step = int(plain["step"])
             self.loader.set_state(plain["loader"])
             self.meters = Meters(**plain["meters"])
             self.last_line = plain["last_line"]
-        self.lines = LineFile(self.job.out / METRICS_FILE, self.step)
-        self.samples = LineFile(self.job.out / SAMPLES_FILE, self.step)
-        self.rows = LineFile(self.job.out / ROWS_FILE, self.step)
-        self.board = _open_board(self.job.out / "tensorboard", self.step)
+        self.step_once = make_train_step(self.config, choices, total, self.mesh, self.frozen)
+        if is_leader():
+            self.journal = Journal(self.job.out, self.step)
 
-    def advance(self, was_asked_to_stop: Callable[[], bool]) -> None:
-        """Take the remaining steps; save when due, and when asked to stop."""
+    def advance(self, notices: Notices) -> None:
+        """Take the remaining steps; save when due, and when one of the processes was asked to stop."""
         choices, total = self.job.train, self.manifest.total_steps
         saved_at = time.monotonic()
         while self.step < total:
-            if was_asked_to_stop():
+            is_late = is_leader() and time.monotonic() - saved_at > choices.save_every_s
+            is_interrupted, is_ordered, is_late = agree(*notices.read(self.step), is_late)
+            if is_interrupted or is_ordered:
                 self.save()
-                raise InterruptedRun(
-                    f"interrupted and saved at step {self.step} of {total}; the same command goes on from there"
-                )
+                raise InterruptedRun(self.step, total, is_order=is_ordered and not is_interrupted)
+            if is_late or (self.step and self.step % choices.save_every_steps == 0):
+                self.save()
+                saved_at = time.monotonic()
             metrics = self.take_step()
             if self.step % choices.log_every_steps == 0 or self.step == total:
                 self.write_line(metrics)
-                self.rows.append(mark_rows(self.step, self.batch, self.loader))
+                self.journal.mark_rows(self.step, self.batch, self.loader)
             if self.step % choices.sample_every_steps == 0 or self.step == total:
                 self.write_sample()
-            is_due = self.step % choices.save_every_steps == 0 or time.monotonic() - saved_at > choices.save_every_s
-            if is_due or self.step == total:
-                self.save()
-                saved_at = time.monotonic()
             self.on_progress("train", self.step, total)
+        self.save()
 
     def take_step(self) -> dict[str, float]:
-        """Fetch a batch, change the state, check the loss."""
+        """Fetch a batch, change the state, look at what came of it."""
         start = time.perf_counter()
         known = self.loader.take_known()
         batch = self.batch = known.batch
@@ -184,36 +217,42 @@ class _Run:
         self.state, metrics = self.step_once(self.state, batch)
         self.step += 1
         values = {name: float(value) for name, value in jax.device_get(metrics).items()}
-        if not (math.isfinite(values["loss"]) and math.isfinite(values["gradient_norm"])):
-            raise DivergedError(
-                f"the loss is {values['loss']} and the gradient's norm {values['gradient_norm']} at step {self.step}: "
-                f"the run diverged. The checkpoint of step {self.checkpoints.latest_step or 0} is kept. Start anew in "
-                f"another --out with a lower train.peak_learning_rate (now {self.job.train.peak_learning_rate:g}) or "
-                f"more train.warmup_steps (now {self.job.train.warmup_steps})"
-            )
+        is_bad = values["bad_in_a_row"] > 0
+        if is_bad:
+            self.meet_bad_step(values)
         tokens, seconds = self.loader.count_tokens(known), time.perf_counter() - start
-        self.meters.add(values, tokens, seconds, wait_s, has_compiled=not self.has_compiled)
+        self.meters.add(values, tokens, seconds, wait_s, has_compiled=not self.has_compiled, is_bad=is_bad)
         self.has_compiled = True
         return values
 
+    def meet_bad_step(self, values: Mapping[str, float]) -> None:
+        """Tell of a step that changed nothing, and stop where the choices say so."""
+        self.journal.tell_bad_step(self.step, values, self.batch, self.loader)
+        choices = self.job.train
+        if choices.on_divergence == "skip" and values["bad_in_a_row"] < choices.max_bad_steps:
+            return
+        raise DivergedError(describe_divergence(self.step, values, choices, self.job.out, hash_batch(self.batch)))
+
     def write_line(self, metrics: Mapping[str, float]) -> None:
-        """Tell the averages since the last line."""
-        self.last_line = self.meters.take_line(self.step, metrics, self.loader.epoch)
-        self.lines.append(self.last_line)
-        for name, value in self.last_line.items():
-            self.board.add_scalar(name, value, self.step)
-        self.on_line(self.last_line)
+        """Tell the averages since the last line, unless every step since then was bad."""
+        if self.meters.steps:
+            self.last_line = self.meters.take_line(self.step, metrics, self.loader.epoch)
+            self.journal.write_line(self.last_line)
+            self.on_line(self.last_line)
 
     def write_sample(self) -> None:
         """Complete the fixed request, greedily."""
         if self.job.sample is None:
             return
-        params = join_params(self.state.params, self.frozen, self.job.train)
-        engine = Engine(params, self.config, self.job.tokenizer)
-        completion = engine.complete_all([self.job.sample])[0]
-        line = {"step": self.step, "text": completion.text, "stop_reason": completion.stop_reason.value}
-        self.samples.append(line)
-        self.board.add_text("sample", f"```\n{completion.text}\n```", self.step)
+        trained, frozen = self.state.params, self.frozen
+        if self.mesh is not None:
+            if self.config.count_parameters() > _MAX_SAMPLED_PARAMETERS:
+                return
+            trained, frozen = take_whole((trained, frozen), is_wanted=is_leader())
+        if is_leader():
+            params = join_params(trained, frozen, self.job.train)
+            engine = Engine(params, self.config, self.job.tokenizer)
+            self.journal.write_sample(self.step, engine.complete_all([self.job.sample])[0])
 
     def save(self) -> None:
         """Save everything that the next step depends on, and what the next line is averaged from."""
@@ -228,11 +267,12 @@ class _Run:
     def finish(self) -> TrainResult:
         """Write the model folder; its `run.json` says how the run ended."""
         folder = self.job.out / MODEL_FOLDER
+        trained = self.state.params if self.mesh is None else take_whole(self.state.params, is_wanted=is_leader())
         result: dict[str, Any] = {
             "steps": self.step,
             "tokens": self.meters.tokens,
             "seconds": round(self.meters.seconds, 3),
-            "final_loss": self.last_line["loss"],
+            "final_loss": self.last_line.get("loss", math.nan),
             "data_wait_share": self.meters.wait_share,
         }
         sources = list_deliveries(self.loader.sources, self.meters.tokens_by_source, self.loader.epochs)
@@ -243,15 +283,18 @@ class _Run:
             TOKENIZER_FILE: self.job.tokenizer.to_json().encode(),
             RUN_FILE: (json.dumps(about, indent=1, ensure_ascii=False) + "\n").encode(),
         }
-        base, trained = self.job.base, self.state.params
-        save_result(folder, base, self.config, self.job.train, trained, lineage=self.lineage, files=files)
+        base, choices = self.job.base, self.job.train
+
+        def write() -> None:
+            save_result(folder, base, self.config, choices, trained, lineage=self.lineage, files=files)
+
+        act_first(write, lambda: None)
         return _make_result(folder, result, self.resumed_step)
 
     def close(self) -> None:
         """Close what is open."""
         self.checkpoints.close()
-        if hasattr(self, "board"):
-            self.board.close()
+        self.journal.close()
 
 
 def read_result(out: Path) -> TrainResult | None:
@@ -273,9 +316,3 @@ def _read_result(out: Path, manifest: RunManifest) -> TrainResult | None:
 def _make_result(model: Path, plain: Mapping[str, Any], resumed_step: int | None) -> TrainResult:
     sources = tuple(Delivery(**source) for source in plain.get("sources", ()))
     return TrainResult(model, **{**plain, "sources": sources}, resumed_step=resumed_step)
-
-
-def _open_board(folder: Path, restored_step: int) -> Any:
-    from tensorboardX import SummaryWriter
-
-    return SummaryWriter(str(folder), purge_step=restored_step + 1 if restored_step else None)

@@ -8,10 +8,13 @@
 import dataclasses
 import json
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import jax
 
 from codegemma import __version__
 from codegemma.errors import InputError, OutputError, UserError
@@ -24,11 +27,17 @@ RUN_FILE = "run.json"
 MODEL_FOLDER = "model"
 # Where a job that follows a repository keeps its runs, in folders that are numbers.
 ROUNDS_FOLDER = "rounds"
-# Choices that change no parameter: a run may go on with other values.
+# Choices that change no parameter, or only how sums round, or what becomes of a step that went wrong: a run may go on
+# with other values.
 _FREE_CHOICES = frozenset(
     {"save_every_steps", "save_every_s", "log_every_steps", "sample_every_steps", "keep_checkpoints",
-     "allow_thread_change", "save_dtype"}
+     "allow_thread_change", "save_dtype", "mesh", "on_divergence", "max_loss_ratio", "max_norm_ratio",
+     "max_bad_steps"}
 )  # fmt: skip
+
+
+# NFS keeps the attributes of a folder for up to a minute.
+_SETTLE_S = 60.0
 
 
 class ThreadChangeError(UserError):
@@ -37,7 +46,7 @@ class ThreadChangeError(UserError):
 
 @dataclass(frozen=True, slots=True)
 class RunManifest:
-    """`identity` is what decides the result, `threads` and `xla_flags` how its sums round."""
+    """`identity` is what decides the result, `threads`, `xla_flags` and `devices` how its sums round."""
 
     identity: dict[str, Any]
     total_steps: int
@@ -49,6 +58,7 @@ class RunManifest:
     infill_modes: tuple[str, ...]
     recipe: dict[str, Any] = field(default_factory=dict)
     codegemma_version: str = __version__
+    devices: int = 1
 
     @property
     def fingerprint(self) -> str:
@@ -100,11 +110,29 @@ def read_manifest(folder: Path) -> RunManifest | None:
     try:
         plain = json.loads(path.read_text(encoding="utf-8"))
         plain["infill_modes"] = tuple(plain["infill_modes"])
-        return RunManifest(**{f.name: plain[f.name] for f in dataclasses.fields(RunManifest)})
+        names = (f.name for f in dataclasses.fields(RunManifest))
+        return RunManifest(**{name: plain[name] for name in names if name in plain})
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is no run of this version ({error!r}); choose another --out or remove it") from error
+
+
+def await_manifest(folder: Path) -> RunManifest:
+    """Read the manifest that the leader of several processes wrote; file systems over a network show it late.
+
+    Raises:
+        InputError: it does not come, for this process sees another folder.
+    """
+    deadline = time.monotonic() + _SETTLE_S
+    while (manifest := read_manifest(folder)) is None:
+        if time.monotonic() > deadline:
+            raise InputError(
+                f"process {jax.process_index()} does not see {folder / RUN_FILE}, which process 0 wrote: --out of "
+                "several processes must lie on a file system that they share"
+            )
+        time.sleep(0.1)
+    return manifest
 
 
 def check_same_choices(folder: Path, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -121,8 +149,13 @@ def check_same_choices(folder: Path, before: Mapping[str, Any], now: Mapping[str
         )
 
 
-def check_same_run(folder: Path, manifest: RunManifest, identity: Mapping[str, Any], train: TrainChoices) -> None:
+def check_same_run(
+    folder: Path, manifest: RunManifest, identity: Mapping[str, Any], train: TrainChoices, devices: int = 1
+) -> None:
     """Refuse to go on with a run as if it were another.
+
+    On one device, the promise is the result of an uninterrupted run bit for bit, and what would break it is refused.
+    Over several devices it is the same batches and the same curve: a run may go on on others.
 
     Raises:
         OutputError: choices, data, tokenizer or base differ; the message lists them.
@@ -130,7 +163,8 @@ def check_same_run(folder: Path, manifest: RunManifest, identity: Mapping[str, A
     """
     check_same_choices(folder, manifest.identity, identity)
     here = (count_threads(), os.environ.get("XLA_FLAGS", ""))
-    if here != (manifest.threads, manifest.xla_flags) and not train.allow_thread_change:
+    is_single = max(devices, manifest.devices) == 1
+    if is_single and here != (manifest.threads, manifest.xla_flags) and not train.allow_thread_change:
         raise ThreadChangeError(
             f"the run in {folder} was started with {_describe_threads(manifest.threads, manifest.xla_flags)}, "
             f"here are {_describe_threads(*here)}: sums would round differently and the result would not be that of "

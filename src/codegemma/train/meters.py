@@ -44,13 +44,18 @@ class Meters:
         wait_s: float,
         *,
         has_compiled: bool = False,
+        is_bad: bool = False,
     ) -> None:
-        """Count one finished step and its tokens by source; one that compiled first says nothing about the speed."""
-        self.steps += 1
+        """Count one finished step and its tokens by source; one that compiled first says nothing about the speed.
+
+        A bad step is in no mean.
+        """
         before = self.tokens_by_source or [0] * len(tokens)
         self.tokens_by_source = [sum(pair) for pair in zip(before, tokens, strict=True)]
-        for name in _AVERAGED:
-            self.sums[name] = self.sums.get(name, 0.0) + metrics[name]
+        if not is_bad:
+            self.steps += 1
+            for name in _AVERAGED:
+                self.sums[name] = self.sums.get(name, 0.0) + metrics[name]
         self.line_tokens += 0 if has_compiled else sum(tokens)
         self.line_seconds += 0.0 if has_compiled else seconds
         self.line_wait_s += wait_s
@@ -76,6 +81,7 @@ class Meters:
             "seconds": self.seconds,
             "data_wait_s": self.line_wait_s,
             "epoch": epoch,
+            "bad_steps": int(metrics.get("bad_steps", 0)),
         }
         self.steps, self.sums, self.line_tokens, self.line_seconds, self.line_wait_s = 0, {}, 0, 0.0, 0.0
         return line

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from codegemma.model.config import GemmaConfig
 from codegemma.recipe import ChoiceError
@@ -21,7 +22,7 @@ from codegemma.text.control_tokens import RESERVED_IDS
 from codegemma.train.choices import TrainChoices
 from codegemma.train.manifest import count_threads
 from codegemma.train.start import make_blank
-from codegemma.train.step import init_state, make_train_step
+from codegemma.train.step import make_train_step, start_state
 
 # Enough steps for a steady median, few enough that a short run loses little.
 _MEASURED_STEPS = 5
@@ -53,14 +54,16 @@ class Estimate:
     threads: int
 
 
-def measure_throughput(config: GemmaConfig, choices: TrainChoices) -> Throughput:
+def measure_throughput(config: GemmaConfig, choices: TrainChoices, mesh: Mesh | None = None) -> Throughput:
     """Run a few steps of a fresh model on random rows; compilation is timed apart."""
-    blank = make_blank(config, choices)
-    step = make_train_step(config, choices, total_steps=_MEASURED_STEPS, frozen=blank.frozen)
-    state = init_state(blank.trained, choices, _MEASURED_STEPS)
+    blank = make_blank(config, choices, mesh)
+    step = make_train_step(config, choices, _MEASURED_STEPS, mesh, blank.frozen)
+    state = start_state(blank.trained, config, choices, _MEASURED_STEPS, mesh)
+    # Processes that train together take equally many steps.
+    max_steps = 100 if jax.process_count() == 1 else 1 + _MEASURED_STEPS
     batch = _make_batch(config, choices)
     times: list[float] = []
-    while len(times) < 1 + _MEASURED_STEPS or (sum(times[1:]) < _MEASURED_S and len(times) < 100):
+    while len(times) < 1 + _MEASURED_STEPS or (sum(times[1:]) < _MEASURED_S and len(times) < max_steps):
         start = time.perf_counter()
         state, metrics = step(state, batch)
         jax.device_get(metrics)

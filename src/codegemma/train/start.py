@@ -12,6 +12,8 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array
 
 from codegemma.errors import InputError
 from codegemma.model.config import GemmaConfig
@@ -22,9 +24,11 @@ from codegemma.model.gemma import Params, init_params
 from codegemma.model.lineage import Lineage
 from codegemma.model.lora import init_adapters
 from codegemma.model.quantize import Bits, load_quantized, load_rounded, quantize_params, widen
+from codegemma.model.sharding import divide_params
 from codegemma.model.weights import load_model, save_model
 from codegemma.model.write import write_adapter_model
 from codegemma.train.choices import LoraChoices, TrainChoices
+from codegemma.train.placement import put_params, use_host
 
 _BITS: Mapping[str, Bits] = {"int8": 8, "int4": 4}
 _FLOATS: Mapping[str, Literal["bf16", "f32"]] = {"bfloat16": "bf16", "float32": "f32"}
@@ -37,17 +41,43 @@ class Start(NamedTuple):
     frozen: Params | None = None
 
 
-def load_start(base: Path | None, config: GemmaConfig, choices: TrainChoices) -> Start:
+def load_start(base: Path | None, config: GemmaConfig, choices: TrainChoices, mesh: Mesh | None = None) -> Start:
     """Load the base's parameters, or draw fresh ones; with `train.lora`, adapters on the base that is frozen.
+
+    Each process reads its base whole, in its host's memory, and its devices get their parts. Fresh parameters are the
+    same for every mesh.
 
     A base that is an adapter already goes on as that adapter.
 
     Raises:
         InputError: the base cannot be read, or is an adapter of other choices.
     """
+    if base is None:
+        return Start(draw_params(config, jax.random.key(choices.seed), mesh))
+    with use_host(mesh):
+        return place_start(_load_base(base, config, choices), config, mesh)
+
+
+def place_start(start: Start, config: GemmaConfig, mesh: Mesh | None) -> Start:
+    """Give each device of a mesh its part."""
+    if mesh is None:
+        return start
+    frozen = None if start.frozen is None else put_params(start.frozen, config, mesh)
+    return Start(put_params(start.trained, config, mesh), frozen)
+
+
+def draw_params(config: GemmaConfig, key: Array, mesh: Mesh | None) -> Params:
+    """Draw fresh parameters, each where it is to lie: no device of a mesh ever holds them all."""
+    if mesh is None:
+        return init_params(config, key)
+    drawn: Params = jax.jit(lambda: init_params(config, key), out_shardings=divide_params(mesh, config))()
+    return drawn
+
+
+def _load_base(base: Path, config: GemmaConfig, choices: TrainChoices) -> Start:
     key = jax.random.key(choices.seed)
-    if choices.lora.rank is None or base is None:
-        return Start(init_params(config, key) if base is None else load_model(base)[0])
+    if choices.lora.rank is None:
+        return Start(load_model(base)[0])
     root = find_root(base)
     frozen = _load_frozen(root, choices)
     if root == base:
@@ -60,15 +90,20 @@ def find_root(base: Path) -> Path:
     return peft.locate_base(base) if peft.recognize(base) else base
 
 
-def make_blank(config: GemmaConfig, choices: TrainChoices) -> Start:
+def make_blank(config: GemmaConfig, choices: TrainChoices, mesh: Mesh | None = None) -> Start:
     """Make a start of the same arrays without a base's values, to measure steps with."""
     if choices.lora.rank is None:
-        return Start(init_params(config, jax.random.key(0)))
+        return Start(draw_params(config, jax.random.key(0), mesh))
+    with use_host(mesh):
+        return place_start(_make_blank_adapters(config, choices, choices.lora.rank), config, mesh)
+
+
+def _make_blank_adapters(config: GemmaConfig, choices: TrainChoices, rank: int) -> Start:
     stored = "bfloat16" if choices.lora.base_dtype == "stored" else choices.lora.base_dtype
     dtype = jnp.dtype("float32" if stored in _BITS else stored)
     params: Params = {name: jnp.zeros(shape, dtype) for name, shape in config.shape_params().items()}
     frozen = _hold_embedding(quantize_params(params, _BITS[stored]), choices) if stored in _BITS else params
-    return Start(init_adapters(config, choices.lora.rank, choices.lora.targets, jax.random.key(0)), frozen)
+    return Start(init_adapters(config, rank, choices.lora.targets, jax.random.key(0)), frozen)
 
 
 def save_result(

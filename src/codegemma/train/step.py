@@ -13,28 +13,35 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Int
 
 from codegemma.model.config import GemmaConfig
 from codegemma.model.execution import Execution, take_as_it_is
 from codegemma.model.gemma import Params
 from codegemma.model.kernels import choose_attention
-from codegemma.model.lora import attach
+from codegemma.model.lora import attach, init_adapters
 from codegemma.model.sharding import AXES, ROW_AXES, add_up, complete_gradients, gather, specify_by_hand
 from codegemma.records import Batch
-from codegemma.train.choices import TrainChoices
-from codegemma.train.objective import Metrics, Rows, compute_loss, put_batch
+from codegemma.train.choices import LoraChoices, TrainChoices
+from codegemma.train.divergence import Watch, describe_watch, judge, keep_if_bad, start_watch
+from codegemma.train.objective import Metrics, Rows, compute_loss
+from codegemma.train.placement import place_tree, put_rows
 
 _MAX_UNROLLED_LAYERS = 8
 
 
 class TrainState(NamedTuple):
-    """Everything that a step changes. `step` counts the finished steps; `params` are the model's, or adapters alone."""
+    """Everything that a step changes.
+
+    `step` counts the finished steps, bad ones too; `params` are the model's, or adapters alone; `watch` knows what is
+    usual.
+    """
 
     step: Int[Array, ""]
     params: Params
     opt_state: Any
+    watch: Watch
 
 
 TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
@@ -74,7 +81,44 @@ def make_optimizer(choices: TrainChoices, total_steps: int) -> optax.GradientTra
 def init_state(params: Params, choices: TrainChoices, total_steps: int) -> TrainState:
     """Start from these parameters, in float32, with an optimiser that has seen nothing. The parameters are copied."""
     params = jax.tree.map(lambda value: jnp.array(value, jnp.float32), params)
-    return TrainState(jnp.zeros((), jnp.int32), params, make_optimizer(choices, total_steps).init(params))
+    opt_state = make_optimizer(choices, total_steps).init(params)
+    return TrainState(jnp.zeros((), jnp.int32), params, opt_state, start_watch())
+
+
+def describe_trained(config: GemmaConfig, lora: LoraChoices | None = None) -> Params:
+    """Describe what is trained: adapters, or all parameters of a model."""
+    if lora is None or lora.rank is None:
+        return {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in config.shape_params().items()}
+    rank, targets = lora.rank, lora.targets
+    described: Params = jax.eval_shape(lambda: init_adapters(config, rank, targets, jax.random.key(0)))
+    return described
+
+
+def describe_state(
+    trained: Params, config: GemmaConfig, choices: TrainChoices, total_steps: int, mesh: Mesh | None
+) -> TrainState:
+    """Describe the state that `init_state` makes, each array with its place on the mesh; nothing is allocated."""
+    state: TrainState = jax.eval_shape(lambda trained: init_state(trained, choices, total_steps), trained)
+    if mesh is None:
+        return state
+    described: TrainState = jax.tree.map(
+        lambda leaf, place: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place),
+        state,
+        place_tree(state, config, mesh),
+    )
+    return described
+
+
+def start_state(
+    trained: Params, config: GemmaConfig, choices: TrainChoices, total_steps: int, mesh: Mesh | None
+) -> TrainState:
+    """Start as `init_state` does, on a mesh if there is one: each device gets its part of what is trained."""
+    if mesh is None:
+        return init_state(trained, choices, total_steps)
+    places = jax.tree.map(lambda leaf: leaf.sharding, describe_state(trained, config, choices, total_steps, mesh))
+    make = jax.jit(lambda trained: init_state(trained, choices, total_steps), out_shardings=places)
+    made: TrainState = make(trained)
+    return made
 
 
 def make_train_step(
@@ -87,10 +131,17 @@ def make_train_step(
     """Compile the step. The state that goes in is consumed: use the one that comes out.
 
     `frozen` is the base of adapters, where `choices.lora` trains those. Metrics are those of `compute_loss`,
-    `gradient_norm` (before clipping) and `learning_rate`.
+    `gradient_norm` (before clipping), `learning_rate` and those of `describe_watch`.
     """
-    compiled = jax.jit(write_train_step(config, choices, total_steps, mesh), donate_argnums=0)
-    return lambda state, batch: compiled(state, put_batch(batch), frozen)
+    step = write_train_step(config, choices, total_steps, mesh)
+    if mesh is None:
+        compiled = jax.jit(step, donate_argnums=0)
+    else:
+        trained = describe_trained(config, None if frozen is None else choices.lora)
+        state = describe_state(trained, config, choices, total_steps, mesh)
+        places = jax.tree.map(lambda leaf: leaf.sharding, state)
+        compiled = jax.jit(step, donate_argnums=0, out_shardings=(places, NamedSharding(mesh, PartitionSpec())))
+    return lambda state, batch: compiled(state, put_rows(batch, mesh), frozen)
 
 
 def write_train_step(
@@ -106,9 +157,13 @@ def write_train_step(
 
     def run(state: TrainState, rows: Rows, frozen: Params | None = None) -> tuple[TrainState, Metrics]:
         gradients, metrics = differentiate(state.params, rows, frozen, state.step)
+        norm = optax.tree.norm(gradients)
+        is_bad, watch = judge(state.watch, metrics["loss"], norm, choices)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        metrics |= {"gradient_norm": optax.tree.norm(gradients), "learning_rate": schedule(state.step)}
-        return TrainState(state.step + 1, optax.apply_updates(state.params, updates), opt_state), metrics
+        params = keep_if_bad(is_bad, optax.apply_updates(state.params, updates), state.params)
+        opt_state = keep_if_bad(is_bad, opt_state, state.opt_state)
+        metrics |= {"gradient_norm": norm, "learning_rate": schedule(state.step)} | describe_watch(watch)
+        return TrainState(state.step + 1, params, opt_state, watch), metrics
 
     return run
 
