@@ -28,7 +28,7 @@ from codegemma.text.tokenizer import train_tokenizer
 REPO = Path(str(email.__file__)).parent
 SMALL = GemmaConfig(600, 32, 2, num_heads=2, num_kv_heads=1, head_dim=16, mlp_dim=64, max_positions=512)
 EVALS = EvalChoices(
-    max_holes_per_kind=6, generated_holes=2, has_baselines=False, general_chars=4_000, max_general_loss=None
+    max_holes_per_kind=4, generated_holes=2, max_baseline_bytes=0, general_chars=3_000, max_general_loss=None
 )
 SHORT = [
     "train.steps=3", "train.batch_rows=2", "train.row_tokens=192", "train.log_every_steps=1", "train.warmup_steps=1",
@@ -104,7 +104,7 @@ def test_a_base_as_wide_as_2b_goes_from_the_command_line_to_a_served_model(tmp_p
     config = dataclasses.replace(codegemma_2b(), num_layers=1, vocab_size=2000)
     base = write_base(tmp_path / "base", config)
     short = [*SHORT, "train.steps=2", "train.peak_learning_rate=1e-4", "evals.max_holes_per_kind=2",
-             "evals.generated_holes=2", "evals.has_baselines=false", "evals.general_chars=3000"]  # fmt: skip
+             "evals.generated_holes=2", "evals.max_baseline_bytes=0", "evals.general_chars=3000"]  # fmt: skip
     settings = [part for setting in short for part in ("--set", setting)]
     arguments = [str(REPO), "--out", str(tmp_path / "out"), "--base", str(base), "--control", "none", *settings]
     done = CliRunner().invoke(adapt_command, arguments, catch_exceptions=False)

@@ -22,11 +22,18 @@ EIGHT = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS
 
 
 @pytest.mark.parametrize(
-    ("kv_heads", "tensor", "remat", "chunk"),
-    [(1, 1, "none", 4096), (4, 1, "qkvo", 64), (1, 2, "full", 64), (4, 2, "none", 4096)],
+    ("kv_heads", "tensor", "remat", "chunk", "lora"),
+    [
+        (1, 1, "none", 4096, "none"),
+        (4, 1, "qkvo", 64, "none"),
+        (1, 2, "full", 64, "none"),
+        (4, 2, "none", 4096, "none"),
+        (4, 2, "qkvo", 64, "stored"),
+        (1, 1, "full", 4096, "int4"),
+    ],
 )
-def test_eight_devices_train_as_one(kv_heads: int, tensor: int, remat: str, chunk: int) -> None:
-    command = [sys.executable, "-m", "tests.train.eight_devices", str(kv_heads), str(tensor), remat, str(chunk)]
+def test_eight_devices_train_as_one(kv_heads: int, tensor: int, remat: str, chunk: int, lora: str) -> None:
+    command = [sys.executable, "-m", "tests.train.eight_devices", str(kv_heads), str(tensor), remat, str(chunk), lora]
     done = subprocess.run(command, env=os.environ | EIGHT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     worst = json.loads(done.stdout.splitlines()[-1])

@@ -40,9 +40,9 @@ class EvalChoices:
     unsafe: bool = False
     # Characters of held-out files, and of general code, that are read whole before and after; 0 leaves general out.
     general_chars: int = 60_000
-    # By which share the loss on general code may grow. Adapting the shipped base for minutes costs it a few percent;
-    # past a tenth, completions outside of the repository are visibly worse (docs/decisions). None allows any.
-    max_general_loss: float | None = 0.1
+    # By which share the loss on general code may grow; none allows any. The shipped base, two million parameters, loses
+    # 7 to 8 % on other code in two minutes of training (the demo's control run in the README), and more in half an hour.
+    max_general_loss: float | None = 0.3
     seed: int = 0
 
     def __post_init__(self) -> None:

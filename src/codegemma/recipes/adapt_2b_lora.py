@@ -10,7 +10,7 @@ Ours, because Google publishes nothing about adapting: adapters at all, their ra
 matrices: Biderman et al. 2405.09673 find that those on the feed-forward matter most and that LoRA forgets less than
 training all), the rate (2e-4: ten times that of a whole model, as they advise), its course, the batch, 400 steps, no
 weight decay, holes where the cut says for a cursor, PSM alone: which SPM the published weights have seen is not
-printed, and PSM is what they are asked in. `--set feed.spm_share=0.5` teaches both.
+printed, and PSM is what they are asked in (`--set feed.spm_share=0.5` teaches both); the limit of forgetting.
 """
 
 from codegemma.evals.choices import EvalChoices
@@ -40,6 +40,6 @@ RECIPE = Recipe(
         sample_every_steps=100,
         lora=LoraChoices(rank=16, alpha=32.0),
     ),
-    # A hole costs a window's tokens: 8,192 of them, not 256.
-    evals=EvalChoices(max_holes_per_kind=150, generated_holes=40),
+    # A hole costs a window's tokens: 8,192 of them, not 256. Frozen matrices forget little: a twentieth is suspicious.
+    evals=EvalChoices(max_holes_per_kind=150, generated_holes=40, max_general_loss=0.05),
 )
