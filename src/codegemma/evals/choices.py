@@ -40,8 +40,8 @@ class EvalChoices:
     unsafe: bool = False
     # Characters of held-out files, and of general code, that are read whole before and after; 0 leaves general out.
     general_chars: int = 60_000
-    # By which share the loss on general code may grow; none allows any. The shipped base, two million parameters, loses
-    # 7 to 8 % on other code in two minutes of training (the demo's control run in the README), and more in half an hour.
+    # By which share the loss on general code may grow; none allows any. The shipped base, two million parameters,
+    # loses 7 to 8 % in two minutes of other code (the demo's control run in the README), and more in half an hour.
     max_general_loss: float | None = 0.3
     seed: int = 0
 
