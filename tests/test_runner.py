@@ -11,7 +11,16 @@ from pathlib import Path
 import pytest
 
 from codegemma.errors import InputError
-from codegemma.runner import CHUNK_ITEMS, CHUNKS_AHEAD, WorkerError, map_ordered
+from codegemma.runner import (
+    CHUNK_ITEMS,
+    CHUNKS_AHEAD,
+    LocalRunner,
+    WorkerError,
+    has_workers,
+    keep_workers,
+    map_ordered,
+    start_workers,
+)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -50,6 +59,18 @@ def test_dead_worker_is_an_error_not_a_shorter_result() -> None:
 def test_error_in_a_step_is_raised_as_it_was(workers: int) -> None:
     with pytest.raises(ValueError, match=r"math domain error|nonnegative"):
         list(map_ordered(math.sqrt, [1.0, -1.0], workers))
+
+
+def test_workers_that_were_started_do_what_comes_next() -> None:
+    runner = LocalRunner(2)
+    start_workers(runner, "string")
+    assert not has_workers(runner), "outside of keep_workers nobody would end them"
+    with keep_workers():
+        start_workers(runner, "no.such.module")  # whoever needs it will say so
+        assert has_workers(runner)
+        assert list(map_ordered(abs, range(-40, 0), 2)) == list(range(40, 0, -1))
+        start_workers(LocalRunner(1), "string")
+        assert not has_workers(LocalRunner(1))
 
 
 def test_user_error_keeps_its_class_and_message_across_processes() -> None:

@@ -6,6 +6,7 @@
 """
 
 import contextlib
+import importlib
 import multiprocessing
 import os
 import signal
@@ -190,6 +191,23 @@ def keep_workers() -> Iterator[None]:
 def has_workers(runner: LocalRunner) -> bool:
     """Say whether processes are there, kept from an earlier step."""
     return _kept is not None and runner.workers in _kept.pools
+
+
+def start_workers(runner: Runner, module: str) -> None:
+    """Start the processes of a local runner and let them import `module`, while this one prepares what they will do.
+
+    Outside of `keep_workers`, or where one worker works in this process, there is nothing to start.
+    """
+    if _kept is None or not isinstance(runner, LocalRunner) or runner.workers < 2 or has_workers(runner):
+        return
+    pool = _take_pool(runner.workers)
+    for _ in range(runner.workers):
+        pool.submit(_import_module, module)
+    _kept.pools[runner.workers] = pool
+
+
+def _import_module(name: str) -> None:
+    importlib.import_module(name)
 
 
 def end_with_workers(ending: Callable[[], object]) -> None:

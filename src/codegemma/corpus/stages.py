@@ -25,9 +25,13 @@ from codegemma.corpus.resemblance import Contaminated, Guarded, ResemblanceTask,
 from codegemma.corpus.sketch_shards import read_repository_sketches, read_shard
 from codegemma.corpus.under_way import STEPS, ListedRepository, Progressing, Shard, read_tables
 from codegemma.recipe import fingerprint
+from codegemma.runner import start_workers
 from codegemma.shards import read_records
 from codegemma.steps import is_whole
 from codegemma.text.languages import DOCUMENT_LANGUAGES
+
+# Of so much, every worker will have some, whatever is refused unread; its start hides behind the cutting of shards.
+MANY_BYTES = 32 * 2**20
 
 
 class Judging(Progressing):
@@ -35,6 +39,8 @@ class Judging(Progressing):
 
     def take_in(self, listings: Sequence[Listing], *, has_stored: bool) -> None:
         """Read every file, drop what holds secrets, put pseudonyms in place; of stores, ask for what was missing."""
+        if sum(entry.size_bytes for listing in listings for entry in listing.entries) >= MANY_BYTES:
+            start_workers(self.runner, take_in.__module__)
         tables = fingerprint(read_tables(self.choices), describe_lists(self.choices))
         tasks = [
             make_intake_task(files, self.choices, self.out / STEPS, tables)
