@@ -147,13 +147,15 @@ class Batch:
 
     `loss_weights[b, t]` weighs the prediction of `ids[b, t]` from what stands before it, and is 0 where nothing is
     predicted (`<bos>`, padding). `segments` is 0 on padding and counts packs from 1 in each row; attention stays within
-    a segment. `positions` starts at 0 in each segment.
+    a segment. `positions` starts at 0 in each segment. `groups` says what each token is counted under when the loss is
+    told apart (`feed/groups.py`); the model does not see it, and without it nothing is told apart.
     """
 
     ids: Int32[np.ndarray, "B L"]
     loss_weights: Float32[np.ndarray, "B L"]
     segments: Int32[np.ndarray, "B L"]
     positions: Int32[np.ndarray, "B L"]
+    groups: Int32[np.ndarray, "B L"] | None = None
 
 
 # --- engine, serve, evals: a question and its answer ------------------------------------------------------------------

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import xxhash
+from jaxtyping import Int32
 
 from codegemma.errors import InputError
 from codegemma.feed.choices import FeedChoices, FeedError, describe_feed
@@ -85,7 +86,7 @@ class Loader:
             length_struct=lengths,
             num_packing_bins=choices.packing_bins,
             seed=seed,
-            meta_features=("serials",),
+            meta_features=("serials", "groups"),
         )
         batches = packed.batch(self.shape.rows, drop_remainder=True, batch_fn=_stack_rows)
         return iter(grain.experimental.ThreadPrefetchIterDataset(batches, prefetch_buffer_size=_PREFETCHED_BATCHES))
@@ -101,7 +102,13 @@ class Loader:
     def take_known(self) -> KnownBatch:
         """Return the next batch with what it is made of; `spell_serial` tells what a serial number stands for."""
         rows = next(self._iterator)
-        batch = Batch(rows["ids"], rows["weights"], rows["ids_segment_ids"], rows["ids_positions"])
+        batch = Batch(
+            rows["ids"],
+            rows["weights"],
+            rows["ids_segment_ids"],
+            rows["ids_positions"],
+            _spread(rows["groups"], self.shape),
+        )
         return KnownBatch(batch, rows["serials"])
 
     def count_tokens(self, known: KnownBatch) -> list[int]:
@@ -233,5 +240,15 @@ def _check_sources(sources: Sequence[Source], packs: Sequence[Pack]) -> None:
 
 
 def _stack_rows(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    stacked = {name: np.stack([row[name] for row in rows]) for name in rows[0].keys() - {"serials"}}
-    return {**stacked, "serials": tuple(tuple(row["serials"]) for row in rows)}
+    listed = {"serials", "groups"}
+    stacked = {name: np.stack([row[name] for row in rows]) for name in rows[0].keys() - listed}
+    return stacked | {name: tuple(tuple(row[name]) for row in rows) for name in listed}
+
+
+def _spread(rows: Sequence[Sequence[Sequence[tuple[int, int]]]], shape: RowShape) -> Int32[np.ndarray, "B L"]:
+    """Give each token of a batch its group: windows lie side by side in a row, padding after them."""
+    groups = np.zeros((len(rows), shape.row_tokens), np.int32)
+    for row, windows in zip(groups, rows, strict=True):
+        numbers, lengths = np.array([run for window in windows for run in window], np.int32).reshape(-1, 2).T
+        row[: lengths.sum()] = np.repeat(numbers, lengths)
+    return groups

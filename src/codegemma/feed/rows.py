@@ -21,6 +21,7 @@ from jaxtyping import Float32, Int32
 
 from codegemma.feed.choices import FeedChoices
 from codegemma.feed.cut import Hole, cut_piece
+from codegemma.feed.groups import number_group
 from codegemma.feed.spans import EncodedText
 from codegemma.feed.windows import Piece, Window
 from codegemma.records import InfillMode, Pack
@@ -45,11 +46,15 @@ class PieceOutcome:
 
 @dataclass(frozen=True, slots=True)
 class SpelledWindow:
-    """One window as ids; `weights` as in `Batch.loss_weights`."""
+    """One window as ids; `weights` as in `Batch.loss_weights`.
+
+    `groups` are the pieces' numbers of `feed/groups.py`, each with how many tokens count under it, from the first on.
+    """
 
     ids: Int32[np.ndarray, " n"]
     weights: Float32[np.ndarray, " n"]
     outcomes: tuple[PieceOutcome, ...]
+    groups: tuple[tuple[int, int], ...]
 
 
 class WindowSpeller:
@@ -106,7 +111,14 @@ class WindowSpeller:
             spelled.append((ids, weights))
             outcomes.append(outcome)
         ids, weights = join_files(spelled)
-        return SpelledWindow(ids, weights, tuple(outcomes))
+        # The token that ends a piece counts with it, and `<bos>` with the first.
+        lengths = [len(piece_ids) + 1 + (number == 0) for number, (piece_ids, _) in enumerate(spelled)]
+        groups = zip(map(self._number_group, outcomes), lengths, strict=True)
+        return SpelledWindow(ids, weights, tuple(outcomes), tuple(groups))
+
+    def _number_group(self, outcome: PieceOutcome) -> int:
+        pack = self._packs[outcome.piece.pack]
+        return number_group(pack.kind, pack.files[outcome.piece.file].language, outcome.mode)
 
     def _spell_piece(
         self, piece: Piece, epoch: int, infill_share: float

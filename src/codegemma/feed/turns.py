@@ -44,7 +44,7 @@ class _TurnsIterator(grain.DatasetIterator):  # type: ignore[misc]
         spelled = self._spell(serial)
         self._windows[source] += 1
         self._tokens[source] += len(spelled.ids)
-        return {"ids": spelled.ids, "weights": spelled.weights, "serials": serial}
+        return {"ids": spelled.ids, "weights": spelled.weights, "serials": serial, "groups": spelled.groups}
 
     def get_state(self) -> dict[str, Any]:
         state: dict[str, Any] = {"next_index": sum(self._windows)}

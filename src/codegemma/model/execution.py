@@ -12,6 +12,8 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 
+from codegemma.model.vocabulary import ALONE, Vocabulary
+
 # What a layer keeps for the gradient: all (`none`), its input alone (`full`), or its input and what attention took and
 # gave (`qkvo`), on the device or in the host's memory (`offload`).
 Remat = Literal["none", "full", "qkvo", "offload"]
@@ -37,7 +39,8 @@ class Execution:
     what stands between products; norms, rotations and softmax compute in float32. `unroll` lays the layers out one
     after the other, which XLA's CPU backend runs faster than a loop; a deep model compiles quicker with `False`.
     `gather` makes a weight of one layer whole, by its name, from the part that lies on this device. Where heads are
-    divided over an axis of the mesh, `tensor_axis` names it. `interpret` runs Pallas' kernels without an accelerator.
+    divided over an axis of the mesh, `tensor_axis` names it. `vocabulary` says how devices share the embedding.
+    `interpret` runs Pallas' kernels without an accelerator.
     """
 
     compute_dtype: Any = jnp.float32
@@ -47,6 +50,7 @@ class Execution:
     attention: AttentionKernel = "xla"
     gather: Gather = take_as_it_is
     tensor_axis: str | None = None
+    vocabulary: Vocabulary = ALONE
     interpret: bool = False
 
     def checkpoint(self, layer: Callable[..., Any]) -> Callable[..., Any]:

@@ -22,6 +22,7 @@ from codegemma.model.kernels import attend
 from codegemma.model.lora import LORA, add_low_rank
 from codegemma.model.products import multiply, multiply_each
 from codegemma.model.quantize import score_rows, take_rows, widen
+from codegemma.model.vocabulary import ALONE, Vocabulary, look_up
 
 # Stacked over layers, layer axis first. Hugging Face names of the same tensors are in `weights.py`:
 #   emb [V D]   attn_norm [N D]   q [N D H A]   kv [N 2 D K A]   o [N H A D]
@@ -70,7 +71,7 @@ def forward(
     execution: Execution = Execution(),  # noqa: B008 (frozen)
 ) -> Float[Array, "B L D"]:
     """Read whole rows at once; attention is causal and stays within a segment (0 is padding)."""
-    x = embed(params, config, ids).astype(execution.activation_dtype)
+    x = embed(params, config, ids, execution.vocabulary).astype(execution.activation_dtype)
     turns = compute_turns(positions, config.head_dim, config.rope_theta)
 
     def run_layer(x: Float[Array, "B L D"], parts: Params) -> tuple[Float[Array, "B L D"], None]:
@@ -144,35 +145,17 @@ def compute_logits(
     return flat.reshape(*hidden.shape[:-1], -1)
 
 
-def embed(params: Params, config: GemmaConfig, ids: Int[Array, "B L"]) -> Float[Array, "B L D"]:
+def embed(
+    params: Params,
+    config: GemmaConfig,
+    ids: Int[Array, "B L"],
+    vocabulary: Vocabulary = ALONE,
+) -> Float[Array, "B L D"]:
     """Look the tokens up and scale them by the square root of the width."""
-    rows = look_up(params["emb"], ids) if isinstance(params["emb"], jax.Array) else take_rows(params["emb"], ids)
+    table = params["emb"]
+    rows = look_up(table, ids, vocabulary) if isinstance(table, jax.Array) else take_rows(table, ids)
     scaled: Array = rows.astype(jnp.float32) * jnp.float32(config.embed_dim**0.5)
     return scaled
-
-
-@jax.custom_vjp
-def look_up(table: Float[Array, "V D"], ids: Int[Array, "B L"]) -> Float[Array, "B L D"]:
-    """Take rows of a table; its gradient adds up in float32 whatever the table's format.
-
-    A frequent token adds thousands of small slopes, which bfloat16 would lose.
-    """
-    rows: Array = table[ids]
-    return rows
-
-
-def _look_up_forward(table: Array, ids: Array) -> tuple[Array, tuple[Array, Array]]:
-    # Of the table, only its shape and format are needed again.
-    return look_up(table, ids), (jnp.zeros((table.shape[0], 0), table.dtype), ids)
-
-
-def _look_up_backward(saved: tuple[Array, Array], slope: Array) -> tuple[Array, None]:
-    like, ids = saved
-    total = jnp.zeros((like.shape[0], slope.shape[-1]), jnp.float32).at[ids].add(slope.astype(jnp.float32))
-    return total.astype(like.dtype), None
-
-
-look_up.defvjp(_look_up_forward, _look_up_backward)
 
 
 def normalize(x: Float[Array, "*rows D"], weight: Float[Array, " D"], epsilon: float) -> Float[Array, "*rows D"]:

@@ -24,6 +24,7 @@ from jaxtyping import Array
 
 from codegemma.errors import InputError
 from codegemma.model.config import GemmaConfig
+from codegemma.model.vocabulary import add_scattered
 
 AXES = ("data", "fsdp", "tensor")
 ROW_AXES = ("data", "fsdp")
@@ -181,15 +182,7 @@ def _gather_forward(part: Array, axis: int, compute_dtype: Any) -> tuple[Array, 
 
 
 def _gather_backward(axis: int, compute_dtype: Any, saved: None, slope: Array) -> tuple[Array]:  # noqa: ARG001
-    def scatter(slope: Array) -> Array:
-        part: Array = lax.psum_scatter(slope, "fsdp", scatter_dimension=axis, tiled=True)
-        return part.astype(jnp.float32)
-
-    # XLA's CPU backend aborts on a sum of bfloat16 over a part of the mesh's axes (jax 0.10.2).
-    on_cpu, elsewhere = slope.astype(jnp.float32), slope.astype(compute_dtype)
-    return (
-        lax.platform_dependent(on_cpu, elsewhere, cpu=lambda wide, _: scatter(wide), default=lambda _, s: scatter(s)),
-    )
+    return (add_scattered(slope, axis, compute_dtype),)
 
 
 _gather.defvjp(_gather_forward, _gather_backward)

@@ -49,6 +49,33 @@ CHIPS = {
 }
 
 
+# How JAX names their kinds: the first that begins a device's own name stands for it.
+_DEVICE_KINDS = {
+    "TPU v4": "v4", "TPU v5 lite": "v5e", "TPU v5e": "v5e", "TPU v5": "v5p", "TPU v6": "v6e",
+    "NVIDIA A100": "a100", "NVIDIA H100": "h100", "NVIDIA H200": "h200",
+}  # fmt: skip
+
+
+def find_chip(device_kind: str) -> Chip | None:
+    """Find the chip that a device is, by what JAX calls its kind; `None` if there are no figures of it.
+
+    >>> find_chip("NVIDIA H100 80GB HBM3").name, find_chip("TPU v5 lite").name, find_chip("cpu")
+    ('h100', 'v5e', None)
+    """
+    names = (name for kind, name in _DEVICE_KINDS.items() if device_kind.startswith(kind))
+    name = next(names, None)
+    return None if name is None else CHIPS[name]
+
+
+# Slices that libtpu 0.0.42 compiles for.
+_PLANES = ("1x1", "2x2", "2x4", "4x4", "4x8", "8x8", "8x16", "16x16")
+_CUBES = ("2x2x1", "2x2x2", "2x2x4", "2x4x4", "4x4x4", "4x4x8", "8x8x8")
+SHAPES = {"v4": _CUBES, "v5e": _PLANES, "v5p": _CUBES, "v6e": _PLANES}
+# A machine's GPUs are joined by NVLink; between machines each has a network card of 400 Gbit/s.
+_MACHINE_GPUS = 8
+_NETWORK_BYTES_PER_S = 50e9
+
+
 @dataclass(frozen=True, slots=True)
 class Topology:
     """Chips and how they are laid out; several slices are joined by the data-centre network."""
@@ -63,6 +90,12 @@ class Topology:
         """How many chips there are in all."""
         return math.prod(self.shape) * self.slices
 
+    @property
+    def link_bytes_per_s(self) -> float:
+        """What a chip sends and receives, over the slowest links that join all chips of a slice."""
+        is_network = self.chip.kind == "gpu" and self.chips > _MACHINE_GPUS
+        return _NETWORK_BYTES_PER_S if is_network else self.chip.link_bytes_per_s
+
 
 def read_topology(name: str) -> Topology:
     """Read a topology's name.
@@ -71,7 +104,7 @@ def read_topology(name: str) -> Topology:
     32
 
     Raises:
-        InputError: no such spelling, or no such chip.
+        InputError: no such spelling, no such chip, or no slice of it in that shape; the message lists what is known.
     """
     match = _TOPOLOGY.fullmatch(name)
     if match is None:
@@ -81,5 +114,8 @@ def read_topology(name: str) -> Topology:
     chip = CHIPS.get(match["chip"])
     if chip is None:
         raise InputError(f"{name!r}: no figures of a chip {match['chip']!r}; known: {', '.join(CHIPS)}")
+    known = SHAPES.get(chip.name, ())
+    if known and match["shape"] not in known:
+        raise InputError(f"{name!r}: no slice of {chip.name} has that shape; known: {', '.join(known)}")
     shape = tuple(int(size) for size in match["shape"].split("x"))
     return Topology(name, chip, shape, int(match["slices"] or 1))

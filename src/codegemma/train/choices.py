@@ -58,7 +58,8 @@ class TrainChoices:
     `loss_chunk_tokens` bounds the tokens whose logits exist at the same time. `z_loss` weighs the squared
     log-normaliser (PaLM, section 5).
     A checkpoint is due when either of `save_every_steps` and `save_every_s` has passed. `save_dtype` is that of the
-    finished model. `allow_thread_change` lets a run go on with another number of threads, though sums then round
+    finished model. `wandb_project` shows the run on Weights & Biases as well, under that project; by default nothing is
+    sent anywhere. `allow_thread_change` lets a run go on with another number of threads, though sums then round
     differently. `lora` trains adapters beside a frozen base (`model/lora.py`). A step whose loss is more than
     `max_loss_ratio` times the usual one, or whose gradient's norm more than `max_norm_ratio` times, or that has no
     finite ones, changes nothing (`train/divergence.py`); `on_divergence` says whether the run then stops or goes on
@@ -91,6 +92,7 @@ class TrainChoices:
     log_every_steps: int = 10
     sample_every_steps: int = 200
     keep_checkpoints: int = 2
+    wandb_project: str | None = None
     allow_thread_change: bool = False
     lora: LoraChoices = field(default_factory=LoraChoices)
     on_divergence: Literal["skip", "stop"] = "skip"

@@ -1,4 +1,4 @@
-"""What a run writes as it goes on: lines of metrics, samples, marks of its rows, steps that went wrong, TensorBoard.
+"""What a run writes as it goes on: lines of metrics, samples, marks of its rows, steps that went wrong, boards.
 
 **In**: finished steps.
 **Out**: the files of a run's folder, none of them told twice after a resume; bad steps on the log as well.
@@ -8,10 +8,10 @@
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from codegemma.feed.loader import Loader
 from codegemma.records import Batch, Completion
+from codegemma.train.boards import Boards
 from codegemma.train.divergence import describe_bad_step
 from codegemma.train.meters import LineFile
 from codegemma.train.replay import ROWS_FILE, mark_rows
@@ -26,23 +26,19 @@ _log = logging.getLogger(__name__)
 class Journal:
     """The files of one run, opened after its resume: what was written after `restored_step` is forgotten."""
 
-    def __init__(self, out: Path, restored_step: int) -> None:
-        from tensorboardX import SummaryWriter
-
+    def __init__(self, out: Path, restored_step: int, boards: Boards) -> None:
         self._out = out
         self._metrics = LineFile(out / METRICS_FILE, restored_step)
         self._samples = LineFile(out / SAMPLES_FILE, restored_step)
         self._rows = LineFile(out / ROWS_FILE, restored_step)
         self._divergences = LineFile(out / DIVERGENCES_FILE, restored_step)
         self._marked_step = 0
-        purge_step = restored_step + 1 if restored_step else None
-        self._board: Any = SummaryWriter(str(out / "tensorboard"), purge_step=purge_step)
+        self._boards = boards
 
     def write_line(self, line: Mapping[str, int | float]) -> None:
         """Write a line of metrics."""
         self._metrics.append(line)
-        for name, value in line.items():
-            self._board.add_scalar(name, value, line["step"])
+        self._boards.tell(line)
 
     def mark_rows(self, step: int, batch: Batch, loader: Loader) -> None:
         """Write down which rows a step read, once."""
@@ -53,7 +49,7 @@ class Journal:
     def write_sample(self, step: int, completion: Completion) -> None:
         """Write what the model makes of the fixed request."""
         self._samples.append({"step": step, "text": completion.text, "stop_reason": completion.stop_reason.value})
-        self._board.add_text("sample", f"```\n{completion.text}\n```", step)
+        self._boards.show(step, completion.text)
 
     def tell_bad_step(self, step: int, values: Mapping[str, float], batch: Batch, loader: Loader) -> None:
         """Write down a step that changed nothing because it was bad, and what it read."""
@@ -69,7 +65,7 @@ class Journal:
 
     def close(self) -> None:
         """Close what is open."""
-        self._board.close()
+        self._boards.close()
 
 
 class SilentJournal(Journal):

@@ -31,6 +31,7 @@ from codegemma.recipe import to_plain
 from codegemma.records import Batch
 from codegemma.runner import Progress, ignore_progress
 from codegemma.text.tokenizer import TOKENIZER_FILE
+from codegemma.train.boards import Boards
 from codegemma.train.checkpoint import Checkpoints
 from codegemma.train.divergence import describe_divergence
 from codegemma.train.guards import DivergedError, InterruptedRun, Notices, hold_folder, watch_signals
@@ -56,6 +57,7 @@ from codegemma.train.manifest import (
     write_manifest,
 )
 from codegemma.train.meters import Meters
+from codegemma.train.objective import GROUP_METRICS
 from codegemma.train.placement import count_devices, open_mesh, take_whole
 from codegemma.train.start import load_start, save_result
 from codegemma.train.step import (
@@ -67,6 +69,7 @@ from codegemma.train.step import (
     make_train_step,
     start_state,
 )
+from codegemma.train.usage import describe_usage
 
 __all__ = ["METRICS_FILE", "SAMPLES_FILE", "TrainResult", "ignore_line", "read_result", "train"]
 
@@ -162,6 +165,7 @@ class _Run:
         self.state: TrainState
         self.step_once: TrainStep
         self.meters = Meters()
+        self.usage = describe_usage(config, job.train.row_tokens, count_devices(mesh))
         self.last_line: dict[str, int | float] = {}
         self.resumed_step: int | None = None
         self.journal: Journal = SilentJournal()
@@ -184,7 +188,12 @@ class _Run:
             self.last_line = plain["last_line"]
         self.step_once = make_train_step(self.config, choices, total, self.mesh, self.frozen)
         if is_leader():
-            self.journal = Journal(self.job.out, self.step)
+            self.journal = Journal(self.job.out, self.step, self.open_boards())
+
+    def open_boards(self) -> Boards:
+        """Open where the run is shown besides its own files."""
+        about = {"identity": self.manifest.identity, "recipe": self.manifest.recipe}
+        return Boards(self.job.out, self.step, self.job.train.wandb_project, about, self.manifest.fingerprint)
 
     def advance(self, notices: Notices) -> None:
         """Take the remaining steps; save when due, and when one of the processes was asked to stop."""
@@ -216,12 +225,16 @@ class _Run:
         wait_s = time.perf_counter() - start
         self.state, metrics = self.step_once(self.state, batch)
         self.step += 1
-        values = {name: float(value) for name, value in jax.device_get(metrics).items()}
+        taken = jax.device_get(metrics)
+        groups = [taken.pop(name, ()) for name in GROUP_METRICS]
+        values = {name: float(value) for name, value in taken.items()}
         is_bad = values["bad_in_a_row"] > 0
         if is_bad:
             self.meet_bad_step(values)
         tokens, seconds = self.loader.count_tokens(known), time.perf_counter() - start
         self.meters.add(values, tokens, seconds, wait_s, has_compiled=not self.has_compiled, is_bad=is_bad)
+        if batch.groups is not None and not is_bad:
+            self.meters.add_groups(*(group.tolist() for group in groups))
         self.has_compiled = True
         return values
 
@@ -236,7 +249,8 @@ class _Run:
     def write_line(self, metrics: Mapping[str, float]) -> None:
         """Tell the averages since the last line, unless every step since then was bad."""
         if self.meters.steps:
-            self.last_line = self.meters.take_line(self.step, metrics, self.loader.epoch)
+            line = self.meters.take_line(self.step, metrics, self.loader.epoch)
+            self.last_line = line | self.usage.describe(line["tokens_per_s"])
             self.journal.write_line(self.last_line)
             self.on_line(self.last_line)
 

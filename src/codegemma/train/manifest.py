@@ -31,7 +31,7 @@ ROUNDS_FOLDER = "rounds"
 # with other values.
 _FREE_CHOICES = frozenset(
     {"save_every_steps", "save_every_s", "log_every_steps", "sample_every_steps", "keep_checkpoints",
-     "allow_thread_change", "save_dtype", "mesh", "on_divergence", "max_loss_ratio", "max_norm_ratio",
+     "wandb_project", "allow_thread_change", "save_dtype", "mesh", "on_divergence", "max_loss_ratio", "max_norm_ratio",
      "max_bad_steps"}
 )  # fmt: skip
 

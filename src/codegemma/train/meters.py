@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from codegemma.errors import OutputError
+from codegemma.feed.groups import add_up_by_name
 from codegemma.files import write_whole
 
 # Averaged over the steps of a line; everything else is the last step's value.
@@ -23,11 +24,13 @@ _AVERAGED = ("loss", "cross_entropy", "plain_cross_entropy", "gradient_norm")
 class Meters:
     """Sums since the last line and since the start; saved with the checkpoint, so that lines do not depend on kills.
 
-    `tokens_by_source` counts, since the start, in the order of the loader's sources.
+    `tokens_by_source` counts, since the start, in the order of the loader's sources. `by_group` holds, since the last
+    line, the surprise and the number of predicted tokens by what they count under (`feed/groups.py`).
     """
 
     steps: int = 0
     sums: dict[str, float] = field(default_factory=dict)
+    by_group: dict[str, list[float]] = field(default_factory=dict)
     line_tokens: int = 0
     line_seconds: float = 0.0
     line_wait_s: float = 0.0
@@ -63,13 +66,22 @@ class Meters:
         self.seconds += seconds
         self.wait_s += wait_s
 
+    def add_groups(self, surprise: Sequence[float], tokens: Sequence[float]) -> None:
+        """Count a step's predicted tokens by what they count under; both are in the order of the groups' numbers."""
+        for name, pair in add_up_by_name(surprise, tokens).items():
+            before = self.by_group.get(name, [0.0, 0.0])
+            self.by_group[name] = [before[0] + pair[0], before[1] + pair[1]]
+
     @property
     def wait_share(self) -> float:
         """Share of the run's time that the trainer waited for data."""
         return self.wait_s / self.seconds if self.seconds else 0.0
 
     def take_line(self, step: int, metrics: Mapping[str, float], epoch: int) -> dict[str, int | float]:
-        """Close a line: averages since the last one. `bits_per_token` counts each predicted token once."""
+        """Close a line: averages since the last one. `bits_per_token` counts each predicted token once.
+
+        So does `loss_by_language/python` and the like, in nats, of what was read since the last line.
+        """
         means = {name: total / self.steps for name, total in self.sums.items()}
         line: dict[str, int | float] = {
             "step": step,
@@ -82,7 +94,9 @@ class Meters:
             "data_wait_s": self.line_wait_s,
             "epoch": epoch,
             "bad_steps": int(metrics.get("bad_steps", 0)),
+            **{f"loss_by_{name}": total / count for name, (total, count) in sorted(self.by_group.items())},
         }
+        self.by_group = {}
         self.steps, self.sums, self.line_tokens, self.line_seconds, self.line_wait_s = 0, {}, 0, 0.0, 0.0
         return line
 

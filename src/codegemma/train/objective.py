@@ -14,10 +14,12 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from codegemma.feed.groups import GROUPS
 from codegemma.model.config import GemmaConfig
 from codegemma.model.execution import Execution
 from codegemma.model.gemma import Params, compute_logits, forward
 from codegemma.model.products import dot, multiply_columns
+from codegemma.model.vocabulary import Vocabulary
 from codegemma.records import Batch
 
 
@@ -28,14 +30,19 @@ class Rows(NamedTuple):
     loss_weights: Float[Array, "B L"]
     segments: Int[Array, "B L"]
     positions: Int[Array, "B L"]
+    groups: Int[Array, "B L"] | None = None
 
 
 Metrics = dict[str, Array]
+# Those that are told by the number of a group: surprise, and how many tokens were predicted.
+GROUP_METRICS = ("group_surprise", "group_tokens")
 
 
 def put_batch(batch: Batch) -> Rows:
     """Hand a batch of the loader to JAX."""
-    return Rows(*(jnp.asarray(a) for a in (batch.ids, batch.loss_weights, batch.segments, batch.positions)))
+    plain = (batch.ids, batch.loss_weights, batch.segments, batch.positions)
+    ids, weights, segments, positions = (jnp.asarray(array) for array in plain)
+    return Rows(ids, weights, segments, positions, None if batch.groups is None else jnp.asarray(batch.groups))
 
 
 AddUp = Callable[[Array], Array]
@@ -61,15 +68,17 @@ def compute_loss(
     `add_up` adds a number over the devices that hold the other rows of the batch. The loss returned, of which the
     gradient is taken, is then this device's part of the whole; the metrics are of the whole batch: `loss` as optimised,
     `cross_entropy` by weight without the z-loss, `plain_cross_entropy` over the predicted tokens each counted once,
-    `predicted_tokens`, `loss_weight` (the sum of the weights).
+    `predicted_tokens`, `loss_weight` (the sum of the weights); where the rows say what their tokens are counted under,
+    also `group_surprise` and `group_tokens`: both by the number of the group, of predicted tokens.
     """
-    params = params | {"emb": execution.gather("emb", params["emb"])}
     hidden = forward(params, config, rows.ids, rows.segments, rows.positions, execution)
     # The state at t - 1 predicts the token at t. The last state predicts nothing.
     targets = jnp.roll(rows.ids, -1, axis=1)
     weights = jnp.roll(rows.loss_weights.at[:, 0].set(0.0), -1, axis=1)
-    settings = _Settings(jnp.dtype(execution.compute_dtype), chunk_tokens, z_loss)
-    penalty, sums = _sum_surprise(hidden, params["emb"], targets, weights, settings)
+    settings = _Settings(jnp.dtype(execution.compute_dtype), chunk_tokens, z_loss, execution.vocabulary)
+    penalty, sums, surprise = _sum_surprise(hidden, params["emb"], targets, weights, settings)
+    if rows.groups is not None:
+        sums |= _divide_by_group(surprise, weights, jnp.roll(rows.groups, -1, axis=1))
     totals = {name: add_up(lax.stop_gradient(value)) for name, value in sums.items()}
     weight = jnp.maximum(totals["loss_weight"], 1e-6)
     return penalty / weight, {
@@ -78,41 +87,63 @@ def compute_loss(
         "plain_cross_entropy": totals["plain"] / jnp.maximum(totals["predicted"], 1.0),
         "predicted_tokens": totals["predicted"],
         "loss_weight": totals["loss_weight"],
+        **{name: totals[name] for name in GROUP_METRICS if name in totals},
     }
+
+
+def _divide_by_group(surprise: Array, weights: Array, groups: Array) -> dict[str, Array]:
+    """Add up surprise and number of the predicted tokens by group."""
+    predicted = (weights > 0).astype(jnp.float32)
+    told = jnp.stack([surprise * predicted, predicted], axis=-1).reshape(-1, 2)
+    sums = jax.ops.segment_sum(told, groups.reshape(-1), num_segments=len(GROUPS))
+    return dict(zip(GROUP_METRICS, sums.T, strict=True))
 
 
 class _Settings(NamedTuple):
     compute_dtype: Any
     chunk_tokens: int
     z_loss: float
+    vocabulary: Vocabulary
 
 
-_Chunk = tuple[Float[Array, "B C D"], Int[Array, "B C"], Float[Array, "B C"]]
+_Chunk = tuple[Float[Array, "*chunks B C D"], Int[Array, "*chunks rows C"], Float[Array, "*chunks rows C"]]
+
+
+class _Scores(NamedTuple):
+    """Logits over a block of the vocabulary; `local` counts targets from its start, the rest is over all blocks."""
+
+    states: Float[Array, "rows C D"]
+    logits: Float[Array, "rows C block"]
+    local: Int[Array, "rows C"]
+    normalizer: Float[Array, "rows C"]
+    chosen: Float[Array, "rows C"]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))
 def _sum_surprise(
     hidden: Float[Array, "B L D"],
-    table: Float[Array, "V D"],
+    columns: Float[Array, "V columns"],
     targets: Int[Array, "B L"],
     weights: Float[Array, "B L"],
     settings: _Settings,
-) -> tuple[Float[Array, ""], dict[str, Array]]:
-    """Add up each token's weighted surprise and z-loss (the penalty), and what the metrics need."""
+) -> tuple[Float[Array, ""], dict[str, Array], Float[Array, "B L"]]:
+    """Add up each token's weighted surprise and z-loss (the penalty), and what the metrics need; each surprise too."""
+    block = settings.vocabulary.take_block(columns)
 
-    def sum_chunk(chunk: _Chunk) -> dict[str, Array]:
-        return _rate(chunk, table, settings)[0]
+    def sum_chunk(chunk: _Chunk) -> tuple[dict[str, Array], Array]:
+        return _rate(chunk, block, settings)[:2]
 
-    sums = lax.map(sum_chunk, _cut(hidden, targets, weights, settings))
+    sums, surprise = lax.map(sum_chunk, _cut(hidden, targets, weights, settings))
     sums = {name: jnp.sum(values) for name, values in sums.items()}
-    return sums["penalty"], sums
+    return sums["penalty"], sums, _join(surprise, *targets.shape)
 
 
-def _rate(chunk: _Chunk, table: Array, settings: _Settings) -> tuple[dict[str, Array], Array, Array]:
-    hidden, targets, weights = chunk
-    logits = compute_logits({"emb": table}, hidden, settings.compute_dtype)
-    normalizer = jax.nn.logsumexp(logits, axis=-1)
-    surprise = normalizer - jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+def _rate(chunk: _Chunk, block: Array, settings: _Settings) -> tuple[dict[str, Array], Array, _Scores]:
+    """Rate this device's tokens, and score those of all devices that share out the vocabulary with it."""
+    scores = _score(chunk, block, settings)
+    weights = settings.vocabulary.take_own(chunk[2])
+    normalizer = settings.vocabulary.take_own(scores.normalizer)
+    surprise = normalizer - settings.vocabulary.take_own(scores.chosen)
     predicted = (weights > 0).astype(jnp.float32)
     return (
         {
@@ -122,53 +153,80 @@ def _rate(chunk: _Chunk, table: Array, settings: _Settings) -> tuple[dict[str, A
             "predicted": jnp.sum(predicted),
             "loss_weight": jnp.sum(weights),
         },
-        logits,
-        normalizer,
+        surprise,
+        scores,
     )
 
 
-def _sum_surprise_forward(
-    hidden: Array, table: Array, targets: Array, weights: Array, settings: _Settings
-) -> tuple[tuple[Array, dict[str, Array]], tuple[Array, Array]]:
-    """Compute the slopes while a chunk's logits are there: they are never made again, nor kept."""
+def _score(chunk: _Chunk, block: Array, settings: _Settings) -> _Scores:
+    vocabulary = settings.vocabulary
+    own_states, targets, _ = chunk
+    states = vocabulary.collect(own_states.astype(settings.compute_dtype)) if vocabulary.scorers > 1 else own_states
+    logits = compute_logits({"emb": block}, states, settings.compute_dtype)
+    normalizer = jax.nn.logsumexp(logits, axis=-1)
+    local = targets - vocabulary.number_first(block.shape[0])
+    chosen = jnp.take_along_axis(logits, local[..., None], axis=-1, mode="clip")[..., 0]
+    if vocabulary.scorers > 1:
+        chosen = jnp.where((local >= 0) & (local < block.shape[0]), chosen, 0.0)
+        normalizers, chosen_each = vocabulary.stack(jnp.stack([normalizer, chosen])).swapaxes(0, 1)
+        normalizer, chosen = jax.nn.logsumexp(normalizers, axis=0), jnp.sum(chosen_each, axis=0)
+    return _Scores(states, logits, local, normalizer, chosen)
 
-    def differentiate(table_slope: Array, chunk: _Chunk) -> tuple[Array, tuple[dict[str, Array], Array]]:
-        sums, logits, normalizer = _rate(chunk, table, settings)
-        states, targets, weights = chunk
-        is_target = lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1) == targets[..., None]
+
+def _sum_surprise_forward(
+    hidden: Array, columns: Array, targets: Array, weights: Array, settings: _Settings
+) -> tuple[tuple[Array, dict[str, Array], Array], tuple[Array, Array]]:
+    """Compute the slopes while a chunk's logits are there: they are never made again, nor kept."""
+    block = settings.vocabulary.take_block(columns)
+
+    def differentiate(block_slope: Array, chunk: _Chunk) -> tuple[Array, tuple[dict[str, Array], Array, Array]]:
+        sums, surprise, (states, logits, local, normalizer, _) = _rate(chunk, block, settings)
+        weights = chunk[2]
+        is_target = lax.broadcasted_iota(jnp.int32, logits.shape, logits.ndim - 1) == local[..., None]
         pull = weights * (1 + 2 * settings.z_loss * normalizer)
         slopes = jnp.exp(logits - normalizer[..., None]) * pull[..., None] - jnp.where(is_target, weights[..., None], 0)
-        flat = slopes.astype(settings.compute_dtype).reshape(-1, table.shape[0])
-        states_slope = dot(flat, table.astype(settings.compute_dtype), -1, -2).reshape(states.shape)
+        flat = slopes.astype(settings.compute_dtype).reshape(-1, block.shape[0])
+        states_slope = dot(flat, block.astype(settings.compute_dtype), -1, -2).reshape(states.shape)
+        states_slope = settings.vocabulary.add_returned(states_slope).astype(hidden.dtype)
         rows = states.reshape(-1, states.shape[-1]).astype(settings.compute_dtype)
-        return table_slope + multiply_columns(flat, rows), (sums, states_slope.astype(hidden.dtype))
+        return block_slope + multiply_columns(flat, rows), (sums, surprise, states_slope)
 
-    start = jnp.zeros(table.shape, jnp.float32)
-    chunks = _cut(hidden, targets, weights, settings)
-    table_slope, (sums, slopes) = lax.scan(differentiate, start, chunks)
-    rows, tokens = targets.shape
-    hidden_slope = slopes.swapaxes(0, 1).reshape(rows, -1, hidden.shape[-1])[:, :tokens]
+    start = jnp.zeros(block.shape, jnp.float32)
+    block_slope, (sums, surprise, slopes) = lax.scan(differentiate, start, _cut(hidden, targets, weights, settings))
     sums = {name: jnp.sum(values) for name, values in sums.items()}
-    return (sums["penalty"], sums), (hidden_slope, table_slope.astype(table.dtype))
+    columns_slope = settings.vocabulary.return_block(block_slope).astype(columns.dtype)
+    saved = (_join(slopes, *targets.shape), columns_slope)
+    return (sums["penalty"], sums, _join(surprise, *targets.shape)), saved
 
 
 def _sum_surprise_backward(
     settings: _Settings,  # noqa: ARG001
     slopes: tuple[Array, Array],
-    weight: tuple[Array, dict[str, Array]],
+    weight: tuple[Array, dict[str, Array], Array],
 ) -> tuple[Array, Array, None, None]:
-    hidden_slope, table_slope = ((slope * weight[0]).astype(slope.dtype) for slope in slopes)
-    return hidden_slope, table_slope, None, None
+    hidden_slope, columns_slope = ((slope * weight[0]).astype(slope.dtype) for slope in slopes)
+    return hidden_slope, columns_slope, None, None
 
 
 _sum_surprise.defvjp(_sum_surprise_forward, _sum_surprise_backward)
 
 
-def _cut(hidden: Array, targets: Array, weights: Array, settings: _Settings) -> tuple[Array, Array, Array]:
-    """Cut along the rows' length, so that each device keeps its own rows: chunks first."""
+def _join(chunks: Array, rows: int, tokens: int) -> Array:
+    """Lay what was computed chunk by chunk along the rows again."""
+    return chunks.swapaxes(0, 1).reshape(rows, -1, *chunks.shape[3:])[:, :tokens]
+
+
+def _cut(hidden: Array, targets: Array, weights: Array, settings: _Settings) -> _Chunk:
+    """Cut along the rows' length, so that each device keeps its own rows: chunks first.
+
+    Targets and weights are those of all devices that score together.
+    """
     rows, tokens = targets.shape
     length = min(tokens, max(1, settings.chunk_tokens // rows))
     padding = -tokens % length
-    padded = (jnp.pad(a, ((0, 0), (0, padding)) + ((0, 0),) * (a.ndim - 2)) for a in (hidden, targets, weights))
-    hidden, targets, weights = (a.reshape(rows, -1, length, *a.shape[2:]).swapaxes(0, 1) for a in padded)
-    return hidden, targets, weights
+
+    def cut(array: Array) -> Array:
+        padded = jnp.pad(array, ((0, 0), (0, padding)) + ((0, 0),) * (array.ndim - 2))
+        return padded.reshape(array.shape[0], -1, length, *array.shape[2:]).swapaxes(0, 1)
+
+    return cut(hidden), cut(settings.vocabulary.collect(targets)), cut(settings.vocabulary.collect(weights))

@@ -62,7 +62,8 @@ def put_rows(batch: Batch, mesh: Mesh | None) -> Rows:
         # By what each device holds, not by process: where a tensor axis spans processes, two hold the same rows.
         return jax.make_array_from_callback(array.shape, divided, lambda part: array[part])
 
-    return Rows(*(place(array) for array in (batch.ids, batch.loss_weights, batch.segments, batch.positions)))
+    placed = (place(array) for array in (batch.ids, batch.loss_weights, batch.segments, batch.positions))
+    return Rows(*placed, None if batch.groups is None else place(batch.groups))  # type: ignore[call-arg]
 
 
 def place_tree(tree: Any, config: GemmaConfig, mesh: Mesh) -> Any:

@@ -5,9 +5,7 @@
 **Not**: other machines: what is measured is this one, as busy as it is now.
 """
 
-import resource
 import statistics
-import sys
 import time
 from dataclasses import dataclass
 
@@ -23,6 +21,7 @@ from codegemma.train.choices import TrainChoices
 from codegemma.train.manifest import count_threads
 from codegemma.train.start import make_blank
 from codegemma.train.step import make_train_step, start_state
+from codegemma.train.usage import measure_peak_bytes
 
 # Enough steps for a steady median, few enough that a short run loses little.
 _MEASURED_STEPS = 5
@@ -68,7 +67,7 @@ def measure_throughput(config: GemmaConfig, choices: TrainChoices, mesh: Mesh | 
         state, metrics = step(state, batch)
         jax.device_get(metrics)
         times.append(time.perf_counter() - start)
-    return Throughput(statistics.median(times[1:]), times[0], _measure_peak_bytes())
+    return Throughput(statistics.median(times[1:]), times[0], measure_peak_bytes())
 
 
 def _make_batch(config: GemmaConfig, choices: TrainChoices) -> Batch:
@@ -76,14 +75,6 @@ def _make_batch(config: GemmaConfig, choices: TrainChoices) -> Batch:
     ids = np.random.default_rng(0).integers(min(RESERVED_IDS, config.vocab_size - 1), config.vocab_size, shape)
     positions = np.broadcast_to(np.arange(choices.row_tokens, dtype=np.int32), shape)
     return Batch(ids.astype(np.int32), np.ones(shape, np.float32), np.ones(shape, np.int32), positions)
-
-
-def _measure_peak_bytes() -> int:
-    stats = jax.local_devices()[0].memory_stats() or {}
-    if "peak_bytes_in_use" in stats:
-        return int(stats["peak_bytes_in_use"])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def fix_total_steps(minutes: float, measured: Throughput, spent_s: float = 0.0) -> int:

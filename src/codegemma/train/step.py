@@ -22,6 +22,7 @@ from codegemma.model.gemma import Params
 from codegemma.model.kernels import choose_attention
 from codegemma.model.lora import attach, init_adapters
 from codegemma.model.sharding import AXES, ROW_AXES, add_up, complete_gradients, gather, specify_by_hand
+from codegemma.model.vocabulary import ALONE, Vocabulary, divide_vocabulary
 from codegemma.records import Batch
 from codegemma.train.choices import LoraChoices, TrainChoices
 from codegemma.train.divergence import Watch, describe_watch, judge, keep_if_bad, start_watch
@@ -232,6 +233,17 @@ def _divide(config: GemmaConfig, choices: TrainChoices, mesh: Mesh) -> Different
     return run
 
 
+def _share_vocabulary(config: GemmaConfig, choices: TrainChoices, mesh: Mesh | None) -> Vocabulary:
+    if mesh is None:
+        return ALONE
+    devices, dtype = mesh.shape["fsdp"], jnp.dtype(choices.compute_dtype)
+    if mesh.shape["tensor"] > 1:
+        # That axis divides the vocabulary already; the columns are gathered.
+        return Vocabulary(devices, compute_dtype=dtype)
+    tokens = choices.batch_rows * choices.row_tokens // (mesh.shape["data"] * devices)
+    return divide_vocabulary(devices, config.vocab_size, config.embed_dim, tokens, dtype)
+
+
 def choose_execution(config: GemmaConfig, choices: TrainChoices, mesh: Mesh | None = None) -> Execution:
     """Turn a run's choices into how its rows are computed on these devices."""
     device = jax.local_devices()[0] if mesh is None else mesh.devices.flat[0]
@@ -246,4 +258,5 @@ def choose_execution(config: GemmaConfig, choices: TrainChoices, mesh: Mesh | No
         attention=kernel,
         gather=take_as_it_is if mesh is None else partial(gather, compute_dtype=dtype),
         tensor_axis="tensor" if mesh is not None and mesh.shape["tensor"] > 1 else None,
+        vocabulary=_share_vocabulary(config, choices, mesh),
     )
