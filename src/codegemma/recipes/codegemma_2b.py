@@ -34,6 +34,7 @@ RECIPE = Recipe(
         z_loss=1e-4,
         activation_dtype="bfloat16",
         remat="qkvo",
+        loss_chunk_tokens=1024,
         save_every_steps=1000,
         save_every_s=1800.0,
         sample_every_steps=1000,

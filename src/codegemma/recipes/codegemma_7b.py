@@ -17,6 +17,6 @@ RECIPE = dataclasses.replace(
     name="codegemma_7b",
     model=codegemma_7b(),
     feed=dataclasses.replace(codegemma_2b.RECIPE.feed, mixture=MixtureChoices(("code_and_text",))),
-    train=dataclasses.replace(codegemma_2b.RECIPE.train, remat="full"),
+    train=dataclasses.replace(codegemma_2b.RECIPE.train, remat="full", loss_chunk_tokens=512),
     base="google/gemma-7b",
 )
