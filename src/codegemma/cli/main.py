@@ -24,6 +24,7 @@ VERBS = {
     "forget": "Remove a repository, or files of it, from a data folder, and keep it out.",
     "plan": "Will a training fit on these chips? Compiled without them.",
     "train": "Train on packs; killed and started again, it goes on where it was.",
+    "runs": "Where runs stand, and how they compare; a page with their curves.",
     "convert": "Write a model as another format: Hugging Face, Flax, orbax.",
     "complete": "Complete the code at a cursor.",
     "serve": "Serve a model to editors: llama.cpp, OpenAI, Ollama, Tabby and more protocols.",
