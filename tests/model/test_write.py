@@ -148,14 +148,36 @@ def test_any_extra_tensor_is_named(name: str, tmp_path_factory: pytest.TempPathF
     assert "for which the Gemma 1" in str(caught.value) or "Gemma 2 or later" in str(caught.value)
 
 
-def test_a_config_with_fewer_layers_than_the_weights_is_named_in_every_format(tmp_path: Path) -> None:
-    for to in ("hf", "orbax", "flax"):
-        write_drawn(tmp_path / to, to, MQA)
-        plain = json.loads((tmp_path / to / "config.json").read_text())
-        plain["num_hidden_layers"] = 2
-        (tmp_path / to / "config.json").write_text(json.dumps(plain))
-        with pytest.raises(InputError, match=r"config\.json"):
-            open_weights(tmp_path / to)
+SIZES = (
+    "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "head_dim", "intermediate_size",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write the same weights in every format that has a `config.json` of its own to be wrong."""
+    folder = tmp_path_factory.mktemp("sound")
+    for to in ("hf", "orbax", "flax", "qwix"):
+        write_drawn(folder / to, to, MHA, is_finite=True)
+    return folder
+
+
+@pytest.mark.parametrize("to", ["hf", "orbax", "flax", "qwix"])
+@given(field=st.sampled_from(SIZES), size=st.integers(1, 200))
+def test_a_config_of_any_other_size_is_named_before_anything_is_read(
+    sound: Path, to: str, field: str, size: int
+) -> None:
+    plain = MHA.to_hf_dict()
+    if plain[field] == size:
+        return
+    (sound / to / "config.json").write_text(json.dumps(plain | {field: size}))
+    with pytest.raises(InputError) as caught:
+        open_weights(sound / to)
+    sentence = str(caught.value)
+    assert "config.json" in sentence or "lacks" in sentence or "choose" in sentence
+
+
+def test_integers_with_an_adapter_are_named(tmp_path: Path) -> None:
     convert(BASE, tmp_path / "qwix", "qwix")
     tensors = load_file(tmp_path / "qwix/integers.safetensors")
     save_file(tensors | {"lora_a": np.zeros(1, np.float32)}, tmp_path / "qwix/integers.safetensors")
