@@ -20,7 +20,8 @@ from codegemma.serve.api.prompts import make_infill, read_bias, read_prompt, rea
 from codegemma.serve.api.why import spell_why
 from codegemma.serve.asks import InfillAsk, Piece, Report, Wishes
 from codegemma.serve.chat import TURNS, make_chat_ids
-from codegemma.text.control_tokens import CONTROL_TOKENS
+from codegemma.text.chat_format import CHAT_TEMPLATE
+from codegemma.text.control_tokens import BOS_ID, CONTROL_TOKENS, EOS_ID
 
 # llama.cpp's words for why an answer ended.
 _STOP_TYPES = {
@@ -32,6 +33,17 @@ _STOP_TYPES = {
     StopReason.NEW_BUDGET: "limit",
 }
 _MAX_CHOICES = 8
+# Knobs of llama.cpp that are not here, at the place where they do nothing; some clients read the whole list.
+_NEUTRAL_SETTINGS: Mapping[str, Any] = {
+    "dynatemp_range": 0.0, "dynatemp_exponent": 1.0, "top_n_sigma": -1.0, "xtc_probability": 0.0, "xtc_threshold": 0.1,
+    "typical_p": 1.0, "repeat_last_n": 0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "dry_multiplier": 0.0,
+    "dry_base": 1.75, "dry_allowed_length": 2, "dry_penalty_last_n": 0, "dry_sequence_breakers": [], "mirostat": 0,
+    "mirostat_tau": 5.0, "mirostat_eta": 0.1, "adaptive_target": -1.0, "adaptive_decay": 0.9, "n_keep": 0,
+    "n_discard": 0, "ignore_eos": False, "min_keep": 0, "grammar": "", "grammar_lazy": False, "grammar_triggers": [],
+    "preserved_tokens": [], "chat_format": "Content-only", "reasoning_format": "none", "reasoning_in_content": False,
+    "generation_prompt": "", "speculative.types": "none", "timings_per_token": False, "post_sampling_probs": False,
+    "backend_sampling": False, "lora": [],
+}  # fmt: skip
 _ID = whole(0, 2**31 - 1)
 
 _SAMPLING = {
@@ -211,13 +223,22 @@ def _spell_timings(report: Report) -> dict[str, Any]:
 def _spell_settings(exchange: Exchange, wishes: Wishes) -> dict[str, Any]:
     sampling = wishes.sampling
     return {
-        "seed": sampling.seed, "temperature": sampling.temperature, "top_k": sampling.top_k or 0,
-        "top_p": 1.0 if sampling.top_p is None else sampling.top_p, "min_p": sampling.min_p or 0.0,
-        "repeat_penalty": sampling.repetition_penalty, "stop": list(wishes.stop_strings),
-        "max_tokens": wishes.max_new_tokens, "n_predict": wishes.max_new_tokens, "n_keep": 0, "n_discard": 0,
-        "ignore_eos": False, "stream": bool(exchange.fields.get("stream")), "n_probs": wishes.top_logprobs or 0,
-        "samplers": exchange.fields.get("samplers", []), "n_ctx": exchange.service.max_context_tokens,
-    }  # fmt: skip
+        **_NEUTRAL_SETTINGS,
+        "seed": sampling.seed,
+        "temperature": float(sampling.temperature),
+        "top_k": sampling.top_k or 0,
+        "top_p": 1.0 if sampling.top_p is None else float(sampling.top_p),
+        "min_p": float(sampling.min_p or 0.0),
+        "repeat_penalty": float(sampling.repetition_penalty),
+        "stop": list(wishes.stop_strings),
+        "max_tokens": wishes.max_new_tokens,
+        "n_predict": wishes.max_new_tokens,
+        "stream": bool(exchange.fields.get("stream")),
+        "n_probs": wishes.top_logprobs or 0,
+        "samplers": exchange.fields.get("samplers", []),
+        "logit_bias": [{"token": token_id, "bias": bias} for token_id, bias in sampling.logit_bias],
+        "n_ctx": exchange.service.max_context_tokens,
+    }
 
 
 def _spell_probabilities(exchange: Exchange, answer: Whole) -> list[dict[str, Any]]:
@@ -296,14 +317,21 @@ async def props(exchange: Exchange) -> Response:
     """Describe the model as llama.vscode reads it."""
     service = exchange.service
     facts = service.generator.describe()
+    settings = {"params": dict(_NEUTRAL_SETTINGS), "n_ctx": service.max_context_tokens}
     return reply(
         {
-            "default_generation_settings": {"n_ctx": service.max_context_tokens, "id": 0, "is_processing": False},
+            "default_generation_settings": settings,
             "total_slots": facts.get("slots", 1),
-            "model_path": service.model_name,
             "model_alias": service.model_name,
-            "chat_template": "",
-            "modalities": {"vision": False, "audio": False},
+            "model_path": service.model_name,
+            "model_ftype": str(facts.get("weights", "")),
+            "modalities": {"vision": False, "video": False, "audio": False},
+            "endpoint_slots": True,
+            "endpoint_props": False,
+            "endpoint_metrics": True,
+            "chat_template": CHAT_TEMPLATE,
+            "bos_token": CONTROL_TOKENS[BOS_ID],
+            "eos_token": CONTROL_TOKENS[EOS_ID],
             "build_info": f"codegemma {facts.get('engine', '')}",
             "is_sleeping": False,
         }
