@@ -26,9 +26,9 @@ MODELS = [
     pytest.param(codegemma_2b, id="2b"),
     pytest.param(codegemma_7b, id="7b", marks=pytest.mark.slow),  # 1.1 GB of float32, three times
 ]
-# Sums of 16,384 and 24,576 products in another order, on logits up to 37: measured 1.9e-5 for 2B.
+# Sums of 16,384 and 24,576 products in another order, on logits up to 44: measured 1.9e-5 for 2B, 1.5e-5 for 7B.
 FLOAT32_TOLERANCE = 5e-5
-# Eight bits of mantissa, rounded at other places than theirs: measured 0.12 for 2B.
+# Eight bits of mantissa, rounded at other places than theirs: measured 0.12 for 2B, 0.14 for 7B.
 BFLOAT16_TOLERANCE = 0.25
 
 
