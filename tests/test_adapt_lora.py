@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from codegemma.adapt import AdaptJob, adapt, choose_recipe_name
 from codegemma.cli.adapt import command as adapt_command
+from codegemma.engine.completer import GeneratorCompleter
 from codegemma.engine.engine import Engine
 from codegemma.errors import InputError
 from codegemma.evals.choices import EvalChoices
@@ -57,7 +58,7 @@ def serve(model: Path) -> None:
     engine = Engine.load(model)
     assert engine.infill_modes == (InfillMode.PSM,)
     request = Request("def parse(text):\n    return ", "\n", path="a.py", mode=InfillMode.PSM, max_new_tokens=4)
-    assert engine.complete_all([request])[0].token_ids
+    assert GeneratorCompleter(engine).complete_all([request])[0].token_ids
 
 
 def test_a_base_is_adapted_by_adapters_measured_and_served(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from codegemma.engine.completer import GeneratorCompleter
 from codegemma.engine.engine import Engine
 from codegemma.errors import OutputError
 from codegemma.evals.choices import EvalChoices
@@ -52,7 +53,7 @@ def examine(
         if _read_key(folder) != key:
             _forget_key(folder)
             engine = Engine.load(model)
-            subject = Subject(engine, engine.tokenizer, engine.max_context_tokens, modes)
+            subject = Subject(GeneratorCompleter(engine), engine.tokenizer, engine.max_context_tokens, modes)
             label = prefix_stages(on_progress, f"{name}: ")
             evaluate(subject, ["heldout"], data=[data], out=folder, model=str(model), choices=asked, on_progress=label)
             write_whole(folder / KEY_FILE, json.dumps({"key": key}).encode())

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from codegemma.engine.completer import GeneratorCompleter
 from codegemma.engine.engine import Engine
 from codegemma.errors import UserError
 from codegemma.evals.choices import EvalChoices
@@ -118,7 +119,7 @@ def _measure(model: Path, texts: Sequence[Text], folder: Path, on_progress: Prog
     except (OSError, ValueError):
         pass
     engine = Engine.load(model)
-    subject = Subject(engine, engine.tokenizer, engine.max_context_tokens, ())
+    subject = Subject(GeneratorCompleter(engine), engine.tokenizer, engine.max_context_tokens, ())
     losses = tuple(measure_files(subject, texts, on_progress))
     write_whole(file, json.dumps(to_plain(ReadFiles(key, losses))).encode())
     return losses

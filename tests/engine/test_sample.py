@@ -2,60 +2,104 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from codegemma.engine.sample import RowSampling, choose_greedy, choose_sampled, gather_sampling
+from codegemma.engine.sample import (
+    Changes,
+    RowSampling,
+    change_logits,
+    check_sampling,
+    choose_tokens,
+    gather_sampling,
+    rate_tokens,
+)
 from codegemma.errors import InputError
 from codegemma.records import Sampling
 
-LOGITS = jnp.log(jnp.array([0.5, 0.3, 0.15, 0.05]))
+PROBABILITIES = np.array([0.5, 0.3, 0.15, 0.05])
+LOGITS = jnp.log(jnp.asarray(PROBABILITIES))
 
 
-def make_sampling(
-    rows: int, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
-) -> RowSampling:
-    requests = [Sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=s) for s in range(rows)]
-    return gather_sampling(requests, vocab_size=4)
+def gather(rows: list[Sampling], written: int = 0, vocab_size: int = 4) -> RowSampling:
+    return gather_sampling([(row, written) for row in rows], vocab_size)
 
 
-def count_draws(sampling: RowSampling) -> np.ndarray:
-    rows = len(sampling.seed)
-    drawn = choose_sampled(jnp.broadcast_to(LOGITS, (rows, 4)), sampling, 0)
-    return np.bincount(np.asarray(drawn), minlength=4) / rows
+def count_draws(*, is_ranked: bool = True, **sampling: float) -> np.ndarray:
+    rows = gather([Sampling(**{"temperature": 1.0, **sampling}, seed=seed) for seed in range(4096)])  # type: ignore[arg-type]
+    drawn = choose_tokens(jnp.broadcast_to(LOGITS, (4096, 1, 4)), rows, is_ranked=is_ranked)
+    return np.bincount(np.asarray(drawn)[:, 0], minlength=4) / 4096
 
 
-def test_draws_follow_the_probabilities() -> None:
-    assert np.abs(count_draws(make_sampling(4096)) - [0.5, 0.3, 0.15, 0.05]).max() < 0.03
+@pytest.mark.parametrize("is_ranked", [False, True])
+def test_draws_follow_the_probabilities(is_ranked: bool) -> None:
+    assert np.abs(count_draws(is_ranked=is_ranked) - PROBABILITIES).max() < 0.03
 
 
 def test_temperature_sharpens_by_its_power() -> None:
-    wanted = np.array([0.5, 0.3, 0.15, 0.05]) ** 2
-    assert np.abs(count_draws(make_sampling(4096, temperature=0.5)) - wanted / wanted.sum()).max() < 0.03
+    wanted = PROBABILITIES**2
+    assert np.abs(count_draws(temperature=0.5) - wanted / wanted.sum()).max() < 0.03
 
 
 def test_top_k_keeps_the_k_most_probable_in_proportion() -> None:
-    assert np.abs(count_draws(make_sampling(4096, top_k=2)) - [0.625, 0.375, 0, 0]).max() < 0.03
+    assert np.abs(count_draws(top_k=2) - [0.625, 0.375, 0, 0]).max() < 0.03
 
 
 @pytest.mark.parametrize(("top_p", "kept"), [(0.01, 1), (0.49, 1), (0.51, 2), (0.79, 2), (0.81, 3), (1.0, 4)])
 def test_top_p_keeps_the_fewest_that_reach_the_share(top_p: float, kept: int) -> None:
-    assert (count_draws(make_sampling(4096, top_p=top_p)) > 0).sum() == kept
+    assert (count_draws(top_p=top_p) > 0).sum() == kept
+
+
+@pytest.mark.parametrize(("min_p", "kept"), [(0.0, 4), (0.09, 4), (0.11, 3), (0.31, 2), (0.61, 1), (1.0, 1)])
+@pytest.mark.parametrize("is_ranked", [False, True])
+def test_min_p_keeps_what_has_a_share_of_the_most_probable(min_p: float, kept: int, is_ranked: bool) -> None:
+    assert (count_draws(min_p=min_p, is_ranked=is_ranked) > 0).sum() == kept
 
 
 def test_temperature_zero_is_greedy_in_a_mixed_batch() -> None:
-    logits = jnp.array([[0.0, 1.0, 1.0, 0.5]] * 2)
-    sampling = gather_sampling([Sampling(), Sampling(temperature=9.0)], vocab_size=4)
-    assert int(choose_sampled(logits, sampling, 0)[0]) == int(choose_greedy(logits)[0]) == 1
+    logits = jnp.array([[[0.0, 1.0, 1.0, 0.5]]] * 2)
+    chosen = choose_tokens(logits, gather([Sampling(), Sampling(temperature=9.0)]), is_ranked=False)
+    assert int(chosen[0, 0]) == 1
 
 
-def test_draw_depends_on_seed_and_token_number_not_on_neighbours() -> None:
-    requests = [Sampling(temperature=1.0, seed=s) for s in range(50)]
-    flat = jnp.zeros((50, 4))
-    together = np.asarray(choose_sampled(flat, gather_sampling(requests, 4), 7))
-    alone = [int(choose_sampled(flat[:1], gather_sampling([r], 4), 7)[0]) for r in requests]
+def test_draw_depends_on_seed_and_token_number_not_on_neighbours_or_ranking() -> None:
+    rows = [Sampling(temperature=1.0, seed=seed) for seed in range(50)]
+    flat = jnp.zeros((50, 3, 40))
+    together = np.asarray(choose_tokens(flat, gather(rows, 7, 40), is_ranked=False))
+    assert together.tolist() == np.asarray(choose_tokens(flat, gather(rows, 7, 40), is_ranked=True)).tolist()
+    alone = [np.asarray(choose_tokens(flat[:1], gather([r], 7, 40), is_ranked=False))[0].tolist() for r in rows]
     assert together.tolist() == alone
-    assert together.tolist() != np.asarray(choose_sampled(flat, gather_sampling(requests, 4), 8)).tolist()
+    # Place r of one step is place 0 of the step that comes r tokens later.
+    later = np.asarray(choose_tokens(flat[:, :1], gather(rows, 9, 40), is_ranked=False))
+    assert together[:, 2].tolist() == later[:, 0].tolist() != together[:, 0].tolist()
 
 
-@pytest.mark.parametrize("wrong", [{"temperature": -1.0}, {"temperature": float("nan")}, {"top_k": 0}, {"top_p": 0.0}])
-def test_value_out_of_range_is_refused_by_name(wrong: dict[str, float]) -> None:
+def test_bias_forbids_and_penalty_shrinks_what_was_seen() -> None:
+    logits = jnp.array([[[3.0, 2.0, -1.0, 0.0]]] * 2)
+    bias = np.array([[-np.inf, 0, 0, 0], [0, 0, 0, 0]], np.float32)
+    seen = np.array([[False] * 4, [True, False, True, False]])
+    changed = change_logits(logits, Changes(bias, seen, np.array([1, 2], np.float32)))
+    assert np.asarray(changed)[:, 0].tolist() == [[-np.inf, 2, -1, 0], [1.5, 2, -2, 0]]
+    assert np.asarray(choose_tokens(changed, gather([Sampling()] * 2), is_ranked=False)).tolist() == [[1], [1]]
+
+
+def test_rating_is_the_log_softmax() -> None:
+    rating = rate_tokens(LOGITS[None, None], jnp.array([[2]]))
+    assert np.exp(np.asarray(rating.logprobs)) == pytest.approx(0.15)
+    assert np.asarray(rating.top_ids).tolist() == [[[0, 1, 2, 3]]]
+    np.testing.assert_allclose(np.exp(rating.top_logprobs[0, 0]), PROBABILITIES, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"temperature": -1.0},
+        {"temperature": float("nan")},
+        {"top_k": 0},
+        {"top_p": 0.0},
+        {"min_p": 1.1},
+        {"repetition_penalty": 0.0},
+        {"logit_bias": ((4, 1.0),)},
+        {"logit_bias": ((3, float("nan")),)},
+    ],
+)
+def test_value_out_of_range_is_refused_by_name(wrong: dict[str, object]) -> None:
     with pytest.raises(InputError, match=next(iter(wrong))):
-        gather_sampling([Sampling(**wrong)], vocab_size=4)  # type: ignore[arg-type]
+        check_sampling(Sampling(**wrong), vocab_size=4)  # type: ignore[arg-type]

@@ -61,9 +61,11 @@ def test_greedy_continuation_equals_that_of_transformers_token_for_token(shape: 
         eos_token_id=None,
         pad_token_id=0,
     ).numpy()
-    step = jax.jit(lambda ids, positions, cache: forward_cached(params, config, ids, positions, cache))
+    # Pages of 9 tokens, in no order.
+    tables = jnp.array([[5, 0, 3], [1, 4, 2]])
+    step = jax.jit(lambda ids, positions, cache: forward_cached(params, config, ids, positions, tables, cache))
     positions = jnp.broadcast_to(jnp.arange(7), (2, 7))
-    hidden, cache = step(jnp.asarray(prompt), positions, init_cache(config, 2, 7 + new_tokens))
+    hidden, cache = step(jnp.asarray(prompt), positions, init_cache(config, 6, 9))
     ours = [prompt]
     for position in range(7, 7 + new_tokens):
         token = jnp.argmax(compute_logits(params, hidden[:, -1:]), axis=-1)
@@ -101,18 +103,20 @@ def test_reading_through_the_cache_equals_reading_whole_rows_of_different_length
     whole = read_rows(params, config, ids)
     # Prefill: short rows carry arbitrary filler where their prompt has ended.
     prompt = np.where(np.arange(8) < lengths[:, None], ids[:, :8], 7)
-    cache = init_cache(config, 3, total)
-    read = jax.jit(lambda ids, positions, cache: forward_cached(params, config, ids, positions, cache))
+    cache = init_cache(config, 7, 5)
+    tables = jnp.array([[6, 0, 3], [1, 4, 2], [5, 7, 7]])  # the last row has one page; there is no page 7
+    total_of_row = np.array([total, total, 5])
+    read = jax.jit(lambda ids, positions, cache: forward_cached(params, config, ids, positions, tables, cache))
     hidden, cache = read(jnp.asarray(prompt), jnp.broadcast_to(jnp.arange(8), (3, 8)), cache)
     last = np.asarray(compute_logits(params, hidden))[np.arange(3), lengths - 1]
     np.testing.assert_allclose(last, whole[np.arange(3), lengths - 1], atol=1e-5, rtol=0)
-    # Decode: each row goes on from its own length; a finished row is parked past the last slot.
+    # Decode: each row goes on from its own length; what has no page is stored nowhere.
     for step in range(total):
         at = lengths + step
         tokens = ids[np.arange(3), np.minimum(at, total - 1)][:, None]
         hidden, cache = read(jnp.asarray(tokens), jnp.asarray(at)[:, None], cache)
         logits = np.asarray(compute_logits(params, hidden))[:, 0]
-        live = at < total
+        live = at < total_of_row
         np.testing.assert_allclose(
             logits[live], whole[np.arange(3), np.minimum(at, total - 1)][live], atol=1e-5, rtol=0
         )

@@ -20,6 +20,7 @@ from tests.model.test_gguf import draw_tensors, read_whole, small_tokenizer
 from tests.text.test_sentence_piece import train_model
 from tests.text.test_tokenizer import FRAGMENTS, gemma_tokenizer
 
+from codegemma.engine.completer import GeneratorCompleter
 from codegemma.engine.engine import Engine
 from codegemma.errors import InputError
 from codegemma.model import feed_forward
@@ -207,7 +208,7 @@ def test_llama_cpp_completes_with_the_shipped_base_as_we_do(tmp_path):
             lambda name: [weights.get_tensor(name)],
             "f32",
         )
-    engine = Engine.load(BASE)
+    engine = GeneratorCompleter(Engine.load(BASE))
     source = Path(json.__file__).read_text(encoding="utf-8")
     cuts = [source.index(mark) + len(mark) for mark in ("def dump(", "if cls is ", "    return ", "raise TypeError(f'")]
     with serve(tmp_path / "a.gguf") as llama:

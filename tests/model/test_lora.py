@@ -92,7 +92,12 @@ def test_reading_through_the_cache_heeds_adapters() -> None:
     params = attach(init_params(config, jax.random.key(0)), draw_adapters(config), SCALE)
     ids = jax.random.randint(jax.random.key(5), (2, 12), 0, config.vocab_size)
     hidden, _ = forward_cached(
-        params, config, ids, jnp.broadcast_to(jnp.arange(12), ids.shape), init_cache(config, 2, 12)
+        params,
+        config,
+        ids,
+        jnp.broadcast_to(jnp.arange(12), ids.shape),
+        jnp.array([[1], [0]]),
+        init_cache(config, 2, 12),
     )
     np.testing.assert_allclose(compute_logits(params, hidden), compute(params, config), atol=1e-5, rtol=0)
 

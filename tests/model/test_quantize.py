@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from codegemma.engine.completer import GeneratorCompleter
 from codegemma.engine.engine import Engine
 from codegemma.errors import InputError
 from codegemma.model.config import GemmaConfig
@@ -92,14 +93,14 @@ def test_reading_through_the_cache_gives_the_same(bits: Bits) -> None:
     integers = quantize_params(draw_params(), bits)
     ids, positions = draw_ids()
     whole = forward(integers, CONFIG, ids, jnp.ones_like(ids), positions)
-    cached, _ = forward_cached(integers, CONFIG, ids, positions, init_cache(CONFIG, 2, 20))
+    cached, _ = forward_cached(integers, CONFIG, ids, positions, jnp.array([[2], [0]]), init_cache(CONFIG, 3, 20))
     np.testing.assert_allclose(cached, whole, atol=1e-4)
 
 
 def test_engine_completes_with_integer_weights() -> None:
     params, config = load_model(BASE)
-    engine = Engine(quantize_params(params, 8), config, Tokenizer.load(BASE))
-    floats = Engine(params, config, Tokenizer.load(BASE))
+    engine = GeneratorCompleter(Engine(quantize_params(params, 8), config, Tokenizer.load(BASE)))
+    floats = GeneratorCompleter(Engine(params, config, Tokenizer.load(BASE)))
     request = Request(
         "import json\n\n\ndef load(path):\n    with open(path) as file:\n        return ", "\n", max_new_tokens=8
     )
@@ -200,4 +201,4 @@ def test_converted_model_completes(dtype: str, tmp_path: Path) -> None:
     engine = Engine.load(tmp_path / "model")
     assert not isinstance(engine.params["q"], jax.Array)
     request = Request("import json\n\n\ndef load(path):\n    ", "\n", max_new_tokens=4)
-    assert engine.complete_all([request])[0].text
+    assert GeneratorCompleter(engine).complete_all([request])[0].text

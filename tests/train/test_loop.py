@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from codegemma.engine.completer import GeneratorCompleter
 from codegemma.engine.engine import Engine
 from codegemma.errors import InputError, OutputError
 from codegemma.recipe import ChoiceError
@@ -84,7 +85,7 @@ def test_run_learns_and_leaves_a_model_that_completes(job: TrainJob) -> None:
     samples = read_metrics(job.out / "samples.jsonl")
     assert [line["step"] for line in samples] == [6, 12]
     assert job.sample is not None
-    assert engine.complete_all([job.sample])[0].text == samples[-1]["text"]
+    assert GeneratorCompleter(engine).complete_all([job.sample])[0].text == samples[-1]["text"]
     assert list((job.out / "tensorboard").glob("events.*"))
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from codegemma.engine.completer import GeneratorCompleter
 from codegemma.engine.engine import Engine
 from codegemma.errors import InputError, OutputError
 from codegemma.model.formats.peft import WEIGHTS_FILE
@@ -57,7 +58,7 @@ def test_interrupted_run_of_adapters_goes_on_bit_for_bit_and_leaves_a_model(adap
     engine = Engine.load(result.model)
     assert adapting.sample is not None
     sample = json.loads((adapting.out / "samples.jsonl").read_text().splitlines()[-1])
-    assert engine.complete_all([adapting.sample])[0].text == sample["text"]
+    assert GeneratorCompleter(engine).complete_all([adapting.sample])[0].text == sample["text"]
     steps = json.loads((result.model / LINEAGE_FILE).read_text())["steps"]
     assert steps[-1]["adapter"]["rank"] == 4
     _go_on_with(adapting, result.model, tmp_path)

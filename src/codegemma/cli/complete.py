@@ -58,11 +58,13 @@ def command(  # noqa: PLR0913, PLR0917
     cursor = read_cursor(place)
     neighbors = tuple(Neighbor(spell_path(file), read_text(file)) for file in context)
 
+    from codegemma.engine.completer import GeneratorCompleter
     from codegemma.engine.engine import Engine
     from codegemma.model.hub import locate_model
 
     started = time.perf_counter()
     engine = Engine.load(locate_model(model))
+    completer = GeneratorCompleter(engine)
     if mode is not None and mode not in engine.infill_modes:
         known = " and ".join(engine.infill_modes)
         click.echo(f"this model was trained in {known}; in {mode} it writes what it can", err=True)
@@ -77,7 +79,7 @@ def command(  # noqa: PLR0913, PLR0917
     )
     loaded = time.perf_counter()
     deltas = []
-    for delta in engine.complete(request):
+    for delta in completer.complete(request):
         deltas.append(delta)
         if not as_json:
             click.echo(delta.text, nl=False)
@@ -88,7 +90,7 @@ def command(  # noqa: PLR0913, PLR0917
             "stop_reason": deltas[-1].stop_reason,
             "mode": request.mode,
             "path": request.path,
-            "prompt_tokens": len(engine.build_prompt(request)),
+            "prompt_tokens": len(completer.build_prompt(request)),
             "load_s": round(loaded - started, 3),
             "answer_s": round(time.perf_counter() - loaded, 3),
         }

@@ -71,10 +71,11 @@ def command(  # noqa: PLR0913, PLR0917
         check_suite(suite)
     folder = _read_folder(model)
 
+    from codegemma.engine.completer import GeneratorCompleter
     from codegemma.engine.engine import Engine
 
     engine = Engine.load(folder)
-    subject = Subject(engine, engine.tokenizer, engine.max_context_tokens, engine.infill_modes)
+    subject = Subject(GeneratorCompleter(engine), engine.tokenizer, engine.max_context_tokens, engine.infill_modes)
     choices = EvalChoices(limit=limit, samples=samples, temperature=temperature, top_p=top_p, unsafe=unsafe)
     with show_progress() as on_progress:
         places = [lend_data(place, on_progress) for place in data]

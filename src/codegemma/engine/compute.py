@@ -1,8 +1,8 @@
-"""What the engine runs on the device: read prompts, write tokens, rate tokens; compiled once per shape.
+"""What the engine runs on the device: a step of reading or writing, copies of pages, ratings; compiled once per shape.
 
-**In**: parameters, ids of rows padded to a common length, a cache.
-**Out**: the next ids; log-probabilities.
-**Not**: text, stopping, and the choice of shapes: `engine.py` keeps them few.
+**In**: parameters, ids of rows padded to a common length, the pages of the cache.
+**Out**: the most probable ids and all logits; log-probabilities.
+**Not**: text, stopping, and the choice of shapes (`shapes.py`).
 """
 
 from functools import partial
@@ -10,88 +10,47 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Int32
 
-from codegemma.engine.sample import RowSampling, choose_greedy, choose_sampled
 from codegemma.model.config import GemmaConfig
-from codegemma.model.gemma import Cache, Params, compute_logits, forward_cached, init_cache
+from codegemma.model.execution import Execution
+from codegemma.model.gemma import Cache, Params, compute_logits, forward_cached
 from codegemma.model.score import score_tokens
 
-# Lengths are rounded up to one of these: padding costs at most half a row more, and 8,192 tokens need 17 shapes.
-_SHORTEST_TOKENS = 32
+
+class StepInputs(NamedTuple):
+    """The next tokens of each row, where they stand, the row's pages, and which of the tokens are scored."""
+
+    ids: Int32[np.ndarray | Array, "B T"]
+    positions: Int32[np.ndarray | Array, "B T"]
+    tables: Int32[np.ndarray | Array, "B W"]
+    scored: Int32[np.ndarray | Array, "B R"]
 
 
-def round_up(tokens: int, limit: int) -> int:
-    """Round a length up to a compiled one: 32, 48, 64, 96, 128, 192 ... but never beyond `limit`.
-
-    >>> [round_up(n, 1000) for n in (1, 33, 65, 100, 999)]
-    [32, 48, 96, 128, 1000]
-    """
-    power = _SHORTEST_TOKENS
-    while power < tokens:
-        if power * 3 // 2 >= tokens:
-            return min(power * 3 // 2, limit)
-        power *= 2
-    return min(power, limit)
+@partial(jax.jit, static_argnames=("config", "execution"), donate_argnames=("cache",))
+def run_step(
+    params: Params, config: GemmaConfig, execution: Execution, cache: Cache, inputs: StepInputs
+) -> tuple[Int[Array, "B R"], Float[Array, "B R V"], Cache]:
+    """Read the tokens; tell the most probable id after each scored one, of equals the lowest, and the logits."""
+    ids, positions, tables = (jnp.asarray(part) for part in (inputs.ids, inputs.positions, inputs.tables))
+    hidden, cache = forward_cached(params, config, ids, positions, tables, cache, execution=execution)
+    scored = jnp.take_along_axis(hidden, inputs.scored[..., None], axis=1)
+    logits = compute_logits(params, scored, execution.compute_dtype)
+    return jnp.argmax(logits, axis=-1).astype(jnp.int32), logits, cache
 
 
-def round_rows(rows: int) -> int:
-    """Round a number of rows up to a power of two.
+@partial(jax.jit, donate_argnames=("cache",))
+def copy_pages(cache: Cache, copies: Int[Array, "copies 2"]) -> Cache:
+    """Copy pages, one after the other: a target may be a later source."""
 
-    >>> [round_rows(n) for n in (1, 3, 8)]
-    [1, 4, 8]
-    """
-    return 1 << (rows - 1).bit_length()
+    def copy(index: Array, cache: Cache) -> Cache:
+        source, target = copies[index]
+        return Cache(*(pool.at[:, target].set(pool[:, source]) for pool in cache))
 
-
-def _choose(logits: Float[Array, "B V"], sampling: RowSampling | None, index: Int[Array, ""] | int) -> Int[Array, " B"]:
-    return choose_greedy(logits) if sampling is None else choose_sampled(logits, sampling, index)
-
-
-class RowState(NamedTuple):
-    """Where each row is: its newest id, that id's position, and how many ids it has written (a draw depends on it)."""
-
-    newest: Int[Array, " B"]
-    positions: Int[Array, " B"]
-    written: Int[Array, ""]
-
-
-@partial(jax.jit, static_argnames=("config", "slots"))
-def read_prompts(
-    params: Params,
-    config: GemmaConfig,
-    ids: Int[Array, "B T"],
-    lengths: Int[Array, " B"],
-    sampling: RowSampling | None,
-    slots: int,
-) -> tuple[Int[Array, " B"], Cache]:
-    """Read whole prompts, each padded at its end, and choose the first new id of each row. `None` is all greedy."""
-    rows = ids.shape[0]
-    positions = jnp.broadcast_to(jnp.arange(ids.shape[1]), ids.shape)
-    hidden, cache = forward_cached(params, config, ids, positions, init_cache(config, rows, slots))
-    last = hidden[jnp.arange(rows), lengths - 1]
-    return _choose(compute_logits(params, last), sampling, 0), cache
-
-
-@partial(jax.jit, static_argnames=("config", "steps"), donate_argnames=("cache",))
-def write_tokens(
-    params: Params, config: GemmaConfig, rows: RowState, cache: Cache, sampling: RowSampling | None, steps: int
-) -> tuple[Int[Array, "B steps"], Cache]:
-    """Read each row's newest id at its position, choose the next, and so on `steps` times.
-
-    Rows that are finished go on; what they write is the caller's to drop, and a position beyond the cache stores
-    nothing.
-    """
-
-    def step(carry: tuple[Array, Cache], index: Int[Array, ""]) -> tuple[tuple[Array, Cache], Array]:
-        ids, cache = carry
-        hidden, cache = forward_cached(params, config, ids[:, None], (rows.positions + index)[:, None], cache)
-        chosen = _choose(compute_logits(params, hidden[:, 0]), sampling, rows.written + index)
-        return (chosen, cache), chosen
-
-    (_, cache), chosen = lax.scan(step, (rows.newest, cache), jnp.arange(steps))
-    return chosen.T, cache
+    copied: Cache = lax.fori_loop(0, copies.shape[0], copy, cache)
+    return copied
 
 
 @partial(jax.jit, static_argnames=("config",))

@@ -1,76 +1,47 @@
-"""Answers requests with a model in JAX: streams one, batches many, rates given continuations.
+"""Answers with a model in JAX, on a GPU, a TPU or a CPU: many streams at once, and ratings.
 
-**In**: a model folder, or parameters with their shape and tokenizer; requests or token ids.
-**Out**: `Engine`, a `records.Completer`.
-**Not**: a server: rows of a batch start together and wait for the longest. Concurrent streams come with the scheduler.
+**In**: a model folder, or parameters with their shape and tokenizer; `Generation`s, or ids to rate.
+**Out**: `Engine`, a `records.Generator` and `Scorer`.
+**Not**: requests of text (`completer.py`), and several devices: the pages lie on one.
 """
 
-import codecs
-from collections.abc import Generator as StdGenerator
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Int32
 
-from codegemma.engine.compute import RowState, rate_rows, read_prompts, round_rows, round_up, write_tokens
-from codegemma.engine.sample import RowSampling, gather_sampling
+from codegemma.engine.batcher import Batcher
+from codegemma.engine.device import Device
+from codegemma.engine.rate import rate_items
+from codegemma.engine.sample import MAX_TOP_LOGPROBS, check_sampling
+from codegemma.engine.shapes import choose_shapes
+from codegemma.engine.stream import Stream
 from codegemma.errors import InputError
 from codegemma.model.config import GemmaConfig
+from codegemma.model.execution import Execution
 from codegemma.model.gemma import Params
 from codegemma.model.infill_modes import OFFICIAL_MODES, read_infill_modes
 from codegemma.model.quantize import load_quantized
 from codegemma.model.weights import describe_model, load_model, locate_tokenizer
-from codegemma.records import (
-    Completion,
-    CompletionDelta,
-    CompletionStream,
-    Generation,
-    InfillMode,
-    Request,
-    Score,
-    StopReason,
-    Usage,
-)
-from codegemma.text.control_tokens import BOS_ID, PAD_ID, STOP_IDS
-from codegemma.text.infill_format import format_prompt
+from codegemma.records import Generation, InfillMode, Score
 from codegemma.text.tokenizer import Tokenizer
-from codegemma.text.window import fit_request
 
-# A batch: as many rows as keep the processor busy, fewer where rows are long. Decoding looks at stops this often.
-_MAX_ROWS = 32
-_MAX_BATCH_TOKENS = 8192
-_STEPS_BETWEEN_LOOKS = 8
-# At least this share of the window is the prompt's, however many new tokens are asked for.
-_LEAST_PROMPT_SHARE = 0.875
-
-
-@dataclass(slots=True)
-class _Answer:
-    """One row under way."""
-
-    prompt_ids: list[int]
-    limit: int
-    wants: int
-    ids: list[int] = field(default_factory=list)
-    stop_reason: StopReason | None = None
-
-    def take(self, token_id: int) -> None:
-        """Add the next id, or end at it."""
-        if token_id in STOP_IDS:
-            self.stop_reason = StopReason.CONTROL_TOKEN
-            return
-        self.ids.append(token_id)
-        if len(self.ids) >= self.limit:
-            is_whole = len(self.ids) >= self.wants
-            self.stop_reason = StopReason.MAX_NEW_TOKENS if is_whole else StopReason.CONTEXT_FULL
+PAGE_TOKENS = 16
+# Sequences that write at once. The pages hold twice what these could, so that what was read is found again.
+DEFAULT_ROWS = 32
+_PAGES_PER_ROW_WINDOW = 2
+# But never more memory than this: of a CPU in bytes, of an accelerator as a share of what the weights leave.
+_CPU_CACHE_BYTES = 2**28
+_ACCELERATOR_CACHE_SHARE = 0.6
+_MAX_CHOICES = 64
 
 
 class Engine:
-    """A loaded model that completes and scores."""
+    """A loaded model that writes and rates."""
 
     def __init__(
         self,
@@ -78,11 +49,16 @@ class Engine:
         config: GemmaConfig,
         tokenizer: Tokenizer,
         infill_modes: tuple[InfillMode, ...] = OFFICIAL_MODES,
+        *,
         model_name: str = "model",
+        rows: int = DEFAULT_ROWS,
+        cache_tokens: int | None = None,
+        execution: Execution | None = None,
     ) -> None:
-        """Hold the parameters; nothing is compiled before the first request of a shape.
+        """Hold the parameters; nothing is compiled or allocated before the first request, unless `warm` is called.
 
-        `infill_modes` are the orders of the parts that the model knows, the one that suits it best first.
+        `infill_modes` are the orders of the parts that the model knows, the one that suits it best first. `rows`
+        sequences write at once, and `cache_tokens` are kept read [default: by the device's memory].
         """
         if tokenizer.vocab_size > config.vocab_size:
             raise InputError(
@@ -95,9 +71,19 @@ class Engine:
         self.infill_modes = infill_modes
         self.max_context_tokens = config.max_positions
         self.model_name = model_name
+        self._execution = execution or choose_execution()
+        is_accelerator = jax.default_backend() != "cpu"
+        shapes = choose_shapes(config.max_positions, rows, PAGE_TOKENS, is_accelerator=is_accelerator)
+        # One page more than a window: a page that is copied is there twice.
+        window_pages = shapes.reaches[-1] // PAGE_TOKENS + 1
+        wanted = self._choose_cache_tokens(rows) if cache_tokens is None else cache_tokens
+        pages = max(window_pages, wanted // PAGE_TOKENS)
+        self._device = Device(params, config, self._execution, shapes, pages, PAGE_TOKENS)
+        self._batcher = Batcher(self._device, tokenizer, self.max_context_tokens)
+        self._is_closed = False
 
     @classmethod
-    def load(cls, folder: Path) -> "Engine":
+    def load(cls, folder: Path, rows: int = DEFAULT_ROWS) -> "Engine":
         """Load a model folder with its tokenizer.
 
         Raises:
@@ -105,78 +91,22 @@ class Engine:
         """
         describe_model(folder)
         tokenizer = Tokenizer.load(locate_tokenizer(folder))  # before the weights: a missing one is told at once
-        params, config = load_quantized(folder) or load_model(folder, None)
-        return cls(params, config, tokenizer, read_infill_modes(folder), folder.name)
+        dtype: Literal["bf16"] | None = None if jax.default_backend() == "cpu" else "bf16"
+        params, config = load_quantized(folder) or load_model(folder, dtype)
+        return cls(params, config, tokenizer, read_infill_modes(folder), model_name=folder.resolve().name, rows=rows)
 
-    def build_prompt(self, request: Request) -> list[int]:
-        """Spell the prompt of a request, shortened to the window."""
-        reserved = min(request.max_new_tokens, int(self.max_context_tokens * (1 - _LEAST_PROMPT_SHARE)))
-        fitting = fit_request(request, self.tokenizer, self.max_context_tokens - reserved)
-        return format_prompt(
-            self.tokenizer,
-            prefix=fitting.prefix,
-            suffix=fitting.suffix,
-            mode=fitting.mode,
-            path=fitting.path,
-            neighbors=fitting.neighbors,
-        )
+    def generate(self, generation: Generation) -> Stream:
+        """Queue a generation and stream its choices; closing the stream cancels them within one step.
 
-    def generate(self, generation: Generation) -> CompletionStream:
-        """Stream one choice; the fields that the scheduler brings are refused until it is there."""
-        known = Generation(
-            generation.prompt_ids,
-            generation.max_new_tokens,
-            generation.sampling,
-            priority=generation.priority,
-            session=generation.session,
-            lookup_ids=generation.lookup_ids,
-        )
-        if generation != known or generation.max_new_tokens < 1:
-            raise InputError("this engine does not stop by rules, heal, count or choose yet: leave those fields out")
-        prompt_ids = list(generation.prompt_ids)
-        self._check_ids(np.asarray(prompt_ids, np.int32))
-        room = self.max_context_tokens - len(prompt_ids)
-        answer = _Answer(prompt_ids, min(generation.max_new_tokens, room), generation.max_new_tokens)
-        return self._stream(answer, Request("", "", sampling=generation.sampling))
-
-    def describe(self) -> dict[str, Any]:
-        """Tell what is loaded."""
-        return {"model": self.model_name, "engine": "jax", "context_tokens": self.max_context_tokens, "slots": 1}
-
-    def close(self) -> None:
-        """Nothing runs between calls."""
-
-    def complete(self, request: Request) -> CompletionStream:
-        """Stream one completion, character by whole character; closing the stream cancels it."""
-        return self._stream(self._open(request), request)
-
-    def _stream(self, answer: _Answer, request: Request) -> StdGenerator[CompletionDelta, None, None]:
-        speller = codecs.getincrementaldecoder("utf-8")("replace")
-        spelled = told = 0
-        for _ in self._run([answer], [request], steps=1):
-            is_last = answer.stop_reason is not None
-            # A character of several byte tokens is told when its last byte is there.
-            text = speller.decode(self.tokenizer.decode_bytes(answer.ids[spelled:]), final=is_last)
-            spelled = len(answer.ids)
-            if text or is_last:
-                usage = Usage(
-                    len(answer.prompt_ids), evaluated_tokens=len(answer.prompt_ids), new_tokens=len(answer.ids)
-                )
-                new_ids = tuple(answer.ids[told:])
-                yield CompletionDelta(text, new_ids, answer.stop_reason, usage=usage if is_last else None)
-                told = spelled
-
-    def complete_all(self, requests: Sequence[Request]) -> list[Completion]:
-        """Answer many requests, in order; rows of like length share a batch."""
-        answers = [self._open(request) for request in requests]
-        order = sorted(range(len(answers)), key=lambda i: len(answers[i].prompt_ids) + answers[i].limit)
-        while order:
-            longest = answers[order[-1]]
-            rows = min(_MAX_ROWS, max(1, _MAX_BATCH_TOKENS // (len(longest.prompt_ids) + longest.limit)))
-            batch, order = order[-rows:], order[:-rows]
-            for _ in self._run([answers[i] for i in batch], [requests[i] for i in batch], _STEPS_BETWEEN_LOOKS):
-                pass
-        return [self._close(answer) for answer in answers]
+        Raises:
+            InputError: a field out of its range, an id outside the vocabulary, or a prompt longer than the window.
+        """
+        if self._is_closed:
+            raise InputError("the engine is closed: load the model again")
+        self._check_prompt(generation.prompt_ids)
+        check_sampling(generation.sampling, self.config.vocab_size)
+        check_generation(generation)
+        return self._batcher.submit(generation)
 
     def score(self, items: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Score]:
         """Rate each continuation after its prompt, teacher-forced: one pass, no generation.
@@ -184,89 +114,87 @@ class Engine:
         Raises:
             InputError: an id outside the vocabulary, an empty prompt, or more tokens than the window holds.
         """
-        sequences = [np.asarray([*prompt, *continuation], np.int32) for prompt, continuation in items]
-        for (prompt, _), ids in zip(items, sequences, strict=True):
-            self._check_ids(ids)
+        for prompt, continuation in items:
+            self._check_ids(np.asarray([*prompt, *continuation], np.int32))
             if not prompt:
                 raise InputError("a prompt to score after is empty: it holds at least <bos>")
-        scores: list[Score | None] = [None] * len(items)
-        shapes: dict[int, list[int]] = {}
-        for index, ids in enumerate(sequences):
-            shapes.setdefault(round_up(len(ids), self.max_context_tokens), []).append(index)
-        for length, members in shapes.items():
-            rows = min(max(1, _MAX_BATCH_TOKENS // length), round_rows(len(members)))
-            for start in range(0, len(members), rows):
-                batch = members[start : start + rows]
-                rated = self._rate([sequences[i] for i in batch], rows, length)
-                for index, (logprobs, argmax_ids) in zip(batch, rated, strict=True):
-                    first = len(items[index][0])
-                    scores[index] = Score(logprobs[first:], argmax_ids[first:])
-        return [score for score in scores if score is not None]
+        return rate_items(self.params, self.config, items)
 
-    def _rate(self, sequences: list[np.ndarray], rows: int, length: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        ids, lengths = _pad(sequences, rows, length)
-        logprobs, argmax_ids = rate_rows(self.params, self.config, jnp.asarray(ids), jnp.asarray(lengths))
-        for row, sequence in enumerate(sequences):
-            yield np.asarray(logprobs)[row, : len(sequence)], np.asarray(argmax_ids)[row, : len(sequence)]
+    def describe(self) -> dict[str, Any]:
+        """Tell what is loaded, on what, and how much it has to do."""
+        leaves = jax.tree.leaves(self.params)
+        return {
+            "model": self.model_name,
+            "engine": "jax",
+            "device": jax.default_backend(),
+            "context_tokens": self.max_context_tokens,
+            "slots": self._device.shapes.rows[-1],
+            "cache_tokens": self._device.pages * PAGE_TOKENS,
+            "weights": str(max((leaf.nbytes, str(leaf.dtype)) for leaf in leaves)[1]),
+            "weights_bytes": sum(leaf.nbytes for leaf in leaves),
+            **self._batcher.count_work(),
+        }
 
-    def _open(self, request: Request) -> _Answer:
-        if request.max_new_tokens < 1:
-            raise InputError(f"max_new_tokens {request.max_new_tokens} is out of range: at least 1")
-        ids = self.build_prompt(request)
-        self._check_ids(np.asarray(ids, np.int32))
-        room = self.max_context_tokens - len(ids)
-        return _Answer(ids, limit=min(request.max_new_tokens, room), wants=request.max_new_tokens)
+    def warm(self) -> int:
+        """Compile what editors' requests need, before the first one comes; tell how many shapes."""
+        return self._device.warm()
 
-    def _check_ids(self, ids: Int32[np.ndarray, " n"]) -> None:
+    def close(self) -> None:
+        """Cancel what runs and let go of the pages."""
+        self._is_closed = True
+        self._batcher.close()
+        self._device.reset()
+
+    def _choose_cache_tokens(self, rows: int) -> int:
+        config = self.config
+        itemsize = jnp.dtype(self._execution.activation_dtype).itemsize
+        token_bytes: int = 2 * config.num_layers * config.num_kv_heads * config.head_dim * itemsize
+        return min(_PAGES_PER_ROW_WINDOW * rows * config.max_positions, _measure_room() // token_bytes)
+
+    def _check_prompt(self, prompt_ids: Sequence[int]) -> None:
+        if not prompt_ids:
+            raise InputError("the prompt is empty: it holds at least <bos>")
+        self._check_ids(np.asarray(prompt_ids, np.int64))
+
+    def _check_ids(self, ids: np.ndarray) -> None:
         if len(ids) > self.max_context_tokens:
             raise InputError(f"{len(ids)} tokens do not fit: the model's window is {self.max_context_tokens} tokens")
         wrong = ids[(ids < 0) | (ids >= self.config.vocab_size)]
         if len(wrong):
             raise InputError(f"token id {wrong[0]} is outside the vocabulary: 0 to {self.config.vocab_size - 1}")
 
-    def _close(self, answer: _Answer) -> Completion:
-        stop_reason = answer.stop_reason or StopReason.CANCELLED
-        return Completion(
-            self.tokenizer.decode(answer.ids), tuple(answer.ids), stop_reason, prompt_tokens=len(answer.prompt_ids)
-        )
 
-    def _run(self, answers: list[_Answer], requests: Sequence[Request], steps: int) -> Iterator[None]:
-        """Write into the answers until all have stopped; give way after each look at the new tokens."""
-        rows = round_rows(len(answers))
-        longest = max(len(a.prompt_ids) for a in answers)
-        slots = round_up(max(len(a.prompt_ids) + a.limit for a in answers), self.max_context_tokens)
-        prompts = [np.asarray(a.prompt_ids, np.int32) for a in answers]
-        ids, lengths = _pad(prompts, rows, min(round_up(longest, self.max_context_tokens), slots))
-        sampling = self._gather(requests, rows)
-        newest, cache = read_prompts(self.params, self.config, jnp.asarray(ids), jnp.asarray(lengths), sampling, slots)
-        for answer, token_id in zip(answers, np.asarray(newest).tolist(), strict=False):
-            answer.take(token_id)
-        yield
-        positions, written = jnp.asarray(lengths), 1
-        while any(a.stop_reason is None for a in answers):
-            row_state = RowState(newest, positions, jnp.asarray(written, jnp.int32))
-            chosen, cache = write_tokens(self.params, self.config, row_state, cache, sampling, steps)
-            for answer, row in zip(answers, np.asarray(chosen).tolist(), strict=False):
-                for token_id in row:
-                    if answer.stop_reason is None:
-                        answer.take(token_id)
-            newest, positions, written = chosen[:, -1], positions + steps, written + steps
-            yield
+def check_generation(generation: Generation) -> None:
+    """Refuse what no engine can do.
 
-    def _gather(self, requests: Sequence[Request], rows: int) -> RowSampling | None:
-        asked = [r.sampling for r in [*requests, *[requests[0]] * (rows - len(requests))]]
-        sampling = gather_sampling(asked, self.config.vocab_size)
-        return sampling if any(r.sampling.temperature > 0 for r in requests) else None
+    Raises:
+        InputError: a field out of its range; the message names it.
+    """
+    ranges: dict[str, tuple[int, float]] = {
+        "max_new_tokens": (0, math.inf),
+        "choices": (1, _MAX_CHOICES),
+        "top_logprobs": (0, MAX_TOP_LOGPROBS),
+        "prompt_budget_s": (0, math.inf),
+        "new_budget_s": (0, math.inf),
+    }
+    for name, (least, most) in ranges.items():
+        value = getattr(generation, name)
+        if value is not None and not least <= value <= most:
+            raise InputError(f"{name} {value} is out of range: {least} to {most}")
+    if generation.adapter is not None:
+        raise InputError(f"there is no adapter {generation.adapter!r}: this engine holds its model alone")
 
 
-def _pad(
-    sequences: Sequence[np.ndarray], rows: int, length: int
-) -> tuple[Int32[np.ndarray, "B L"], Int32[np.ndarray, " B"]]:
-    """Stack sequences of different length; rows that nobody asked for hold `<bos>` alone."""
-    ids = np.full((rows, length), PAD_ID, np.int32)
-    ids[:, 0] = BOS_ID
-    lengths = np.ones(rows, np.int32)
-    for row, sequence in enumerate(sequences):
-        ids[row, : len(sequence)] = sequence
-        lengths[row] = len(sequence)
-    return ids, lengths
+def choose_execution() -> Execution:
+    """Choose the number formats of the default device: bfloat16 on accelerators, which a CPU computes slowly."""
+    if jax.default_backend() == "cpu":
+        return Execution(unroll=False)
+    return Execution(compute_dtype=jnp.bfloat16, activation_dtype=jnp.bfloat16, unroll=True)
+
+
+def _measure_room() -> int:
+    if jax.default_backend() == "cpu":
+        return _CPU_CACHE_BYTES
+    memory = jax.devices()[0].memory_stats() or {}
+    left = memory.get("bytes_limit", 2**34) - memory.get("bytes_in_use", 0)
+    return int(_ACCELERATOR_CACHE_SHARE * left)

@@ -1,84 +1,145 @@
-"""Chooses the next token of each row from its logits: greedy, or drawn with temperature, top-k and top-p.
+"""Chooses the next token of each row from its scores: greedy, or drawn with temperature, top-k, top-p and min-p.
 
-**In**: logits of the rows' last tokens, and each row's own sampling values.
-**Out**: one id a row. A row's draw depends on its own logits, seed and token count, never on its neighbours.
-**Not**: stopping; penalties.
+**In**: logits, and each row's own sampling values; penalties and biases where a row has them.
+**Out**: one id for every scored place. A row's draw depends on its own logits, seed and token count, never on its
+neighbours.
+**Not**: stopping.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt
+from jax import lax
+from jaxtyping import Array, Bool, Float, Float32, Int, Int32, UInt32
 
 from codegemma.errors import InputError
 from codegemma.records import Sampling
 
+# As many rivals of a token as anybody may ask for.
+MAX_TOP_LOGPROBS = 20
+
 
 class RowSampling(NamedTuple):
-    """How each row is drawn. Temperature 0 is greedy; `top_k` V and `top_p` 1 leave everything in."""
+    """How each row is drawn. Temperature 0 is greedy; `top_k` V, `top_p` 1 and `min_p` 0 leave everything in.
 
-    temperature: Float[Array, " B"]
-    top_k: Int[Array, " B"]
-    top_p: Float[Array, " B"]
-    seed: UInt[Array, " B"]
+    `written` counts the tokens that a row has written: the draw of a token hangs on its seed and its number.
+    """
+
+    temperature: Float32[np.ndarray | Array, " B"]
+    top_k: Int32[np.ndarray | Array, " B"]
+    top_p: Float32[np.ndarray | Array, " B"]
+    min_p: Float32[np.ndarray | Array, " B"]
+    seed: UInt32[np.ndarray | Array, " B"]
+    written: Int32[np.ndarray | Array, " B"]
 
 
-def gather_sampling(requests: Sequence[Sampling], vocab_size: int) -> RowSampling:
-    """Collect the sampling values of requests, one row each; penalties and biases are refused.
+class Changes(NamedTuple):
+    """What is done to logits first: `bias` is added (minus infinity forbids), tokens already `seen` are penalised."""
+
+    bias: Float[np.ndarray | Array, "B V"]
+    seen: Bool[np.ndarray | Array, "B V"]
+    penalty: Float32[np.ndarray | Array, " B"]
+
+
+class Rating(NamedTuple):
+    """Log-probabilities of chosen tokens, and the most probable tokens in their places."""
+
+    logprobs: Float[Array, "B R"]
+    top_ids: Int[Array, "B R top"]
+    top_logprobs: Float[Array, "B R top"]
+
+
+def check_sampling(sampling: Sampling, vocab_size: int) -> None:
+    """Refuse what cannot be sampled by.
 
     Raises:
         InputError: a value out of its range; the message names it.
     """
-    for request in requests:
-        if request != Sampling(request.temperature, request.top_k, request.top_p, seed=request.seed):
-            raise InputError("min_p, repetition_penalty and logit_bias are not known to this engine: leave them out")
-        if not 0 <= request.temperature < float("inf"):
-            raise InputError(f"temperature {request.temperature} is out of range: 0 (greedy) or above")
-        if request.top_k is not None and request.top_k < 1:
-            raise InputError(f"top_k {request.top_k} is out of range: at least 1")
-        if request.top_p is not None and not 0 < request.top_p <= 1:
-            raise InputError(f"top_p {request.top_p} is out of range: above 0, at most 1")
+    ranges = (
+        ("temperature", 0 <= sampling.temperature < float("inf"), "0 (greedy) or above"),
+        ("top_k", sampling.top_k is None or sampling.top_k >= 1, "at least 1"),
+        ("top_p", sampling.top_p is None or 0 < sampling.top_p <= 1, "above 0, at most 1"),
+        ("min_p", sampling.min_p is None or 0 <= sampling.min_p <= 1, "0 to 1"),
+        ("repetition_penalty", 0 < sampling.repetition_penalty < float("inf"), "above 0"),
+    )
+    for name, is_right, wanted in ranges:
+        if not is_right:
+            raise InputError(f"{name} {getattr(sampling, name)} is out of range: {wanted}")
+    for token_id, bias in sampling.logit_bias:
+        if not 0 <= token_id < vocab_size or not -float("inf") <= bias < float("inf"):
+            raise InputError(f"logit_bias {bias} of token {token_id} is out of range: ids below {vocab_size}, finite")
+
+
+def gather_sampling(rows: Sequence[tuple[Sampling, int]], vocab_size: int) -> RowSampling:
+    """Collect the sampling values of rows, each with the number of tokens that it has written."""
+    asked = [sampling for sampling, _ in rows]
     return RowSampling(
-        jnp.asarray([r.temperature for r in requests], jnp.float32),
-        jnp.asarray([min(r.top_k or vocab_size, vocab_size) for r in requests], jnp.int32),
-        jnp.asarray([1.0 if r.top_p is None else r.top_p for r in requests], jnp.float32),
-        jnp.asarray(np.asarray([r.seed % 2**32 for r in requests], np.uint32)),
+        np.asarray([s.temperature for s in asked], np.float32),
+        np.asarray([min(s.top_k or vocab_size, vocab_size) for s in asked], np.int32),
+        np.asarray([1.0 if s.top_p is None else s.top_p for s in asked], np.float32),
+        np.asarray([s.min_p or 0.0 for s in asked], np.float32),
+        np.asarray([s.seed % 2**32 for s in asked], np.uint32),
+        np.asarray([written for _, written in rows], np.int32),
     )
 
 
-def choose_greedy(logits: Float[Array, "B V"]) -> Int[Array, " B"]:
-    """Take the most probable id; of equals, the lowest.
+@partial(jax.jit, static_argnames=("is_ranked",))
+def choose_tokens(logits: Float[Array, "B R V"], rows: RowSampling, *, is_ranked: bool) -> Int[Array, "B R"]:
+    """Choose an id for every place; place `r` of a row is its token number `written + r`.
 
-    >>> choose_greedy(jnp.array([[0.0, 2.0, 2.0]])).tolist()
-    [1]
+    Temperature first, then top-k, top-p (Holtzman et al., 2019) and min-p. Of equals, greedy takes the lowest id; the
+    most probable id always stays in, and ties are kept in the order of ids. Where no row has a top-k or top-p, nothing
+    need be `is_ranked`, which is slow; a row without them draws the same either way.
+
+    >>> rows = gather_sampling([(Sampling(temperature=1.0, top_k=1), 0)], vocab_size=3)
+    >>> choose_tokens(jnp.array([[[0.0, 2.0, 1.0]]]), rows, is_ranked=True).tolist()
+    [[1]]
     """
-    return jnp.argmax(logits, axis=-1).astype(jnp.int32)
+    scaled = logits / jnp.maximum(jnp.asarray(rows.temperature), 1e-6)[:, None, None]
+    top = jnp.max(scaled, axis=-1, keepdims=True)
+    is_kept = scaled >= top + jnp.log(jnp.asarray(rows.min_p))[:, None, None]
+    if is_ranked:
+        is_kept &= _keep_first(scaled, rows)
+    make_noise = jax.vmap(partial(_make_noise, shape=logits.shape[1:]))
+    noise = make_noise(jnp.asarray(rows.seed), jnp.asarray(rows.written))
+    drawn = jnp.argmax(jnp.where(is_kept, scaled + noise, -jnp.inf), axis=-1)
+    is_drawn = jnp.asarray(rows.temperature)[:, None] > 0
+    return jnp.where(is_drawn, drawn, jnp.argmax(logits, axis=-1)).astype(jnp.int32)
 
 
-def choose_sampled(
-    logits: Float[Array, "B V"], sampling: RowSampling, token_index: Int[Array, ""] | int
-) -> Int[Array, " B"]:
-    """Draw token number `token_index` of each row: temperature first, then top-k, then top-p (Holtzman et al., 2019).
-
-    The most probable id always stays in. Ties are kept in the order of ids.
-
-    >>> rows = gather_sampling([Sampling(temperature=1.0, top_k=1)], vocab_size=3)
-    >>> choose_sampled(jnp.array([[0.0, 2.0, 1.0]]), rows, 0).tolist()
-    [1]
-    """
-    return jax.vmap(_choose_row, in_axes=(0, 0, None))(logits, sampling, jnp.asarray(token_index, jnp.int32))
+def _keep_first(scaled: Float[Array, "B R V"], rows: RowSampling) -> Bool[Array, "B R V"]:
+    """Find the tokens of the first ranks; noise goes by id, so a row that keeps all draws the same without this."""
+    order = jnp.argsort(-scaled, axis=-1, stable=True)
+    ranked = jnp.take_along_axis(scaled, order, axis=-1)
+    in_top_k = jnp.arange(scaled.shape[-1]) < rows.top_k[:, None, None]
+    shares = jax.nn.softmax(jnp.where(in_top_k, ranked, -jnp.inf), axis=-1)
+    before = jnp.cumsum(shares, axis=-1) - shares
+    is_first = in_top_k & ((before < rows.top_p[:, None, None]) | (jnp.asarray(rows.top_p) >= 1)[:, None, None])
+    kept: Array = jnp.put_along_axis(jnp.zeros_like(is_first), order, is_first, axis=-1, inplace=False)
+    return kept
 
 
-def _choose_row(logits: Float[Array, " V"], row: RowSampling, token_index: Int[Array, ""]) -> Int[Array, ""]:
-    order = jnp.argsort(-logits, stable=True)
-    ranked = logits[order] / jnp.maximum(row.temperature, 1e-6)
-    in_top_k = jnp.arange(logits.size) < row.top_k
-    shares = jax.nn.softmax(jnp.where(in_top_k, ranked, -jnp.inf))
-    before = jnp.cumsum(shares) - shares
-    is_kept = in_top_k & (before < row.top_p) & (shares > 0)
-    noise = jax.random.gumbel(jax.random.fold_in(jax.random.key(row.seed), token_index), logits.shape)
-    drawn = jnp.argmax(jnp.where(is_kept, ranked + noise, -jnp.inf))
-    return order[jnp.where(row.temperature > 0, drawn, 0)].astype(jnp.int32)
+def _make_noise(seed: Array, written: Array, shape: tuple[int, ...]) -> Float[Array, "R V"]:
+    keys = jax.vmap(lambda place: jax.random.fold_in(jax.random.key(seed), written + place))(jnp.arange(shape[0]))
+    return jax.vmap(lambda key: jax.random.gumbel(key, (shape[1],)))(keys)
+
+
+@jax.jit
+def change_logits(logits: Float[Array, "B R V"], changes: Changes) -> Float[Array, "B R V"]:
+    """Add biases, then shrink what was seen by the repetition penalty (Keskar et al., 2019)."""
+    changed, penalty = logits + changes.bias[:, None], jnp.asarray(changes.penalty)[:, None, None]
+    shrunk = jnp.where(changed > 0, changed / penalty, changed * penalty)
+    return jnp.where(changes.seen[:, None], shrunk, changed)
+
+
+@jax.jit
+def rate_tokens(logits: Float[Array, "B R V"], ids: Int[Array, "B R"]) -> Rating:
+    """Rate chosen ids by the model's own probabilities, before sampling changed them."""
+    logprobs = jax.nn.log_softmax(logits, axis=-1)
+    chosen = jnp.take_along_axis(logprobs, ids[..., None], axis=-1)[..., 0]
+    top, top_ids = lax.top_k(logprobs, min(MAX_TOP_LOGPROBS, logits.shape[-1]))
+    return Rating(chosen, top_ids, top)

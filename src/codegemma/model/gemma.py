@@ -33,10 +33,10 @@ LAYER_NAMES = ("attn_norm", "q", "kv", "o", "ffw_norm", "gate_up", "down")
 
 
 class Cache(NamedTuple):
-    """Keys and values of what was read: slot `s` of row `b` belongs to the token at position `s` of that row."""
+    """Keys and values of what was read, in `P` pages of `G` tokens; tables say which are whose, in order."""
 
-    keys: Float[Array, "N B S K A"]
-    values: Float[Array, "N B S K A"]
+    keys: Float[Array, "N P G K A"]
+    values: Float[Array, "N P G K A"]
 
 
 def init_params(config: GemmaConfig, key: Array) -> Params:
@@ -95,9 +95,9 @@ def _open_layer(parts: Params, gather: Gather) -> Params:
     return {name: part if name == LORA else widen(gather(name, part)) for name, part in parts.items()}
 
 
-def init_cache(config: GemmaConfig, batch: int, slots: int, dtype: Any = jnp.float32) -> Cache:
-    """Make an empty cache for `batch` rows of at most `slots` tokens."""
-    shape = (config.num_layers, batch, slots, config.num_kv_heads, config.head_dim)
+def init_cache(config: GemmaConfig, pages: int, page_tokens: int, dtype: Any = jnp.float32) -> Cache:
+    """Make an empty cache of so many pages."""
+    shape = (config.num_layers, pages, page_tokens, config.num_kv_heads, config.head_dim)
     return Cache(jnp.zeros(shape, dtype), jnp.zeros(shape, dtype))
 
 
@@ -106,19 +106,29 @@ def forward_cached(
     config: GemmaConfig,
     ids: Int[Array, "B T"],
     positions: Int[Array, "B T"],
+    tables: Int[Array, "B W"],
     cache: Cache,
-    execution: Execution = Execution(),  # noqa: B008 (frozen)
+    *,
+    execution: Execution = Execution(unroll=False),  # noqa: B008 (frozen)
 ) -> tuple[Float[Array, "B T D"], Cache]:
-    """Read the next tokens of each row, whole prompts (`T` many) or one token a row (`T` = 1).
+    """Read the next tokens of each row, parts of prompts (`T` many) or one token a row (`T` = 1).
 
-    A token is stored in the slot of its position and sees the slots up to its own. Rows of different length need no
-    mask: fill the short ones up with any id at the positions that follow (`positions = arange(T)` for all rows). What
-    such a filler stores is never seen, because the row's real token of that position overwrites it first. A position
-    at or past the number of slots stores nothing: give that to rows that are finished.
+    Page `tables[b, w]` holds the tokens of row `b` from position `w * G` on. A token is stored at its position and sees
+    all positions up to its own. Rows of different length need no mask: fill the short ones up with any id at the
+    positions that follow. What such a filler stores is never seen, because the row's real token of that position
+    overwrites it first. A token whose page does not exist (`P` or higher, or beyond the table) stores nothing.
     """
     x = embed(params, config, ids).astype(execution.activation_dtype)
     turns = compute_turns(positions, config.head_dim, config.rope_theta)
-    rows = jnp.arange(ids.shape[0])[:, None]
+    page_tokens = cache.keys.shape[2]
+    places = positions // page_tokens
+    in_table = jnp.take_along_axis(tables, jnp.minimum(places, tables.shape[1] - 1), axis=1)
+    pages = jnp.where(places < tables.shape[1], in_table, cache.keys.shape[1])
+    offsets = positions % page_tokens
+
+    def look_up_pages(pool: Array, n: Array) -> Array:
+        found = pool.at[n, tables].get(mode="clip")
+        return found.reshape(ids.shape[0], -1, *pool.shape[3:])
 
     def run_layer(
         carry: tuple[Float[Array, "B T D"], Cache], indexed: tuple[Int[Array, ""], Params]
@@ -127,13 +137,15 @@ def forward_cached(
         layer = _open_layer(layer, execution.gather)
         q, k, v = project(x, layer, turns, config, execution)
         cache = Cache(
-            cache.keys.at[n, rows, positions].set(k.astype(cache.keys.dtype), mode="drop"),
-            cache.values.at[n, rows, positions].set(v.astype(cache.values.dtype), mode="drop"),
+            cache.keys.at[n, pages, offsets].set(k.astype(cache.keys.dtype), mode="drop"),
+            cache.values.at[n, pages, offsets].set(v.astype(cache.values.dtype), mode="drop"),
         )
-        mixed = attend_cached(q, cache.keys[n], cache.values[n], positions, execution.compute_dtype)
+        keys, values = look_up_pages(cache.keys, n), look_up_pages(cache.values, n)
+        mixed = attend_cached(q, keys, values, positions, execution.compute_dtype)
         return (finish_layer(x, mixed, layer, config, execution), cache), None
 
-    (x, cache), _ = lax.scan(run_layer, (x, cache), (jnp.arange(config.num_layers), _list_layers(params)))
+    numbered = (jnp.arange(config.num_layers), _list_layers(params))
+    (x, cache), _ = lax.scan(run_layer, (x, cache), numbered, unroll=execution.unroll)
     return normalize(x, params["final_norm"], config.norm_epsilon), cache
 
 

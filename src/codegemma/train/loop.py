@@ -21,6 +21,7 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from codegemma.engine.completer import GeneratorCompleter
 from codegemma.engine.engine import Engine
 from codegemma.feed.loader import Loader, RowShape, hash_batch, open_loader
 from codegemma.feed.mixture import Delivery, list_deliveries
@@ -265,8 +266,9 @@ class _Run:
             trained, frozen = take_whole((trained, frozen), is_wanted=is_leader())
         if is_leader():
             params = join_params(trained, frozen, self.job.train)
-            engine = Engine(params, self.config, self.job.tokenizer)
-            self.journal.write_sample(self.step, engine.complete_all([self.job.sample])[0])
+            # No more pages than one answer needs: training has the memory.
+            engine = Engine(params, self.config, self.job.tokenizer, rows=1, cache_tokens=0)
+            self.journal.write_sample(self.step, GeneratorCompleter(engine).complete_all([self.job.sample])[0])
 
     def save(self) -> None:
         """Save everything that the next step depends on, and what the next line is averaged from."""

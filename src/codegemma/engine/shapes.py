@@ -1,0 +1,65 @@
+"""The few shapes in which the device computes: whatever comes is padded to the next of them.
+
+**In**: the window, the platform, how many rows may write at once.
+**Out**: `Shapes`: rows, tokens a row, and how far a row reaches back.
+**Not**: compilation, which happens when a shape is first used, or when the engine warms up.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+# One token a row, and the drafts that are checked with it.
+DRAFT_TOKENS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Shapes:
+    """Sizes in rising order; the last of each is the largest that is ever used."""
+
+    rows: tuple[int, ...]
+    tokens: tuple[int, ...]
+    reaches: tuple[int, ...]
+
+    @property
+    def chunk_tokens(self) -> int:
+        """The most tokens of one prompt that are read at once."""
+        return self.tokens[-1]
+
+    def list_warm(self) -> Iterator[tuple[int, int, int]]:
+        """List `(rows, tokens, reach)` of an editor's request, and of the largest batch."""
+        for reach in self.reaches:
+            for tokens in (1, *self.tokens):
+                yield 1, tokens, reach
+            yield self.rows[-1], 1, reach
+
+
+def choose_shapes(context_tokens: int, rows: int, page_tokens: int, *, is_accelerator: bool) -> Shapes:
+    """Choose the shapes of a device: an accelerator compiles slowly and pads for little, a CPU the other way round.
+
+    >>> choose_shapes(300, 8, 16, is_accelerator=False).reaches
+    (128, 256, 304)
+    """
+    step = 4 if is_accelerator else 2
+    whole_pages = -(-context_tokens // page_tokens) * page_tokens
+    return Shapes(
+        rows=_grow(1, rows, 4),
+        tokens=(DRAFT_TOKENS, 64, 512) if is_accelerator else (DRAFT_TOKENS, 32, 128),
+        reaches=_grow(min(128, whole_pages), whole_pages, step),
+    )
+
+
+def fit(sizes: tuple[int, ...], wanted: int) -> int:
+    """Take the smallest size that holds what is wanted.
+
+    >>> fit((1, 4, 16), 5)
+    16
+    """
+    return sizes[bisect_left(sizes, wanted)]
+
+
+def _grow(first: int, last: int, step: int) -> tuple[int, ...]:
+    sizes = [first]
+    while sizes[-1] < last:
+        sizes.append(min(sizes[-1] * step, last))
+    return tuple(sizes)
