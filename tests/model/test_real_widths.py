@@ -40,15 +40,19 @@ def compute_ours(folder: Path, ids: np.ndarray, dtype: str) -> np.ndarray:
 @pytest.mark.parametrize("size", WIDTHS)
 def test_one_layer_of_real_width_equals_that_of_transformers(size: str, tmp_path: Path) -> None:
     torch = pytest.importorskip("torch", reason="the independent reference needs torch: make setup-dev")
+    transformers = pytest.importorskip("transformers", reason="the reference needs transformers: make setup-dev")
     config: GemmaConfig = dataclasses.replace(WIDTHS[size], num_layers=1, vocab_size=512)
     model = make_oracle(config)
-    # Weights that bfloat16 holds, so that both types mean the same model.
-    model = model.to(torch.bfloat16)
+    with torch.no_grad():
+        for parameter in model.parameters():  # to what bfloat16 holds, so that both types mean the same model
+            parameter.copy_(parameter.bfloat16().float())
     model.save_pretrained(tmp_path)
     ids = np.random.default_rng(0).integers(0, config.vocab_size, (1, 24)).astype(np.int32)
+    exact = compute_oracle_logits(model, ids)
+    # Loaded, not converted: converting rounds the rotary wavelengths too.
+    half = transformers.GemmaForCausalLM.from_pretrained(tmp_path, dtype=torch.bfloat16, attn_implementation="eager")
     with torch.no_grad():
-        rounded = model(torch.from_numpy(ids.astype(np.int64))).logits.float().numpy()
-    exact = compute_oracle_logits(model.float(), ids)
+        rounded = half.eval()(torch.from_numpy(ids.astype(np.int64))).logits.float().numpy()
     for dtype, theirs in (("float32", exact), ("bfloat16", rounded)):
         ours = compute_ours(tmp_path, ids, dtype)
         assert np.abs(theirs).max() > 1.0
