@@ -19,7 +19,7 @@ from codegemma.model.execution import Execution
 from codegemma.model.formats.peft import CONFIG_FILE, WEIGHTS_FILE, AdapterFile, read_adapter
 from codegemma.model.formats.table import open_weights
 from codegemma.model.gemma import Params, compute_logits, forward, init_params
-from codegemma.model.lineage import LINEAGE_FILE, Lineage
+from codegemma.model.lineage import LINEAGE_FILE, NOTICE_FILE, Lineage
 from codegemma.model.lora import attach
 from codegemma.model.weights import describe_model, list_model_files, load_model, save_model
 from codegemma.model.write import convert, write_adapter_model
@@ -46,7 +46,7 @@ def write_both(folder: Path, targets: tuple[str, ...] = TARGETS, **about: Any) -
     drawn = draw_adapters(CONFIG, targets)
     matrices = {t: (np.asarray(pair["a"]), np.asarray(pair["b"])) for t, pair in drawn.items()}
     adapter = AdapterFile(rank=3, alpha=1.5, scale=0.5, dropout=0.0, matrices=matrices, base=str(base))
-    lineage = Lineage(None).extend("train", adapter_of=hash_files(list_model_files(base)), **about)
+    lineage = Lineage("gemma").extend("train", adapter_of=hash_files(list_model_files(base)), **about)
     write_adapter_model(place, CONFIG, adapter, lineage, {})
     return base, place
 
@@ -99,7 +99,7 @@ def test_fresh_adapter_merges_into_the_very_base(tmp_path: Path) -> None:
         np.testing.assert_array_equal(value, load_model(base)[0][name])
 
 
-def test_conversion_merges_and_hands_the_lineage_on(written: tuple[Path, Path], tmp_path: Path) -> None:
+def test_conversion_merges_and_hands_lineage_and_terms_on(written: tuple[Path, Path], tmp_path: Path) -> None:
     base, place = written
     convert(place, tmp_path / "merged", "hf")
     convert(base, tmp_path / "named", "hf", adapter=place)
@@ -109,6 +109,7 @@ def test_conversion_merges_and_hands_the_lineage_on(written: tuple[Path, Path], 
             np.testing.assert_array_equal(value, wanted[name])
         steps = json.loads((tmp_path / folder / LINEAGE_FILE).read_text())["steps"]
         assert [step["act"] for step in steps] == ["train", "merge"]
+        assert (tmp_path / folder / NOTICE_FILE).read_bytes() == (place / NOTICE_FILE).read_bytes()
 
 
 def test_merged_without_a_type_has_that_of_the_base(written: tuple[Path, Path], tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from codegemma.model.config import GemmaConfig
-from codegemma.model.formats.peft import shape_target
+from codegemma.model.formats.peft import TARGETS, shape_target
 from codegemma.model.products import multiply_each
 
 # By target, such as "q": "a" [N I R] and "b" [N R O]; heads are flat, as in products.
@@ -83,6 +83,6 @@ def add_low_rank(
 
 def _drop(x: Array, attached: Attached, target: str) -> Array:
     """Leave out a share of the numbers, others for each target, and raise the rest: the mean stays."""
-    key = jax.random.fold_in(attached.keys, sum(target.encode()))
+    key = jax.random.fold_in(attached.keys, TARGETS.index(target))
     is_kept = jax.random.bernoulli(key, 1 - attached.dropout, x.shape)
     return jnp.where(is_kept, x / (1 - attached.dropout), 0)
