@@ -130,7 +130,7 @@ def build_peft(size: str, mode: str, folder: Path, args: argparse.Namespace) -> 
         torch.nn.utils.clip_grad_norm_(trained, choices.clip_norm)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
-        return float(loss)
+        return float(loss.detach())
 
     return step
 
