@@ -17,6 +17,7 @@ import re
 import gguf
 
 from codegemma.errors import InputError
+from codegemma.model.gguf_header import TOKENIZER_KEY
 from codegemma.text.chat_format import CHAT_TEMPLATE
 from codegemma.text.control_tokens import (
     BOS_ID,
@@ -31,8 +32,6 @@ from codegemma.text.control_tokens import (
     UNK_ID,
 )
 from codegemma.text.tokenizer import Tokenizer
-
-TOKENIZER_KEY = "tokenizer.huggingface.json"
 
 _SPACE = "▁"
 _BYTE_NAME = re.compile(r"<0x[0-9A-F]{2}>\Z")

@@ -11,7 +11,7 @@ answer where the suffix does not hold it already.
 """
 
 import re
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from codegemma.records import Extent, StopReason, StopRules
 from codegemma.text.brackets import count_open, find_closer, find_closing_brace, is_inside, measure_indent
@@ -29,6 +29,7 @@ class Cut(NamedTuple):
     reason: StopReason
 
 
+@runtime_checkable
 class Bounds(Protocol):
     """One extent: looks at a line when its first word is there, and when it is whole."""
 
