@@ -73,7 +73,7 @@ def test_json_is_the_whole_of_standard_output(
 @pytest.mark.parametrize(
     ("name", "suite", "message"),
     [
-        ("http://localhost:8000", "heldout", "is an address; this version measures a model folder"),
+        ("http://127.0.0.1:9", "heldout", "http://127.0.0.1:9 does not answer"),
         ("nowhere", "heldout", "nowhere"),
         ("nowhere", "humanoid", "unknown suite 'humanoid'; known: heldout, humaneval, infilling-single"),
     ],

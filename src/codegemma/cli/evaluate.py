@@ -1,11 +1,12 @@
 """`codegemma evaluate`: measure a model and print the figures with their intervals.
 
-**In**: a model folder, names of suites, the folders that hold their data.
+**In**: a model or the address of a server, names of suites, the folders that hold their data.
 **Out**: a table on standard output (or JSON), and `results.json` with every hole in the output folder.
-**Not**: a server's address; that comes with the remote completer.
+**Not**: scores of a model behind a server, which cannot rate given tokens: those figures are not run.
 """
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,8 @@ from codegemma.errors import InputError
 
 if TYPE_CHECKING:
     from codegemma.evals.run import SuiteResults
+    from codegemma.evals.scoring import Subject
+    from codegemma.records import Generator
 
 
 @click.command(
@@ -41,6 +44,7 @@ Examples:
 @click.option("--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Answers to each problem.")
 @click.option("--temperature", type=click.FloatRange(min=0), default=0.0, show_default=True, help="0 is greedy.")
 @click.option("--top-p", type=click.FloatRange(min=0, max=1, min_open=True), help="Of the likeliest tokens.")
+@click.option("--template", metavar="NAME", help="Spell holes for a server's model: codegemma, qwen, starcoder, ...")
 @click.option("--unsafe", is_flag=True, help="Run programs that the model wrote without a box around them.")
 @json_option
 def command(  # noqa: PLR0913, PLR0917
@@ -52,10 +56,11 @@ def command(  # noqa: PLR0913, PLR0917
     samples: int,
     temperature: float,
     top_p: float | None,
+    template: str | None,
     unsafe: bool,
     as_json: bool,
 ) -> None:
-    """Measure MODEL, a model folder or a hub id, on one or more suites.
+    """Measure MODEL, on one or more suites: a model folder, a GGUF file, a hub id, or the address of a server.
 
     heldout: holes in files that training has not seen, in the learned modes, beside an n-gram and a retrieval baseline.
     infilling-single, infilling-multi, infilling-random, infilling-random-light: holes in the solutions of HumanEval.
@@ -64,18 +69,11 @@ def command(  # noqa: PLR0913, PLR0917
     from codegemma.build import lend_data
     from codegemma.evals.choices import EvalChoices
     from codegemma.evals.run import check_suite, evaluate
-    from codegemma.evals.scoring import Subject
     from codegemma.recipe import to_plain
 
     for suite in suites:
         check_suite(suite)
-    folder = _read_folder(model)
-
-    from codegemma.engine.completer import GeneratorCompleter
-    from codegemma.engine.engine import Engine
-
-    engine = Engine.load(folder)
-    subject = Subject(GeneratorCompleter(engine), engine.tokenizer, engine.max_context_tokens, engine.infill_modes)
+    subject = _open_subject(model, template)
     choices = EvalChoices(limit=limit, samples=samples, temperature=temperature, top_p=top_p, unsafe=unsafe)
     with show_progress() as on_progress:
         places = [lend_data(place, on_progress) for place in data]
@@ -88,12 +86,34 @@ def command(  # noqa: PLR0913, PLR0917
     click.echo(f"Written: {out / 'results.json'}")
 
 
-def _read_folder(model: str) -> Path:
+def _open_subject(model: str, template: str | None) -> "Subject":
+    """Load a model, or find the server that has it."""
+    from codegemma.evals.scoring import Subject
+
     if re.match(r"https?://", model):
-        raise InputError(f"{model} is an address; this version measures a model folder, the kind that `adapt` writes")
+        from codegemma.adapt import BASES
+        from codegemma.engine.remote import RemoteCompleter
+        from codegemma.text.tokenizer import Tokenizer
+
+        remote = RemoteCompleter(model, api_key=os.environ.get("CODEGEMMA_API_KEY"), template=template)
+        # The server's own tokenizer is not known: the base's counts more tokens than any, so that windows hold.
+        return Subject(remote, Tokenizer.load(BASES / "tiny"), remote.max_context_tokens, remote.infill_modes)
+    if template is not None:
+        raise InputError(f"--template is for the address of a server; {model} is spelled by its own format")
+    from codegemma.engine.completer import GeneratorCompleter
     from codegemma.model.hub import locate_model
 
-    return locate_model(model)
+    place = locate_model(model)
+    engine: Generator
+    if place.suffix == ".gguf":
+        from codegemma.engine.llama_cpp import LlamaCpp
+
+        engine = LlamaCpp.load(place)
+    else:
+        from codegemma.engine.engine import Engine
+
+        engine = Engine.load(place)
+    return Subject(GeneratorCompleter(engine), engine.tokenizer, engine.max_context_tokens, engine.infill_modes)
 
 
 def print_suite(found: "SuiteResults", console: Console) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from codegemma.records import Neighbor
+from codegemma.text.dialects import DIALECTS, Dialect
 
 
 class Infill(NamedTuple):
@@ -23,38 +24,6 @@ class Infill(NamedTuple):
     context: tuple[Neighbor, ...] = ()
 
 
-class Dialect(NamedTuple):
-    """Sentinels before the prefix, before the suffix and before the middle; some put the suffix first, or have no end.
-
-    `separator` stands between files, `has_spaces` is for templates that put a space around each sentinel.
-    """
-
-    name: str
-    prefix: str
-    suffix: str
-    middle: str
-    separator: str = ""
-    repo: str = ""
-    has_spaces: bool = False
-    starts: tuple[str, ...] = ()
-
-
-_DIALECTS = (
-    Dialect(
-        "codegemma", "<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "<|file_separator|>", starts=("<bos>",)
-    ),
-    Dialect("qwen", "<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "<|file_sep|>", "<|repo_name|>"),
-    Dialect(
-        "starcoder", "<fim_prefix>", "<fim_suffix>", "<fim_middle>", "<file_sep>", "<repo_name>",
-        starts=("<|endoftext|>",),
-    ),
-    Dialect("starcoder", "<fim-prefix>", "<fim-suffix>", "<fim-middle>", "<filename>", "<reponame>"),
-    Dialect("deepseek", "<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>", starts=("<｜begin▁of▁sentence｜>",)),
-    Dialect("codellama", "<PRE>", "<SUF>", "<MID>", has_spaces=True, starts=("<s>",)),
-    Dialect("granite", "<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>", "<|filename|>", "<|reponame|>"),
-    Dialect("codestral", "[PREFIX]", "[SUFFIX]", "", starts=("<s>",)),
-    Dialect("tabby", "", "<|FIM|>", ""),
-)  # fmt: skip
 # A path line before the current file, in the layout of this model's training.
 _PATH_LINE = re.compile(r"[^\n\0]{1,300}\n\Z")
 
@@ -69,7 +38,7 @@ def read_dialect(prompt: str) -> Infill | None:
     >>> read_dialect("print('<|fim_middle|>')") is None
     True
     """
-    for dialect in _DIALECTS:
+    for dialect in DIALECTS:
         parts = _split(prompt, dialect)
         if parts is not None:
             return parts
@@ -110,8 +79,8 @@ def _split_suffix_first(prompt: str, dialect: Dialect, at: dict[str, int]) -> In
 
 def _has_own_separator(prompt: str, dialect: Dialect) -> bool:
     """Dialects with the same sentinels are told apart by the other signs that they use."""
-    others = {d.separator for d in _DIALECTS if d.prefix == dialect.prefix} - {dialect.separator, ""}
-    others |= {d.repo for d in _DIALECTS if d.prefix == dialect.prefix} - {dialect.repo, ""}
+    others = {d.separator for d in DIALECTS if d.prefix == dialect.prefix} - {dialect.separator, ""}
+    others |= {d.repo for d in DIALECTS if d.prefix == dialect.prefix} - {dialect.repo, ""}
     return not any(other in prompt for other in others)
 
 
