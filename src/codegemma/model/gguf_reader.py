@@ -24,7 +24,7 @@ from codegemma.model.gguf import (
     list_norms,
     list_tensors,
 )
-from codegemma.model.gguf_vocabulary import TOKENIZER_KEY
+from codegemma.model.gguf_header import TOKENIZER_KEY
 from codegemma.text.tokenizer import Tokenizer
 
 # The output table, which is the embedding.
