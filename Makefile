@@ -15,7 +15,7 @@ $(VENV)/.ready: pyproject.toml
 	@touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready
-	$(BIN)/python -m pip install --quiet --editable ".[jax,scale,cloud,formats,quant,hub,sandbox,serve]" --group check --group test --group oracle
+	$(BIN)/python -m pip install --quiet --editable ".[jax,tpu,wandb,scale,cloud,formats,quant,hub,sandbox,serve]" --group check --group test --group oracle
 	@touch $@
 
 # The demo's repository is JAX's own source, which setting up has just brought: sizeable (600 Python files, 12 MB), the same on
@@ -52,7 +52,10 @@ test-all: $(VENV)/.ready-dev ## all tests, the long suites whole
 convert-2b: $(VENV)/.ready-dev ## convert a 2B through every format and back, complete with it; into docs/convert-2b.md
 	$(BIN)/python tools/convert_round.py --log docs/convert-2b.md
 
+plan-table: $(VENV)/.ready-dev ## compile the steps of docs/plan.md again that have changed; up to an hour
+	$(BIN)/python tools/plan_table.py
+
 clean: ## remove the demo's output and caches, keep .venv
 	rm -rf demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
-.PHONY: help setup setup-dev setup-system check format test test-all demo convert-2b clean
+.PHONY: help setup setup-dev setup-system check format test test-all demo convert-2b plan-table clean

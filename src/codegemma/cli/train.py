@@ -195,7 +195,8 @@ class _Display:
 
     def tell(self, line: Mapping[str, int | float]) -> None:
         """Show a line of metrics."""
-        figures = f"loss {line['loss']:.3f}  {line['tokens_per_s']:,.0f} tokens/s"
+        figures = f"loss {line['loss']:.3f}  gradient {line['gradient_norm']:.2f}  {line['tokens_per_s']:,.0f} tokens/s"
+        figures += f"  MFU {line['mfu']:.1%}" if "mfu" in line else ""
         self._bar.update(self._task, figures=figures)
         if not self._console.is_terminal and time.monotonic() - self._told_at > _SECONDS_BETWEEN_LINES:
             self._told_at = time.monotonic()

@@ -63,8 +63,9 @@ class Vocabulary:
         if self.devices > self.scorers:
             slope = add_scattered(slope, 1, self.compute_dtype, self._namesakes)
         if self.scorers > 1:
-            slope = lax.all_to_all(slope, AXIS, 1, 0, axis_index_groups=self._neighbors, tiled=True)
-        return slope
+            narrow = slope.astype(self.compute_dtype)
+            slope = lax.all_to_all(narrow, AXIS, 1, 0, axis_index_groups=self._neighbors, tiled=True)
+        return slope.astype(jnp.float32)
 
     def number_first(self, block_rows: int) -> Int[Array, ""] | int:
         """Tell which token of the vocabulary is the first of this device's block."""

@@ -65,24 +65,20 @@ def _share_of_wait(run: Run) -> float | None:
 
 def _add_overview(report: Report, runs: Sequence[Run]) -> None:
     report.section("Where they stand")
-    rows = [
-        [a["name"], a["state"], f"{a['step']:,} of {a['total_steps']:,}", a["loss"], a["tokens_per_s"],
-         None if a["mfu"] is None else 100 * a["mfu"], a["recipe"] or "–"]
-        for a in (run.describe() for run in runs)
-    ]  # fmt: skip
-    columns: list[str | Column] = [
-        "run",
-        "state",
-        "steps",
-        Column("loss", 3),
-        Column("tokens/s", 0),
-        Column("MFU, %", 1),
-        "recipe",
-    ]
-    best = min((i for i, row in enumerate(rows) if row[3] is not None), key=lambda i: rows[i][3], default=None)
-    strong = [] if best is None or len(rows) == 1 else [best]
+    told = [run.describe() for run in runs]
+    columns: dict[str, str | Column] = {
+        "name": "run", "state": "state", "steps": "steps", "loss": Column("loss", 3),
+        "tokens_per_s": Column("tokens/s", 0), "mfu": Column("MFU, %", 1, 100), "recipe": "recipe",
+    }  # fmt: skip
+    for about in told:
+        about["steps"] = f"{about['step']:,} of {about['total_steps']:,}"
+    # What no run tells is left out: MFU on a CPU, the recipe of a run by hand.
+    columns = {name: column for name, column in columns.items() if any(about[name] is not None for about in told)}
+    losses = [about["loss"] for about in told if about["loss"] is not None]
+    strong = [n for n, about in enumerate(told) if losses and about["loss"] == min(losses)] if len(runs) > 1 else []
     caption = "Loss and speed are of the last line." + (" The lowest loss stands out." if strong else "")
-    report.table(columns, rows, caption, strong_rows=strong)
+    rows = [[about[name] for name in columns] for about in told]
+    report.table(list(columns.values()), rows, caption, strong_rows=strong)
 
 
 def _add_differences(report: Report, runs: Sequence[Run]) -> None:
