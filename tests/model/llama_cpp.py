@@ -48,12 +48,12 @@ class LlamaCpp:
 
 
 @contextmanager
-def serve(path: Path) -> Iterator[LlamaCpp]:
+def serve(path: Path, context_tokens: int = _CONTEXT_TOKENS) -> Iterator[LlamaCpp]:
     """Start the server on a free port; everything it keeps is float32."""
     xllamacpp = pytest.importorskip("xllamacpp", reason="llama.cpp is not installed: make setup-dev")
     params = xllamacpp.CommonParams()
     params.model.path = str(path)
-    params.n_ctx, params.n_batch, params.n_ubatch = _CONTEXT_TOKENS, _BATCH_TOKENS, _BATCH_TOKENS
+    params.n_ctx, params.n_batch, params.n_ubatch = context_tokens, _BATCH_TOKENS, _BATCH_TOKENS
     params.n_parallel = 1
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = 1
     params.warmup = params.fit_params = False

@@ -31,15 +31,25 @@ DEFAULT_PORT = 8012  # llama.vim's own
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Folder whose files explain each other: imports and tests in it are followed.",
 )
+@click.option("--adapter", "adapters", multiple=True, metavar="NAME=PATH", help="A LoRA over MODEL; may be repeated.")
+@click.option(
+    "--engine",
+    type=click.Choice(["auto", "jax", "llama.cpp"]),
+    default="auto",
+    show_default=True,
+    help="Who computes: JAX where there is an accelerator or the model is small, else llama.cpp.",
+)
 @click.option("--mode", type=click.Choice(["psm", "spm", "spm1"]), help="Order of the parts [default: the model's].")
 @click.option("--debug-prompts", is_flag=True, help="Show layout and timings of the last requests at /.")
-def command(  # noqa: PLR0917
+def command(  # noqa: PLR0913, PLR0917
     model: str | None,
     host: str,
     port: int,
     api_key_file: Path | None,
     new_key: str | None,
     workspace: Path | None,
+    adapters: tuple[str, ...],
+    engine: str,
     mode: str | None,
     debug_prompts: bool,
 ) -> None:
@@ -67,12 +77,18 @@ def command(  # noqa: PLR0917
     keys = load_keys(api_key_file)
     if not is_loopback(host) and not keys.is_needed:
         raise InputError(f"{host} is reached from other machines: give --api-key-file, made by --new-key NAME")
+    named = parse_adapters(adapters)
     choices = ServeChoices(mode=InfillMode(mode) if mode else None, shows_prompts=debug_prompts)
     gate = Gate(choices, keys)
     with open_socket(host, port) as listener:
         click.echo(f"http://{host}:{listener.getsockname()[1]} (loading {model})", err=True)
         server = Server(make_app(gate, DOORS), gate, listener)
-        server.run(lambda: open_service(model, workspace, choices), lambda said: click.echo(said, err=True))
+        server.run(lambda: open_service(model, engine, named, workspace, choices), tell)
+
+
+def tell(said: str) -> None:
+    """Say how far the start is."""
+    click.echo(said, err=True)
 
 
 def make_key(file: Path | None, name: str) -> None:
@@ -91,9 +107,22 @@ def load_keys(file: Path | None) -> "KeyRing":
     return KeyRing() if file is None else read_keys(file)
 
 
-def open_service(model: str, folder: Path | None, choices: "ServeChoices") -> "Service":
+def parse_adapters(adapters: tuple[str, ...]) -> dict[str, Path]:
+    """Read `NAME=PATH`."""
+    named: dict[str, Path] = {}
+    for adapter in adapters:
+        name, equals, path = adapter.partition("=")
+        if not equals or not name or not path or name in named:
+            raise click.UsageError(f"--adapter {adapter}: wanted NAME=PATH, each name once")
+        named[name] = Path(path)
+    return named
+
+
+def open_service(
+    model: str, wanted: str, adapters: dict[str, Path], folder: Path | None, choices: "ServeChoices"
+) -> "Service":
     """Open the model, and begin to read the folder of the files that will be completed."""
-    from codegemma.engine.engine import Engine
+    from codegemma.engine.choose import choose_engine, open_generator
     from codegemma.model.hub import locate_model
     from codegemma.serve.context import ContextSource
     from codegemma.serve.service import Service
@@ -102,4 +131,8 @@ def open_service(model: str, folder: Path | None, choices: "ServeChoices") -> "S
     workspace = Workspace(folder) if folder is not None else None
     if workspace is not None:
         workspace.start()
-    return Service(Engine.load(locate_model(model)), choices, ContextSource(workspace))
+    place = locate_model(model)
+    engine, reason = choose_engine(place, wanted, adapters)
+    tell(f"{engine}: {reason}")
+    generator = open_generator(place, engine, adapters, tell)
+    return Service(generator, choices, ContextSource(workspace), tuple(adapters))

@@ -1,0 +1,83 @@
+"""Chooses who computes a model on this machine, and opens it.
+
+**In**: a place that holds a model, and perhaps the engine that the user wants.
+**Out**: a `records.Generator`, and the reason in one sentence.
+**Not**: measuring: the rule is drawn from `benchmarks/cpu_runtimes.py` and decisions 0001 and 0020.
+"""
+
+import importlib.util
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from codegemma.engine.llama_cpp import LlamaCpp
+from codegemma.errors import InputError, UserError
+from codegemma.model.weights import describe_model
+from codegemma.records import Generator
+
+ENGINES: Final = ("auto", "jax", "llama.cpp")
+# On a CPU, XLA multiplies float32 well and everything shorter badly: small models are served as they are.
+_SMALL_WEIGHTS: Final = 50_000_000
+# What NVIDIA's, AMD's and Google's drivers put there; looking is quicker than asking JAX.
+_ACCELERATORS: Final = ("nvidia[0-9]*", "kfd", "accel[0-9]*", "vfio/[0-9]*")
+
+Tell = Callable[[str], None]
+
+
+def choose_engine(place: Path, wanted: str, adapters: Mapping[str, Path]) -> tuple[str, str]:
+    """Choose the engine, and say why.
+
+    Raises:
+        InputError: what is wanted cannot serve this.
+    """
+    is_gguf = place.suffix == ".gguf" or (place.is_dir() and any(place.glob("*.gguf")))
+    if wanted == "jax" and (is_gguf or adapters):
+        what = "a GGUF file" if is_gguf else "adapters beside a model"
+        raise InputError(f"{place}: {what} cannot be served by JAX; leave --engine out")
+    if wanted != "auto":
+        return wanted, "asked for"
+    if is_gguf or adapters:
+        return "llama.cpp", "a GGUF file" if is_gguf else "adapters over one base"
+    if importlib.util.find_spec("jax") is None:
+        return "llama.cpp", "JAX is not installed"
+    if any(any(Path("/dev").glob(name)) for name in _ACCELERATORS):
+        return "jax", "there is an accelerator"
+    weights = _count_weights(place)
+    if weights is not None and weights > _SMALL_WEIGHTS:
+        return "llama.cpp", f"{weights / 1e6:,.0f} million weights on a CPU, in eight bits"
+    return "jax", "so small a model is quick as it is"
+
+
+def open_generator(place: Path, engine: str, adapters: Mapping[str, Path], tell: Tell) -> Generator:
+    """Open a model with an engine that `choose_engine` chose.
+
+    Raises:
+        InputError: no model there, damaged, or more memory than there is.
+        MissingExtraError: a package is missing; the message says which extra brings it.
+    """
+    if engine == "llama.cpp":
+        return LlamaCpp.load(
+            place, adapters=adapters, on_quantize=lambda file: tell(f"writing {file}, once: a minute for each few GB")
+        )
+    _keep_compiled()
+    from codegemma.engine.engine import Engine
+
+    opened = Engine.load(place)
+    tell("compiling; kept for the next start")
+    opened.warm()
+    return opened
+
+
+def _count_weights(place: Path) -> int | None:
+    try:
+        return describe_model(place).count_parameters()
+    except UserError:
+        return None  # whoever opens it says what is wrong
+
+
+def _keep_compiled() -> None:
+    """Have XLA keep what it compiles, so that a later start finds it."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(home / "codegemma" / "xla"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
