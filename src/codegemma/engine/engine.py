@@ -5,7 +5,6 @@
 **Not**: requests of text (`completer.py`), and several devices: the pages lie on one.
 """
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -15,9 +14,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from codegemma.engine.batcher import Batcher
+from codegemma.engine.checks import check_generation
 from codegemma.engine.device import Device
 from codegemma.engine.rate import rate_items
-from codegemma.engine.sample import MAX_TOP_LOGPROBS, check_sampling
 from codegemma.engine.shapes import choose_shapes
 from codegemma.engine.stream import Stream
 from codegemma.errors import InputError
@@ -37,7 +36,6 @@ _PAGES_PER_ROW_WINDOW = 2
 # But never more memory than this: of a CPU in bytes, of an accelerator as a share of what the weights leave.
 _CPU_CACHE_BYTES = 2**28
 _ACCELERATOR_CACHE_SHARE = 0.6
-_MAX_CHOICES = 64
 
 
 class Engine:
@@ -103,9 +101,9 @@ class Engine:
         """
         if self._is_closed:
             raise InputError("the engine is closed: load the model again")
-        self._check_prompt(generation.prompt_ids)
-        check_sampling(generation.sampling, self.config.vocab_size)
-        check_generation(generation)
+        check_generation(generation, self.config.vocab_size, self.max_context_tokens)
+        if generation.adapter is not None:
+            raise InputError(f"there is no adapter {generation.adapter!r}: this engine holds its model alone")
         return self._batcher.submit(generation)
 
     def score(self, items: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Score]:
@@ -151,38 +149,12 @@ class Engine:
         token_bytes: int = 2 * config.num_layers * config.num_kv_heads * config.head_dim * itemsize
         return min(_PAGES_PER_ROW_WINDOW * rows * config.max_positions, _measure_room() // token_bytes)
 
-    def _check_prompt(self, prompt_ids: Sequence[int]) -> None:
-        if not prompt_ids:
-            raise InputError("the prompt is empty: it holds at least <bos>")
-        self._check_ids(np.asarray(prompt_ids, np.int64))
-
     def _check_ids(self, ids: np.ndarray) -> None:
         if len(ids) > self.max_context_tokens:
             raise InputError(f"{len(ids)} tokens do not fit: the model's window is {self.max_context_tokens} tokens")
         wrong = ids[(ids < 0) | (ids >= self.config.vocab_size)]
         if len(wrong):
             raise InputError(f"token id {wrong[0]} is outside the vocabulary: 0 to {self.config.vocab_size - 1}")
-
-
-def check_generation(generation: Generation) -> None:
-    """Refuse what no engine can do.
-
-    Raises:
-        InputError: a field out of its range; the message names it.
-    """
-    ranges: dict[str, tuple[int, float]] = {
-        "max_new_tokens": (0, math.inf),
-        "choices": (1, _MAX_CHOICES),
-        "top_logprobs": (0, MAX_TOP_LOGPROBS),
-        "prompt_budget_s": (0, math.inf),
-        "new_budget_s": (0, math.inf),
-    }
-    for name, (least, most) in ranges.items():
-        value = getattr(generation, name)
-        if value is not None and not least <= value <= most:
-            raise InputError(f"{name} {value} is out of range: {least} to {most}")
-    if generation.adapter is not None:
-        raise InputError(f"there is no adapter {generation.adapter!r}: this engine holds its model alone")
 
 
 def choose_execution() -> Execution:

@@ -16,11 +16,8 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Float32, Int, Int32, UInt32
 
-from codegemma.errors import InputError
+from codegemma.engine.checks import MAX_TOP_LOGPROBS
 from codegemma.records import Sampling
-
-# As many rivals of a token as anybody may ask for.
-MAX_TOP_LOGPROBS = 20
 
 
 class RowSampling(NamedTuple):
@@ -51,27 +48,6 @@ class Rating(NamedTuple):
     logprobs: Float[Array, "B R"]
     top_ids: Int[Array, "B R top"]
     top_logprobs: Float[Array, "B R top"]
-
-
-def check_sampling(sampling: Sampling, vocab_size: int) -> None:
-    """Refuse what cannot be sampled by.
-
-    Raises:
-        InputError: a value out of its range; the message names it.
-    """
-    ranges = (
-        ("temperature", 0 <= sampling.temperature < float("inf"), "0 (greedy) or above"),
-        ("top_k", sampling.top_k is None or sampling.top_k >= 1, "at least 1"),
-        ("top_p", sampling.top_p is None or 0 < sampling.top_p <= 1, "above 0, at most 1"),
-        ("min_p", sampling.min_p is None or 0 <= sampling.min_p <= 1, "0 to 1"),
-        ("repetition_penalty", 0 < sampling.repetition_penalty < float("inf"), "above 0"),
-    )
-    for name, is_right, wanted in ranges:
-        if not is_right:
-            raise InputError(f"{name} {getattr(sampling, name)} is out of range: {wanted}")
-    for token_id, bias in sampling.logit_bias:
-        if not 0 <= token_id < vocab_size or not -float("inf") <= bias < float("inf"):
-            raise InputError(f"logit_bias {bias} of token {token_id} is out of range: ids below {vocab_size}, finite")
 
 
 def gather_sampling(rows: Sequence[tuple[Sampling, int]], vocab_size: int) -> RowSampling:
