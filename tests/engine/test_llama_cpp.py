@@ -423,6 +423,11 @@ def test_a_closed_engine_ends_its_streams_and_says_so(gguf):
         engine.generate(Generation((2,)))
 
 
+def test_a_model_that_is_let_go_at_once_is_gone(gguf):
+    for _ in range(3):
+        LlamaCpp.load(gguf, EXACT).close()
+
+
 def test_jax_is_not_loaded():
     code = "import sys, codegemma.engine.llama_cpp, codegemma.engine.completer; sys.exit('jax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

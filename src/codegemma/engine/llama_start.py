@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from codegemma.errors import InputError, MissingExtraError
 from codegemma.model.gguf_header import Value
+from codegemma.text.control_tokens import BOS_ID
 
 _KEY_BYTES: Final = 32
 _GB: Final = 10**9
@@ -65,7 +66,12 @@ def start_server(file: Path, header: Mapping[str, Value], choices: LlamaChoices,
             raise InputError(f"no such adapter: {adapter}; wanted a LoRA adapter in GGUF")
         params.lora_adapters = [*params.lora_adapters, xllamacpp.CommonAdapterLoraInfo(str(adapter), 0.0)]
     try:
-        return xllamacpp.Server(params)
+        server = xllamacpp.Server(params)
+        # Its loop runs in a thread of its own: a server that is let go before that begins never ends.
+        server.handle_completions(
+            {"prompt": [BOS_ID], "n_predict": 0, "stream": True, "return_progress": True}, lambda _: True
+        )
+        return server
     except (RuntimeError, ValueError, MemoryError, OSError) as error:
         raise InputError(
             f"llama.cpp could not load {file} ({error}); it is damaged, of a type that this version does not know, "
