@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from codegemma.cli.options import json_option
+from codegemma.cli.options import engine_option, json_option
 
 
 @click.command(short_help="Complete the code at a cursor.")
@@ -31,6 +31,7 @@ from codegemma.cli.options import json_option
 @click.option("--top-k", type=int, help="Draw from the K most probable tokens.")
 @click.option("--top-p", type=float, help="Draw from the fewest tokens that share probability P.")
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed draws the same answer.")
+@engine_option
 @json_option
 def command(  # noqa: PLR0913, PLR0917
     model: str,
@@ -43,6 +44,7 @@ def command(  # noqa: PLR0913, PLR0917
     top_k: int | None,
     top_p: float | None,
     seed: int,
+    engine_name: str,
     as_json: bool,
 ) -> None:
     """Print what MODEL, a model folder or a hub id, writes at a place in a file. LINE and COLUMN count from 1.
@@ -58,12 +60,12 @@ def command(  # noqa: PLR0913, PLR0917
     cursor = read_cursor(place)
     neighbors = tuple(Neighbor(spell_path(file), read_text(file)) for file in context)
 
+    from codegemma.engine.choose import open_model
     from codegemma.engine.completer import GeneratorCompleter
-    from codegemma.engine.engine import Engine
     from codegemma.model.hub import locate_model
 
     started = time.perf_counter()
-    engine = Engine.load(locate_model(model))
+    engine = open_model(locate_model(model), engine_name, lambda said: click.echo(said, err=True))
     completer = GeneratorCompleter(engine)
     if mode is not None and mode not in engine.infill_modes:
         known = " and ".join(engine.infill_modes)

@@ -16,14 +16,13 @@ import click
 from rich.console import Console
 
 from codegemma.cli.figures import make_table
-from codegemma.cli.options import LOCAL, PLACE, json_option
+from codegemma.cli.options import LOCAL, PLACE, engine_option, json_option
 from codegemma.cli.progress import show_progress
 from codegemma.errors import InputError
 
 if TYPE_CHECKING:
     from codegemma.evals.run import SuiteResults
     from codegemma.evals.scoring import Subject
-    from codegemma.records import Generator
 
 
 @click.command(
@@ -46,6 +45,7 @@ Examples:
 @click.option("--top-p", type=click.FloatRange(min=0, max=1, min_open=True), help="Of the likeliest tokens.")
 @click.option("--template", metavar="NAME", help="Spell holes for a server's model: codegemma, qwen, starcoder, ...")
 @click.option("--unsafe", is_flag=True, help="Run programs that the model wrote without a box around them.")
+@engine_option
 @json_option
 def command(  # noqa: PLR0913, PLR0917
     model: str,
@@ -58,6 +58,7 @@ def command(  # noqa: PLR0913, PLR0917
     top_p: float | None,
     template: str | None,
     unsafe: bool,
+    engine_name: str,
     as_json: bool,
 ) -> None:
     """Measure MODEL, on one or more suites: a model folder, a GGUF file, a hub id, or the address of a server.
@@ -73,7 +74,7 @@ def command(  # noqa: PLR0913, PLR0917
 
     for suite in suites:
         check_suite(suite)
-    subject = _open_subject(model, template)
+    subject = _open_subject(model, template, engine_name)
     choices = EvalChoices(limit=limit, samples=samples, temperature=temperature, top_p=top_p, unsafe=unsafe)
     with show_progress() as on_progress:
         places = [lend_data(place, on_progress) for place in data]
@@ -86,7 +87,7 @@ def command(  # noqa: PLR0913, PLR0917
     click.echo(f"Written: {out / 'results.json'}")
 
 
-def _open_subject(model: str, template: str | None) -> "Subject":
+def _open_subject(model: str, template: str | None, engine_name: str) -> "Subject":
     """Load a model, or find the server that has it."""
     from codegemma.evals.scoring import Subject
 
@@ -100,19 +101,11 @@ def _open_subject(model: str, template: str | None) -> "Subject":
         return Subject(remote, Tokenizer.load(BASES / "tiny"), remote.max_context_tokens, remote.infill_modes)
     if template is not None:
         raise InputError(f"--template is for the address of a server; {model} is spelled by its own format")
+    from codegemma.engine.choose import open_model
     from codegemma.engine.completer import GeneratorCompleter
     from codegemma.model.hub import locate_model
 
-    place = locate_model(model)
-    engine: Generator
-    if place.suffix == ".gguf":
-        from codegemma.engine.llama_cpp import LlamaCpp
-
-        engine = LlamaCpp.load(place)
-    else:
-        from codegemma.engine.engine import Engine
-
-        engine = Engine.load(place)
+    engine = open_model(locate_model(model), engine_name, lambda said: click.echo(said, err=True))
     return Subject(GeneratorCompleter(engine), engine.tokenizer, engine.max_context_tokens, engine.infill_modes)
 
 

@@ -146,3 +146,14 @@ def choose_recipe(name: str, settings: Sequence[str]) -> "Recipe":
     from codegemma.recipes import load_recipe
 
     return override(load_recipe(name), settings)
+
+
+# The names are those of `engine.choose.ENGINES`, which help must not load.
+engine_option = click.option(
+    "--engine",
+    "engine_name",
+    type=click.Choice(["auto", "jax", "llama.cpp"]),
+    default="auto",
+    show_default=True,
+    help="Who computes: JAX where there is an accelerator or the model is small, else llama.cpp.",
+)

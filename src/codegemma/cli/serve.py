@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from codegemma.cli.options import engine_option
 from codegemma.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
@@ -32,13 +33,7 @@ DEFAULT_PORT = 8012  # llama.vim's own
     help="Folder whose files explain each other: imports and tests in it are followed.",
 )
 @click.option("--adapter", "adapters", multiple=True, metavar="NAME=PATH", help="A LoRA over MODEL; may be repeated.")
-@click.option(
-    "--engine",
-    type=click.Choice(["auto", "jax", "llama.cpp"]),
-    default="auto",
-    show_default=True,
-    help="Who computes: JAX where there is an accelerator or the model is small, else llama.cpp.",
-)
+@engine_option
 @click.option("--mode", type=click.Choice(["psm", "spm", "spm1"]), help="Order of the parts [default: the model's].")
 @click.option("--debug-prompts", is_flag=True, help="Show layout and timings of the last requests at /.")
 def command(  # noqa: PLR0913, PLR0917
@@ -49,7 +44,7 @@ def command(  # noqa: PLR0913, PLR0917
     new_key: str | None,
     workspace: Path | None,
     adapters: tuple[str, ...],
-    engine: str,
+    engine_name: str,
     mode: str | None,
     debug_prompts: bool,
 ) -> None:
@@ -83,7 +78,7 @@ def command(  # noqa: PLR0913, PLR0917
     with open_socket(host, port) as listener:
         click.echo(f"http://{host}:{listener.getsockname()[1]} (loading {model})", err=True)
         server = Server(make_app(gate, DOORS), gate, listener)
-        server.run(lambda: open_service(model, engine, named, workspace, choices), tell)
+        server.run(lambda: open_service(model, engine_name, named, workspace, choices), tell)
 
 
 def tell(said: str) -> None:

@@ -49,8 +49,21 @@ def choose_engine(place: Path, wanted: str, adapters: Mapping[str, Path]) -> tup
     return "jax", "so small a model is quick as it is"
 
 
-def open_generator(place: Path, engine: str, adapters: Mapping[str, Path], tell: Tell) -> Generator:
-    """Open a model with an engine that `choose_engine` chose.
+def open_model(place: Path, wanted: str, tell: Tell) -> Generator:
+    """Open a model for one question or a list of them: nothing is compiled before it is needed.
+
+    Raises:
+        InputError: no model there, damaged, more memory than there is, or not for the engine that is wanted.
+        MissingExtraError: a package is missing; the message says which extra brings it.
+    """
+    engine, _ = choose_engine(place, wanted, {})
+    return open_generator(place, engine, {}, tell, warms=False)
+
+
+def open_generator(
+    place: Path, engine: str, adapters: Mapping[str, Path], tell: Tell, *, warms: bool = True
+) -> Generator:
+    """Open a model with an engine that `choose_engine` chose; `warms` compiles before the first question.
 
     Raises:
         InputError: no model there, damaged, or more memory than there is.
@@ -60,12 +73,14 @@ def open_generator(place: Path, engine: str, adapters: Mapping[str, Path], tell:
         return LlamaCpp.load(
             place, adapters=adapters, on_quantize=lambda file: tell(f"writing {file}, once: a minute for each few GB")
         )
-    _keep_compiled()
+    if warms:
+        _keep_compiled()
     from codegemma.engine.engine import Engine
 
     opened = Engine.load(place)
-    tell("compiling; kept for the next start")
-    opened.warm()
+    if warms:
+        tell("compiling; kept for the next start")
+        opened.warm()
     return opened
 
 
