@@ -52,7 +52,7 @@ def start_server(model: str) -> Iterator[tuple[int, int]]:
 async def ask(port: int, body: bytes) -> tuple[float, bool]:
     """Send one streamed request; return milliseconds to the first event, and whether all went well."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    head = f"POST /infill HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"POST /infill HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
     started = time.perf_counter()
     writer.write(head.encode() + body)
     status = await reader.readline()

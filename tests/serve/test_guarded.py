@@ -76,10 +76,13 @@ def test_an_owner_is_never_shown_what_another_typed(tokenizer, tmp_path):
 
 
 def test_web_pages_are_not_answered(running):
-    for origin in ("https://evil.example", "http://localhost:1"):
+    for origin in ("https://evil.example", "http://localhost:1", "null", "http://[::1", "[x"):
         reply = running.client.post("/v1/completions", json=ASK, headers={"Origin": origin})
         assert reply.status_code == 403
         assert "access-control-allow-origin" not in reply.headers
+    rebound = {"Host": "evil.example:8012", "Origin": "http://evil.example:8012"}
+    assert running.client.post("/v1/completions", json=ASK, headers=rebound).status_code == 403
+    assert running.client.post("/v1/completions", json=ASK, headers={"Host": "[::1"}).status_code == 403
     preflight = running.client.options("/infill", headers={"Origin": "https://evil.example"})
     assert preflight.status_code in (403, 405)
     assert running.client.post("/v1/completions", json=ASK, headers={"Origin": "vscode-webview://x"}).status_code == 200
@@ -183,7 +186,7 @@ def test_sigterm_ends_it_within_five_seconds_and_nothing_was_ever_connected_to()
         assert word == "ready"
         body = json.dumps({"prompt": "start ", "n_predict": 800, "temperature": 0, "stream": True}).encode()
         with socket.create_connection(("127.0.0.1", int(port)), timeout=20) as client:
-            head = f"POST /completion HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+            head = f"POST /completion HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
             client.sendall(head.encode() + body)
             assert b"200 OK" in client.recv(4096)
             started = time.monotonic()

@@ -92,7 +92,7 @@ def test_a_body_that_dribbles_is_cut_off_in_time(tokenizer):
         serve(Parrot(tokenizer, SOURCE), choices) as running,
         socket.create_connection(("127.0.0.1", running.port)) as slow,
     ):
-        slow.sendall(b"POST /infill HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        slow.sendall(b"POST /infill HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{")
         slow.settimeout(20)
         assert b" 408 " in slow.recv(4096)
 
@@ -133,7 +133,7 @@ def test_a_client_that_leaves_cancels_its_own_request_and_no_other(tokenizer, is
         wait_until(lambda: len(parrot.generations) == 2)  # the first warmed the engine up
         spelled = json.dumps(body).encode()
         with socket.create_connection(("127.0.0.1", running.port)) as leaver:
-            head = f"POST /completion HTTP/1.1\r\nHost: x\r\nContent-Length: {len(spelled)}\r\n\r\n"
+            head = f"POST /completion HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(spelled)}\r\n\r\n"
             leaver.sendall(head.encode() + spelled)
             wait_until(lambda: len(parrot.generations) == 3)
         wait_until(lambda: parrot.cancelled == 1)

@@ -61,10 +61,10 @@ def command(  # noqa: PLR0913, PLR0917
     if model is None:
         raise click.UsageError("which model? Name a folder, a file or a hub id")
     try:
-        from codegemma.serve.app import Gate, make_app
+        from codegemma.serve.app import Gate, is_loopback, make_app
         from codegemma.serve.choices import ServeChoices
         from codegemma.serve.doors import DOORS
-        from codegemma.serve.server import Server, is_loopback, open_socket
+        from codegemma.serve.server import Server, open_socket
     except ImportError as error:
         raise MissingExtraError(f"serving needs {error.name}: install codegemma[serve]") from error
     from codegemma.records import InfillMode

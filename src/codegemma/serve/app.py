@@ -6,6 +6,7 @@
 """
 
 import asyncio
+import ipaddress
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -67,6 +68,8 @@ class Gate:
 
     async def _answer_checked(self, door: Door, request: Request) -> Response:
         _check_origin(request)
+        if not self.keys.is_needed:
+            _check_host(request)
         caller = self._check_key(door, request)
         body = await self._read_body(request) if door.method == "POST" else b""
         if self.service is None:
@@ -113,8 +116,42 @@ class Gate:
 def _check_origin(request: Request) -> None:
     """Refuse what a web page of another origin sends: a browser would let it reach a server on loopback."""
     origin = request.headers.get("origin")
-    if origin and urlsplit(origin).netloc != request.headers.get("host") and urlsplit(origin).scheme.startswith("http"):
+    if not origin:
+        return
+    scheme, netloc, _ = _split(origin)
+    is_page = origin == "null" or scheme.startswith("http") or not scheme
+    if is_page and netloc != request.headers.get("host"):
         raise RefusalError(403, "requests of web pages are not answered")
+
+
+def _check_host(request: Request) -> None:
+    """Refuse a page whose name was made to mean this machine: a server without keys is asked by names of loopback."""
+    host = request.headers.get("host", "")
+    if host and not is_loopback(_split(f"//{host}")[2]):
+        raise RefusalError(403, "without keys, only requests to a loopback address are answered")
+
+
+def _split(address: str) -> tuple[str, str, str]:
+    """Take an address apart into scheme, place and host; of one that is none, nothing is left."""
+    try:
+        parts = urlsplit(address)
+        return parts.scheme, parts.netloc, parts.hostname or ""
+    except ValueError:
+        return "", "", ""
+
+
+def is_loopback(host: str) -> bool:
+    """Say whether an address is reached from this machine alone.
+
+    >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("0.0.0.0"), is_loopback("::1")
+    (True, True, False, True)
+    """
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def make_app(gate: Gate, doors: Sequence[Door]) -> Starlette:

@@ -7,7 +7,6 @@
 
 import asyncio
 import contextlib
-import ipaddress
 import signal
 import socket
 import threading
@@ -84,20 +83,6 @@ def open_socket(host: str, port: int) -> socket.socket:
         raise InputError(f"{host}:{port} cannot be listened on ({reason}); choose another --port or --host") from error
     listener.setblocking(False)
     return listener
-
-
-def is_loopback(host: str) -> bool:
-    """Say whether an address is reached from this machine alone.
-
-    >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("0.0.0.0"), is_loopback("::1")
-    (True, True, False, True)
-    """
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class _Listening(uvicorn.Server):
