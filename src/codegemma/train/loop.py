@@ -57,6 +57,7 @@ from codegemma.train.manifest import (
     read_manifest,
     write_manifest,
 )
+from codegemma.train.memory import check_fits, explain_exhaustion
 from codegemma.train.meters import Meters
 from codegemma.train.objective import GROUP_METRICS
 from codegemma.train.placement import count_devices, open_mesh, take_whole
@@ -114,12 +115,11 @@ def train(job: TrainJob, on_progress: Progress = ignore_progress, on_line: OnLin
         PeerError: another process failed.
     """
     started = time.perf_counter()
-    config = act_together(lambda: check_job(job))
+    config, mesh = act_together(lambda: _check(job))
     shape = RowShape(job.train.batch_rows, job.train.row_tokens)
     with contextlib.ExitStack() as stack:
         act_first(lambda: stack.enter_context(hold_folder(job.out)), lambda: None)
         notices = stack.enter_context(watch_signals())
-        mesh = act_together(lambda: open_mesh(config, job.train))
         identity = act_together(lambda: describe_job(job, config))
         if agree((job.out / RUN_FILE).is_file())[0]:
             manifest = act_together(lambda: await_manifest(job.out))
@@ -140,11 +140,20 @@ def train(job: TrainJob, on_progress: Progress = ignore_progress, on_line: OnLin
                 return manifest
 
             manifest = act_first(begin, lambda: await_manifest(job.out))
+        stack.enter_context(explain_exhaustion(config, job.train, mesh))
         run = stack.enter_context(contextlib.closing(_Run(job, config, manifest, loader, mesh)))
         run.on_progress, run.on_line = on_progress, on_line
         run.resume()
         run.advance(notices)
         return run.finish()
+
+
+def _check(job: TrainJob) -> tuple[GemmaConfig, Mesh | None]:
+    """Refuse what cannot work before anything is written."""
+    config = check_job(job)
+    mesh = open_mesh(config, job.train)
+    check_fits(config, job.train, mesh)
+    return config, mesh
 
 
 class _Run:
