@@ -55,7 +55,16 @@ convert-2b: $(VENV)/.ready-dev ## convert a 2B through every format and back, co
 plan-table: $(VENV)/.ready-dev ## compile the steps of docs/plan.md again that have changed; up to an hour
 	$(BIN)/python tools/plan_table.py
 
+# The very versions that are tested here. On the other machine, of the same system and Python:
+#   pip install --no-index --find-links wheelhouse -c wheelhouse/constraints.txt "codegemma[jax]"
+EXTRAS ?= jax
+wheelhouse: $(VENV)/.ready ## gather all packages for a machine without a network in wheelhouse/; EXTRAS=jax,cloud
+	mkdir -p wheelhouse
+	$(BIN)/python -m pip freeze --exclude-editable | grep == > wheelhouse/constraints.txt
+	$(BIN)/python -m pip wheel --quiet --wheel-dir wheelhouse --constraint wheelhouse/constraints.txt ".[$(EXTRAS)]"
+	@echo 'pip install --no-index --find-links wheelhouse -c wheelhouse/constraints.txt "codegemma[$(EXTRAS)]"'
+
 clean: ## remove the demo's output and caches, keep .venv
 	rm -rf demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
-.PHONY: help setup setup-dev setup-system check format test test-all demo convert-2b plan-table clean
+.PHONY: help setup setup-dev setup-system check format test test-all demo convert-2b wheelhouse plan-table clean

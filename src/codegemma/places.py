@@ -84,8 +84,8 @@ def parse_local(text: str) -> Path:
         InputError: it is an address.
     """
     if "://" in text:
-        raise InputError(f"{text}: wanted a path of this machine; only inputs, data and the --out of build and freeze "
-                         "may be addresses. Copy it here, or work here and copy the result there")  # fmt: skip
+        raise InputError(f"{text}: wanted a path of this machine; only inputs, data and the --out of build, train and "
+                         "freeze may be addresses. Copy it here, or work here and copy the result there")  # fmt: skip
     return Path(text)
 
 

@@ -134,7 +134,7 @@ def take_up(
     Raises:
         InputError: a file of the state is missing in the store, or it does not answer.
     """
-    if publication is None or publication == _read_record(work):
+    if publication is None or is_current(work, publication):
         return
     for name in results:
         (work / name).unlink(missing_ok=True)
@@ -149,6 +149,11 @@ def take_up(
                     f"{out / file.key}: {MANIFEST} names it, but it is gone; remove {MANIFEST} to begin anew"
                 ) from error
     _write_record(work, publication)
+
+
+def is_current(work: Path, publication: Publication | None) -> bool:
+    """Tell whether a work folder published last, or took up, what is published; or whether nothing is."""
+    return publication is None or publication == _read_record(work)
 
 
 def _read_record(work: Path) -> Publication | None:

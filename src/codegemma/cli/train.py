@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from codegemma.cli.ending import tell_error
 from codegemma.cli.options import LOCAL, PLACE, choose_recipe, cluster_options, json_option, recipe_options
 from codegemma.cli.progress import show_progress
+from codegemma.places import is_remote
+from codegemma.stored_run import choose_run_folder, publish_run, take_up_run
+from codegemma.train.manifest import MODEL_FOLDER
 from codegemma.train.supervisor import Limits, Pulse, supervise
 
 if TYPE_CHECKING:
@@ -35,7 +39,8 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 @click.command(short_help="Train on packs.")
 @click.option("--data", required=True, type=PLACE, help="Folder or address that `codegemma build` wrote.")
-@click.option("--out", required=True, type=LOCAL, help="Folder for the run and its model.")
+@click.option("--out", required=True, type=PLACE, help="Folder or address for the run and its model.")
+@click.option("--work", type=LOCAL, help="For an address: folder in which the run is made [default: in the cache].")
 @click.option("--base", help="Model folder, hub id or shipped base to start from; 'none' is random parameters.")
 @click.option("--minutes", type=click.FloatRange(min=0, min_open=True), help="How long; goes before train.steps.")
 @recipe_options
@@ -44,6 +49,7 @@ _SECONDS_BETWEEN_LINES = 10.0
 def command(  # noqa: PLR0913, PLR0917
     data: Path,
     out: Path,
+    work: Path | None,
     base: str | None,
     minutes: float | None,
     recipe: str,
@@ -74,8 +80,10 @@ def command(  # noqa: PLR0913, PLR0917
       srun codegemma train --data data --out run --recipe codegemma_2b --cluster auto
     """
     chosen = choose_recipe(recipe, settings)
+    if work is not None and not is_remote(out):
+        raise click.UsageError("--work is for a run whose --out is an address; this one is made in --out itself")
     if processes is not None:
-        sys.exit(_supervise(processes, out, preempted_code, hang_s))
+        sys.exit(_supervise(processes, choose_run_folder(out, work), preempted_code, hang_s))
     pulse = Pulse()
 
     from codegemma.train.guards import InterruptedRun
@@ -83,7 +91,7 @@ def command(  # noqa: PLR0913, PLR0917
 
     try:
         with join_cluster(cluster, tell_error):
-            result = _train(chosen, data, out, base, minutes, pulse)
+            result = _train(chosen, data, (out, work), base, minutes, pulse)
             if not is_leader():
                 return
             if as_json:
@@ -124,23 +132,31 @@ def drop_option(arguments: Sequence[str], name: str) -> list[str]:
 
 
 def _train(
-    chosen: "Recipe", data: Path, out: Path, base: str | None, minutes: float | None, pulse: Pulse
+    chosen: "Recipe",
+    data: Path,
+    places: tuple[Path, Path | None],
+    base: str | None,
+    minutes: float | None,
+    pulse: Pulse,
 ) -> "TrainResult":
     from codegemma.adapt import find_base
     from codegemma.build import lend_data
     from codegemma.recipe import to_plain
     from codegemma.text.tokenizer import TOKENIZER_FILE, Tokenizer
     from codegemma.train.hosts import act_first, is_leader
-    from codegemma.train.job import TrainJob, choose_sample, choose_tokenizer
+    from codegemma.train.job import TrainJob, choose_sample, choose_tokenizer, ignore_saved
     from codegemma.train.loop import train
     from codegemma.train.plan import check_length
 
     check_length(chosen.train, minutes)
+    place, work = places
+    out = choose_run_folder(place, work)
     base_name = base or chosen.base
     folder = None if base_name in (None, "none") else find_base(base_name)
     with show_progress() as on_progress:
         # One of several processes on a machine fetches what all of them read there.
         packs = act_first(lambda: lend_data(data, on_progress), lambda: lend_data(data))
+    act_first(lambda: take_up_run(place, out), lambda: out)
     tokenizer = act_first(
         lambda: choose_tokenizer(packs, out, folder, chosen.model.vocab_size),
         lambda: Tokenizer.load(folder or out / TOKENIZER_FILE),
@@ -156,6 +172,7 @@ def _train(
         minutes=minutes,
         sample=choose_sample(packs, chosen.feed.infill_modes),
         recipe=to_plain(chosen),
+        on_saved=partial(publish_run, out, place) if is_remote(place) else ignore_saved,
     )
     with _show_run(is_shown=is_leader()) as display:
 
@@ -163,7 +180,8 @@ def _train(
             pulse.beat()
             display.count(stage, done, total)
 
-        return train(job, count, display.tell)
+        result = train(job, count, display.tell)
+    return dataclasses.replace(result, model=place / MODEL_FOLDER) if is_remote(place) else result
 
 
 def _print_ending(result: "TrainResult", data: Path) -> None:

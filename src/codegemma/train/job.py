@@ -8,7 +8,7 @@
 import dataclasses
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,10 @@ from codegemma.train.provenance import read_filters
 from codegemma.train.start import find_root
 
 
+def ignore_saved(is_last: bool) -> None:
+    """Do nothing with what was saved."""
+
+
 @dataclass(frozen=True, slots=True)
 class TrainJob:
     """Everything that decides a run, and where it goes.
@@ -45,7 +49,8 @@ class TrainJob:
     `data` is a folder with `packs-train.parquet`, or that file. With `base`, a model folder, the model's shape is the
     base's and `config` may be `None`; without, it is `config` with the window that the rows teach. `minutes` goes
     before `train.steps`. `sample` is completed again and again during the run. `recipe` is plain data that is kept in
-    `run.json`.
+    `run.json`. `on_saved` is called, by the leader of several processes, when a checkpoint is whole (`False`) and when
+    the process is about to end (`True`), for `out` may be a copy of what stands elsewhere.
     """
 
     data: Path
@@ -58,6 +63,7 @@ class TrainJob:
     minutes: float | None = None
     sample: Request | None = None
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    on_saved: Callable[[bool], None] = ignore_saved
 
     def choose_shape(self) -> GemmaConfig:
         """Tell the model's shape: the base's, or the chosen one with the window that the rows teach it."""

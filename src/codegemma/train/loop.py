@@ -213,7 +213,7 @@ class _Run:
             is_late = is_leader() and time.monotonic() - saved_at > choices.save_every_s
             is_interrupted, is_ordered, is_late = agree(*notices.read(self.step), is_late)
             if is_interrupted or is_ordered:
-                self.save()
+                self.save(is_last=True)
                 raise InterruptedRun(self.step, total, is_order=is_ordered and not is_interrupted)
             if is_late or (self.step and self.step % choices.save_every_steps == 0):
                 self.save()
@@ -279,7 +279,7 @@ class _Run:
             engine = Engine(params, self.config, self.job.tokenizer, rows=1, cache_tokens=0)
             self.journal.write_sample(self.step, GeneratorCompleter(engine).complete_all([self.job.sample])[0])
 
-    def save(self) -> None:
+    def save(self, *, is_last: bool = False) -> None:
         """Save everything that the next step depends on, and what the next line is averaged from."""
         plain = {
             "step": self.step,
@@ -288,6 +288,7 @@ class _Run:
             "last_line": self.last_line,
         }
         self.checkpoints.save(self.step, self.state, plain)
+        act_first(lambda: self.job.on_saved(is_last), lambda: None)
 
     def finish(self) -> TrainResult:
         """Write the model folder; its `run.json` says how the run ended."""
@@ -312,6 +313,7 @@ class _Run:
 
         def write() -> None:
             save_result(folder, base, self.config, choices, trained, lineage=self.lineage, files=files)
+            self.job.on_saved(True)
 
         act_first(write, lambda: None)
         return _make_result(folder, result, self.resumed_step)

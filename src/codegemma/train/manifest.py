@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from codegemma import __version__
 from codegemma.errors import InputError, OutputError, UserError
 from codegemma.files import write_whole
@@ -124,6 +122,8 @@ def await_manifest(folder: Path) -> RunManifest:
     Raises:
         InputError: it does not come, for this process sees another folder.
     """
+    import jax
+
     deadline = time.monotonic() + _SETTLE_S
     while (manifest := read_manifest(folder)) is None:
         if time.monotonic() > deadline:
