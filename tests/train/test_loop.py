@@ -31,7 +31,7 @@ from codegemma.train.manifest import ThreadChangeError, read_manifest, write_man
 from codegemma.train.meters import read_metrics
 
 # Differ between two runs of the same numbers.
-TIMES = ("tokens_per_s", "seconds", "data_wait_s")
+TIMES = ("tokens_per_s", "seconds", "data_wait_s", "memory_bytes")
 
 
 def with_train(job: TrainJob, **changes: object) -> TrainJob:
