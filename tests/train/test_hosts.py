@@ -117,3 +117,22 @@ def test_folder_that_the_leader_does_not_share_is_named(tmp_path: Path, monkeypa
     monkeypatch.setattr("codegemma.train.manifest._SETTLE_S", 0.2)
     with pytest.raises(InputError, match="must lie on a file system that they share"):
         await_manifest(tmp_path)
+
+
+@pytest.mark.parametrize(("has_client", "said"), [(True, "True"), (False, "pip install codegemma[pathways]")])
+def test_pathways_is_joined_where_its_proxy_is_configured(has_client: bool, said: str) -> None:
+    if has_client:
+        pytest.importorskip("pathwaysutils", reason="the client is not installed: pip install codegemma[pathways]")
+    program = "" if has_client else "import sys; sys.modules['pathwaysutils'] = None\n"
+    program += (
+        "from codegemma.train.hosts import join_pathways\n"
+        "from codegemma.errors import MissingExtraError\n"
+        "from jax._src.xla_bridge import _backend_factories\n"
+        "try: join_pathways(); print('proxy' in _backend_factories)\n"
+        "except MissingExtraError as error: print(error)\n"
+    )
+    # Nobody is asked before the first array is made, so no proxy need be there.
+    environment = os.environ | {"JAX_PLATFORMS": "proxy", "JAX_BACKEND_TARGET": "grpc://127.0.0.1:1"}
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert said in done.stdout, done.stderr

@@ -1,5 +1,6 @@
 """Eight devices compute what one computes, and what a mesh cannot divide is refused before anything is compiled."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -15,8 +16,8 @@ from hypothesis import strategies as st
 from codegemma.errors import InputError
 from codegemma.model.config import GemmaConfig, codegemma_2b, codegemma_7b
 from codegemma.model.execution import Execution
-from codegemma.model.kernels import attend
-from codegemma.model.sharding import check_mesh, fill_in_mesh, specify_by_hand, specify_params
+from codegemma.model.kernels import attend, choose_attention
+from codegemma.model.sharding import check_mesh, fill_in_mesh, make_mesh, specify_by_hand, specify_params
 
 EIGHT = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
 
@@ -99,3 +100,53 @@ def test_splash_equals_dense_attention_with_its_gradients(heads: int, kv_heads: 
     splash = differentiate(Execution(attention="splash", interpret=True))
     for ours, expected in zip(splash, dense, strict=True):
         np.testing.assert_allclose(ours, expected, atol=1e-5 * float(jnp.max(jnp.abs(expected))) + 1e-6, rtol=0)
+
+
+def attend_densely(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array) -> jax.Array:
+    groups = q.shape[2] // k.shape[2]
+    k, v = (jnp.repeat(x, groups, axis=2) for x in (k, v))
+    tokens = q.shape[1]
+    visible = jnp.tril(jnp.ones((tokens, tokens), bool)) & (segments[:, :, None] == segments[:, None])
+    scores = jnp.where(visible[:, None], jnp.einsum("bqha,bsha->bhqs", q, k), -jnp.inf)
+    return jnp.einsum("bhqs,bsha->bqha", jax.nn.softmax(scores), v)
+
+
+@pytest.mark.skipif(jax.default_backend() != "gpu", reason="cuDNN's attention runs on Nvidia's chips alone")
+@pytest.mark.parametrize("width", [64, 256])
+@pytest.mark.parametrize(("heads", "kv_heads"), [(4, 1), (4, 4)])
+def test_cudnn_equals_dense_attention_with_its_gradients(heads: int, kv_heads: int, width: int) -> None:
+    if choose_attention(dataclasses.replace(codegemma_2b(), head_dim=width), jax.devices()[0], 256) != "cudnn":
+        pytest.skip(f"no cuDNN kernel for heads of {width} on {jax.devices()[0].device_kind}")
+    keys = jax.random.split(jax.random.key(0), 4)
+    q, slope = (jax.random.normal(keys[n], (2, 256, heads, width)) * width**-0.5 for n in (0, 3))
+    k, v = (jax.random.normal(keys[n], (2, 256, kv_heads, width)) for n in (1, 2))
+    q, k, v, slope = (x.astype(jnp.bfloat16).astype(jnp.float32) for x in (q, k, v, slope))
+    segments = jnp.asarray(np.repeat([[1, 2, 3], [1, 2, 3]], [100, 60, 96], axis=1), jnp.int32)
+    cudnn = Execution(attention="cudnn", compute_dtype=jnp.bfloat16)
+    ours, pull = jax.vjp(lambda q, k, v: attend(q, k, v, segments, cudnn), q, k, v)
+    with jax.default_matmul_precision("highest"):
+        dense, pull_densely = jax.vjp(lambda q, k, v: attend_densely(q, k, v, segments), q, k, v)
+        wanted = pull_densely(slope)
+    for found, expected in zip([ours, *pull(slope)], [dense, *wanted], strict=True):
+        scale = float(jnp.max(jnp.abs(expected)))
+        np.testing.assert_allclose(found, expected, atol=3e-2 * scale, rtol=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """What laying out looks at."""
+
+    id: int
+    slice_index: int
+    process_index: int = 0
+    platform: str = "cpu"
+    device_kind: str = "stand-in"
+
+
+def test_slices_hold_copies_so_that_only_gradients_cross_the_network_between_them() -> None:
+    chips = [Chip(n, slice_index=n // 4, process_index=n // 2) for n in range(8)]
+    mesh = make_mesh((2, -1, 1), chips)
+    assert dict(mesh.shape) == {"data": 2, "fsdp": 4, "tensor": 1}
+    assert [[chip.slice_index for chip in copy.flat] for copy in mesh.devices] == [[0] * 4, [1] * 4]
+    with pytest.raises(InputError, match="2 slices need a data axis that they divide, got 1"):
+        make_mesh((1, -1, 1), chips)

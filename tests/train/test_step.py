@@ -10,6 +10,7 @@ import optax
 import pytest
 
 from codegemma.model.config import GemmaConfig
+from codegemma.model.execution import Execution, Remat
 from codegemma.model.gemma import init_params
 from codegemma.records import Batch
 from codegemma.train.choices import TrainChoices
@@ -114,3 +115,18 @@ def test_parameters_handed_over_are_not_consumed() -> None:
     params = init_params(CONFIG, jax.random.key(0))
     make_train_step(CONFIG, CHOICES, STEPS)(init_state(params, CHOICES, STEPS), draw_batch())
     assert np.isfinite(params["q"]).all()
+
+
+@pytest.mark.parametrize("remat", ["full", "qkvo", "offload"])
+def test_recomputation_changes_no_gradient(remat: Remat) -> None:
+    params, rows = init_params(CONFIG, jax.random.key(0)), put_batch(draw_batch())
+
+    def differentiate(execution: Execution) -> dict[str, jax.Array]:
+        gradient: dict[str, jax.Array] = jax.jit(jax.grad(lambda p: compute_loss(p, CONFIG, rows, execution)[0]))(
+            params
+        )
+        return gradient
+
+    kept = differentiate(Execution(unroll=False))
+    for name, slope in differentiate(Execution(unroll=False, remat=remat)).items():
+        np.testing.assert_allclose(slope, kept[name], atol=1e-5 * float(jnp.max(jnp.abs(kept[name]))), rtol=0)
