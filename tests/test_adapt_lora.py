@@ -102,7 +102,8 @@ def _lose_general_ability(strict: AdaptJob, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_base_as_wide_as_2b_goes_from_the_command_line_to_a_served_model(tmp_path: Path) -> None:
-    config = dataclasses.replace(codegemma_2b(), num_layers=1, vocab_size=2000)
+    # Its window would make every hole of the measurement a prompt of 8,192 tokens.
+    config = dataclasses.replace(codegemma_2b(), num_layers=1, vocab_size=2000, max_positions=256)
     base = write_base(tmp_path / "base", config)
     short = [*SHORT, "train.steps=2", "train.peak_learning_rate=1e-4", "evals.max_holes_per_kind=2",
              "evals.generated_holes=2", "evals.max_baseline_bytes=0", "evals.general_chars=3000"]  # fmt: skip
