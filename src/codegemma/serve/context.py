@@ -44,13 +44,16 @@ class ContextSource:
 
     def choose(self, ask: InfillAsk) -> list[Neighbor]:
         """Choose for one ask: what the client sent stands nearest, for it knows what was just looked at."""
-        sent = [Neighbor(neighbor.path or _UNNAMED, neighbor.text) for neighbor in ask.context if neighbor.text.strip()]
+        sent = [Neighbor(self._name(neighbor), neighbor.text) for neighbor in ask.context if neighbor.text.strip()]
         named = {neighbor.path for neighbor in sent} | {ask.path}
         known: Iterable[Neighbor] = ()
         if self._workspace is not None and ask.path:
             known = self._workspace.list_neighbors(ask.path, ask.prefix)
         chosen = [*(neighbor for neighbor in known if neighbor.path not in named), *sent]
         return [neighbor for neighbor in chosen if not has_secret(neighbor.path, neighbor.text)]
+
+    def _name(self, neighbor: Neighbor) -> str:
+        return self.spell_path(neighbor.path) if neighbor.path else _UNNAMED
 
 
 @lru_cache(1024)

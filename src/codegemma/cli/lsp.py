@@ -1,0 +1,58 @@
+"""`codegemma lsp`: a model for the editor that starts it, over its standard input and output.
+
+**In**: a model; LSP on standard input.
+**Out**: LSP on standard output, and nothing else there: what libraries print goes to standard error.
+**Not**: what is answered (`serve/lsp.py`).
+"""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from codegemma.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from codegemma.serve.service import Service
+
+
+@click.command(short_help="Serve a model to one editor, over a pipe.")
+@click.argument("model")
+@click.option("--engine", type=click.Choice(["auto", "jax", "llama.cpp"]), default="auto", help="Who computes.")
+@click.option("--mode", type=click.Choice(["psm", "spm", "spm1"]), help="Order of the parts [default: the model's].")
+@click.option("--stdio", is_flag=True, help="What editors add; there is no other way.")
+def command(model: str, engine: str, mode: str | None, stdio: bool) -> None:  # noqa: ARG001
+    """Serve MODEL, a model folder, a file or a hub id, by the Language Server Protocol.
+
+    An editor starts this by itself: ghost text by textDocument/inlineCompletion (LSP 3.18), menus by
+    textDocument/completion. To share one model among several editors use `codegemma serve`.
+
+    \b
+    Example (Neovim 0.12):
+      vim.lsp.config("codegemma", { cmd = { "codegemma", "lsp", "my-model/model" }, root_markers = { ".git" } })
+      vim.lsp.enable("codegemma"); vim.lsp.inline_completion.enable()
+    """
+    try:
+        from codegemma.serve.lsp import make_server
+    except ImportError as error:
+        raise MissingExtraError(f"serving needs {error.name}: install codegemma[serve]") from error
+    from codegemma.cli.serve import open_service
+    from codegemma.records import InfillMode
+    from codegemma.serve.choices import ServeChoices
+
+    choices = ServeChoices(mode=InfillMode(mode) if mode else None)
+
+    def open_for(folder: Path | None) -> "Service":
+        return open_service(model, engine, {}, folder, choices)
+
+    server, editor = make_server(open_for)
+    replies = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with os.fdopen(replies, "wb") as stdout:
+            server.start_io(stdout=stdout)
+    finally:
+        editor.close()
+    if editor.is_loading:
+        os._exit(0)  # compilers do not stop, and do not bear that Python ends under them
