@@ -302,7 +302,7 @@ def estimate_step(config: GemmaConfig, choices: TrainChoices, topology: Topology
         peak_bytes=peak,
         host_bytes=estimate_host_bytes(config, choices, sizes),
         is_estimate=True,
-        program_flops=count_flops(write_train_step(config, alone, _SOME_STEPS), state, rows),
+        program_flops=float(count_flops(write_train_step(config, alone, _SOME_STEPS), state, rows)),
         model_flops_per_token=count_model(config, choices.row_tokens),
         collectives=tuple(estimate_collectives(config, choices, sizes)),
         compile_s=0.0,
