@@ -48,6 +48,10 @@ test: $(VENV)/.ready-dev ## all tests; of the long suites a tenth, chosen by com
 test-all: $(VENV)/.ready-dev ## all tests, the long suites whole
 	CODEGEMMA_TEST_ALL=1 $(BIN)/python -m pytest -n 2
 
+vscode: ## build editors/vscode/codegemma.vsix; needs npm and node 20 or newer
+	cp LICENSE editors/vscode/
+	cd editors/vscode && npm install --no-package-lock --no-audit --no-fund --ignore-scripts && npm run --silent package
+
 # Every format there and back at the full size of CodeGemma 2B, on drawn weights: 15 GB of disk, a quarter of an hour.
 convert-2b: $(VENV)/.ready-dev ## convert a 2B through every format and back, complete with it; into docs/convert-2b.md
 	$(BIN)/python tools/convert_round.py --log docs/convert-2b.md
@@ -67,4 +71,4 @@ wheelhouse: $(VENV)/.ready ## gather all packages for a machine without a networ
 clean: ## remove the demo's output and caches, keep .venv
 	rm -rf demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
-.PHONY: help setup setup-dev setup-system check format test test-all demo convert-2b wheelhouse plan-table clean
+.PHONY: help setup setup-dev setup-system check format test test-all demo convert-2b wheelhouse plan-table vscode clean

@@ -1,0 +1,80 @@
+// Finds the server, or starts it; asks it; says why there is no answer.
+//
+// In: settings, and requests in Tabby's shape, which has a path, other files and names for answers.
+// Out: answers with the reason of each; a child process that ends with the editor.
+// Not: templates or tokens: the server knows them.
+
+import { ChildProcess, spawn } from "child_process";
+import * as vscode from "vscode";
+
+export interface Ask {
+  language: string;
+  segments: { prefix: string; suffix: string; filepath: string; relevant_snippets_from_recently_opened_files: object[] };
+  max_tokens: number;
+}
+
+export interface Answer {
+  id: string;
+  choices: { text: string }[];
+  why: { stop_reason: string; place: string; source: string; dropped: string[] };
+}
+
+export function setting<T>(name: string): T {
+  return vscode.workspace.getConfiguration("codegemma").get<T>(name) as T;
+}
+
+export class Server {
+  private child: ChildProcess | undefined;
+
+  constructor(private readonly log: vscode.OutputChannel) {}
+
+  /** Says what is wrong, or nothing when the server is ready. */
+  async check(): Promise<string> {
+    try {
+      const reply = await this.fetch("/health", undefined, AbortSignal.timeout(2000));
+      return reply.ok ? "" : reply.status === 503 ? "the model is being loaded" : `the server answers ${reply.status}`;
+    } catch {
+      if (this.child) return "the server is starting";
+      return `no server at ${setting<string>("server")}; run "codegemma serve", or set codegemma.model`;
+    }
+  }
+
+  /** Starts the server if a model is set, the workspace is trusted and nobody answers. */
+  async start(): Promise<void> {
+    const model = setting<string>("model");
+    if (this.child || !model || !vscode.workspace.isTrusted || (await this.check()) === "") return;
+    const url = new URL(setting<string>("server"));
+    const folder = vscode.workspace.workspaceFolders?.[0]?.uri.fsPath;
+    const parts = ["serve", model, "--port", url.port || "80", ...(folder ? ["--workspace", folder] : [])];
+    const child = spawn(setting<string>("command"), parts, { stdio: ["ignore", "ignore", "pipe"] });
+    this.child = child;
+    child.stderr?.on("data", (text) => this.log.append(String(text)));
+    child.on("error", (error) => this.log.appendLine(`${error.message}: set codegemma.command`));
+    child.on("close", () => (this.child = this.child === child ? undefined : this.child));
+  }
+
+  async complete(ask: Ask, signal: AbortSignal): Promise<Answer> {
+    const reply = await this.fetch("/v1/completions", ask, signal);
+    if (reply.status === 503) throw new Error("the model is being loaded");
+    if (!reply.ok) throw new Error(`the server answers ${reply.status}: ${(await reply.text()).slice(0, 200)}`);
+    return (await reply.json()) as Answer;
+  }
+
+  /** Tells what became of a completion; the server counts it and keeps it to itself. */
+  tell(type: "view" | "select", id: string): void {
+    this.fetch("/v1/events", { type, completion_id: id, choice_index: 0 }).catch(() => undefined);
+  }
+
+  stop(): void {
+    this.child?.kill();
+    this.child = undefined;
+  }
+
+  private fetch(path: string, body?: object, signal?: AbortSignal): Promise<Response> {
+    const key = setting<string>("apiKey");
+    const headers: Record<string, string> = { "Content-Type": "application/json" };
+    if (key) headers["Authorization"] = `Bearer ${key}`;
+    const how = body ? { method: "POST", headers, body: JSON.stringify(body), signal } : { headers, signal };
+    return fetch(new URL(path, setting<string>("server")), how);
+  }
+}
