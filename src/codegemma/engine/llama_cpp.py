@@ -19,7 +19,7 @@ from codegemma.engine.slots import SlotTable
 from codegemma.engine.stream import Stream
 from codegemma.errors import InputError
 from codegemma.model.gguf_cache import DEFAULT_DTYPE, provide_gguf
-from codegemma.model.gguf_header import TOKENIZER_KEY, read_gguf_header
+from codegemma.model.gguf_header import TOKENIZER_KEY, read_gguf_header, read_gguf_shape
 from codegemma.model.infill_modes import read_infill_modes
 from codegemma.records import CompletionStream, Generation
 from codegemma.text.tokenizer import Tokenizer
@@ -61,7 +61,7 @@ class LlamaCpp:
         self._runs: set[Run] = set()
         self._lock = threading.Lock()
         self._is_closed = False
-        self._server: Any = start_server(file, self._header, choices, list(self.adapters.values()))
+        self._server: Any = start_server(file, self._header, choices, self._provide_adapters())
 
     @classmethod
     def load(
@@ -147,6 +147,14 @@ class LlamaCpp:
             if thread.name == "codegemma-llama" and thread is not threading.current_thread():
                 thread.join(_JOIN_S)
         self._server = None
+
+    def _provide_adapters(self) -> list[Path]:
+        if not self.adapters:
+            return []
+        from codegemma.model.gguf_adapter import provide_gguf_adapter
+
+        shape = read_gguf_shape(self._header)
+        return [provide_gguf_adapter(place, shape) for place in self.adapters.values()]
 
     def _check_header(self, file: Path) -> None:
         found = self._header.get("general.architecture")

@@ -7,10 +7,12 @@
 
 import mmap
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from codegemma.errors import InputError
+from codegemma.model.config import GemmaConfig
 
 # The key that GGUF's specification has for a `tokenizer.json`.
 TOKENIZER_KEY: Final = "tokenizer.huggingface.json"
@@ -41,6 +43,27 @@ def read_gguf_header(path: Path) -> dict[str, Value]:
     # An empty file cannot be mapped; what is cut off ends a number or a name early.
     except (ValueError, struct.error, IndexError, KeyError, OverflowError) as error:
         raise InputError(f"{path} is no whole GGUF file ({error}); copy it again") from error
+
+
+def read_gguf_shape(header: Mapping[str, Value]) -> GemmaConfig:
+    """Read a Gemma model's shape from its header.
+
+    Raises:
+        InputError: something of it is missing.
+    """
+    try:
+        return GemmaConfig(
+            vocab_size=int(header.get("gemma.vocab_size", header["tokenizer.ggml.tokens"])),
+            embed_dim=int(header["gemma.embedding_length"]),
+            num_layers=int(header["gemma.block_count"]),
+            num_heads=int(header["gemma.attention.head_count"]),
+            num_kv_heads=int(header["gemma.attention.head_count_kv"]),
+            head_dim=int(header["gemma.attention.key_length"]),
+            mlp_dim=int(header["gemma.feed_forward_length"]),
+            max_positions=int(header["gemma.context_length"]),
+        )
+    except KeyError as error:
+        raise InputError(f"the GGUF file lacks the metadata {error}; export the model again") from error
 
 
 class _Header:

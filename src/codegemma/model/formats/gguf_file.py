@@ -67,8 +67,10 @@ def write_weights(folder: Path, weights: Weights, dtype: Any) -> None:
     parts = {name_tensor(part): part for part in list_parts(config)}
 
     def read(name: str) -> Iterator[np.ndarray]:
-        return spell_blocks(weights, parts[name], weights.dtype)
+        return spell_blocks(weights, parts[name], read_as)
 
+    # An adapter is merged in float32, and rounded once: to the type of the file.
+    read_as = DTYPES["f32"] if weights.format == "peft" else weights.dtype
     kind = dtype if isinstance(dtype, str) else next(name for name, known in DTYPES.items() if known == dtype)
     tokenizer, notes = _find_tokenizer(weights), _spell_notes(weights)
     _import("gguf").write_gguf(folder / FILE_NAME, config, tokenizer, read, kind, notes)
