@@ -1,6 +1,8 @@
 """Which engine serves what, and why."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -32,3 +34,11 @@ def test_a_large_model_goes_to_llama_cpp_unless_there_is_an_accelerator(tmp_path
 def test_what_jax_cannot_serve_is_said(tmp_path):
     with pytest.raises(InputError, match="GGUF"):
         choose_engine(tmp_path / "model.gguf", "jax", {})
+
+
+def test_choosing_llama_cpp_loads_no_jax():
+    program = (
+        "import sys; from pathlib import Path; from codegemma.engine.choose import choose_engine; "
+        f"choose_engine(Path({str(BASE)!r}), 'auto', {{}}); sys.exit('jax' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False, timeout=120).returncode == 0

@@ -89,11 +89,9 @@ class ParrotStream:
         return self
 
     def __next__(self) -> CompletionDelta:
-        try:
-            return next(self._deltas)
-        except StopIteration:
-            self._is_done = True
-            raise
+        delta = next(self._deltas)
+        self._is_done = delta.stop_reason is not None and delta.choice == self._generation.choices - 1
+        return delta
 
     def close(self) -> None:
         if not self._is_done and not self._is_closed.is_set():

@@ -66,9 +66,9 @@ def test_what_comes_after_an_acceptance_is_prepared_while_nobody_asks(tokenizer)
 
 
 def test_preparation_is_given_up_for_any_request(tokenizer):
-    parrot = Parrot(tokenizer, SOURCE, step_s=0.05)
+    parrot = Parrot(tokenizer, "start " + "abc " * 400, step_s=0.03)
     with serve(parrot, ServeChoices(prepares_next=True)) as running:
-        ask(running, n_predict=3, suffix="")
+        ask(running, prefix="start ", n_predict=60, suffix="")
         wait_for(lambda: any(g.priority is Priority.BATCH for g in parrot.generations))
         running.post("/completion", prompt="def", n_predict=1)
         wait_for(lambda: parrot.cancelled == 1)

@@ -13,7 +13,8 @@ from typing import Final
 
 from codegemma.engine.llama_cpp import LlamaCpp
 from codegemma.errors import InputError, UserError
-from codegemma.model.weights import describe_model
+from codegemma.model.formats.folder import read_config
+from codegemma.model.formats.table import open_weights
 from codegemma.records import Generator
 
 ENGINES: Final = ("auto", "jax", "llama.cpp")
@@ -86,7 +87,8 @@ def open_generator(
 
 def _count_weights(place: Path) -> int | None:
     try:
-        return describe_model(place).count_parameters()
+        config = (read_config(place) if place.is_dir() else None) or open_weights(place).config
+        return config.count_parameters()
     except UserError:
         return None  # whoever opens it says what is wrong
 

@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import Callable
 
 from codegemma.records import Generation, StopReason, StopRules
-from codegemma.serve.answers import Answer, Answers
+from codegemma.serve.answers import Answers, make_answer
 from codegemma.serve.asks import Report, Wishes
 from codegemma.serve.writing import Writer
 
@@ -52,4 +52,4 @@ class Ahead:
                 written += piece.text
                 if piece.report is not None and piece.report.is_whole:
                     reason = piece.report.stop_reason
-                    answers.add(Answer(text, suffix, wishes, (written,), (reason,), is_prepared=True))
+                    answers.add(make_answer(text, suffix, wishes, [written], [reason], is_prepared=True))

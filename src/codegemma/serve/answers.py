@@ -6,24 +6,45 @@
 """
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from codegemma.records import Priority, StopReason
 from codegemma.serve.asks import Wishes
 
 _REMEMBERED = 16
+# Of the texts around an answer so much is kept; a session's answers are about one file, and nearer changes matter.
+_KEPT_CHARS = 2_000
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What was shown at the end of `text`. A prepared one was written before anybody asked."""
+    """What was shown at the end of a text, of which the end and the length are kept.
 
-    text: str
+    A prepared one was written before anybody asked.
+    """
+
+    end: str
+    chars: int
     suffix: str
     wishes: Wishes
     completions: tuple[str, ...]
     stop_reasons: tuple[StopReason, ...]
     is_prepared: bool = False
+
+
+def make_answer(
+    text: str,
+    suffix: str,
+    wishes: Wishes,
+    completions: Sequence[str],
+    stop_reasons: Sequence[StopReason],
+    *,
+    is_prepared: bool = False,
+) -> Answer:
+    """Make an answer to what stands between `text` and `suffix`."""
+    end = text[-_KEPT_CHARS:]
+    return Answer(end, len(text), suffix[:_KEPT_CHARS], wishes, tuple(completions), tuple(stop_reasons), is_prepared)
 
 
 class Answers:
@@ -40,9 +61,12 @@ class Answers:
     def find(self, text: str, suffix: str, wishes: Wishes) -> Answer | None:
         """Find what remains of an answer: all of it where the same is asked again and the answer would be the same."""
         for answer in reversed(self._answers):
-            if not text.startswith(answer.text) or answer.suffix != suffix or _key(answer.wishes) != _key(wishes):
+            before = text[: answer.chars]
+            if not before.endswith(answer.end) or len(before) < answer.chars or answer.suffix != suffix[:_KEPT_CHARS]:
                 continue
-            typed = text[len(answer.text) :]
+            typed = text[answer.chars :]
+            if _key(answer.wishes) != _key(wishes):
+                continue
             if not typed and not answer.is_prepared and wishes.sampling.temperature > 0:
                 continue
             pairs = zip(answer.completions, answer.stop_reasons, strict=True)

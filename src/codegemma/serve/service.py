@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from codegemma.records import Generation, Generator, Priority, StopReason, StopRules
 from codegemma.serve.ahead import Ahead
-from codegemma.serve.answers import Answer, Answers
+from codegemma.serve.answers import Answer, Answers, make_answer
 from codegemma.serve.asks import Caller, InfillAsk, Piece, PlainAsk, Report, Wishes
 from codegemma.serve.choices import ServeChoices
 from codegemma.serve.context import ContextSource
@@ -264,4 +264,4 @@ def _remember(pieces: Sequence[Piece], ask: InfillAsk, session: Session, layout:
     whole = [choice for choice, report in sorted(reports.items()) if report.is_whole and texts[choice]]
     completions = tuple(dict.fromkeys(texts[choice] for choice in whole))
     reasons = {texts[choice]: reports[choice].stop_reason for choice in reversed(whole)}
-    answers.add(Answer(layout.text, ask.suffix, ask.wishes, completions, tuple(reasons[text] for text in completions)))
+    answers.add(make_answer(layout.text, ask.suffix, ask.wishes, completions, [reasons[text] for text in completions]))
