@@ -136,3 +136,25 @@ def test_pathways_is_joined_where_its_proxy_is_configured(has_client: bool, said
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert said in done.stdout, done.stderr
+
+
+def test_as_many_devices_are_used_as_divide_the_batch_unless_a_mesh_was_chosen() -> None:
+    program = (
+        "import dataclasses, jax\n"
+        "from tests.train.run_job import CHOICES, CONFIG\n"
+        "from codegemma.errors import InputError\n"
+        "from codegemma.train.placement import count_devices, open_mesh\n"
+        "for rows in (4, 6, 3, 5):\n"
+        "    print(count_devices(open_mesh(CONFIG, dataclasses.replace(CHOICES, batch_rows=rows))))\n"
+        "print(count_devices(open_mesh(CONFIG, dataclasses.replace(CHOICES, batch_rows=3, mesh=(1, 1, 1)))))\n"
+        "try: open_mesh(CONFIG, dataclasses.replace(CHOICES, batch_rows=3, mesh=(2, -1, 1)))\n"
+        "except InputError as error: print(error)\n"
+    )
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    *counts, refused = done.stdout.splitlines()
+    # 32 embed_dim are divided by 2 and 4, not by 3.
+    assert counts == ["4", "2", "1", "1", "1"]
+    assert "3 rows of a batch cannot be divided over 4 devices" in refused
+    assert "--set train.mesh=1,1,1 uses one device" in refused
+    assert "uses 2 of 4 devices: 6 rows of a batch cannot be divided over 4 devices" in done.stderr

@@ -10,6 +10,7 @@ are the same for any number of processes and any mesh.
 
 import contextlib
 import functools
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,22 +23,35 @@ from jaxtyping import Array
 from codegemma.errors import InputError
 from codegemma.model.config import GemmaConfig
 from codegemma.model.gemma import Params
-from codegemma.model.sharding import check_mesh, divide_params, divide_rows, make_mesh, place_params
+from codegemma.model.sharding import (
+    AXES,
+    check_mesh,
+    divide_params,
+    divide_rows,
+    fill_in_mesh,
+    make_mesh,
+    place_params,
+)
 from codegemma.records import Batch
 from codegemma.train.choices import TrainChoices
 from codegemma.train.objective import Rows, put_batch
+
+_log = logging.getLogger(__name__)
 
 
 def open_mesh(config: GemmaConfig, choices: TrainChoices) -> Mesh | None:
     """Lay out the devices that a run uses: all, or the first ones where its mesh names fewer; `None` for a single one.
 
+    Where nobody chose a mesh, as many devices of this process are used as divide the model and the batch.
+
     Raises:
         InputError: the mesh is not of these devices, or does not divide the model or the batch.
     """
     devices = jax.devices()
-    size = int(np.prod(choices.mesh))
-    if jax.process_count() == 1 and 0 < size < len(devices):
-        devices = devices[:size]
+    if jax.process_count() == 1:
+        size = int(np.prod(choices.mesh))
+        is_chosen = choices.mesh != TrainChoices().mesh
+        devices = devices[: size if size > 0 else None if is_chosen else _count_usable(config, choices, len(devices))]
     mesh = make_mesh(choices.mesh, devices)
     try:
         check_mesh(mesh.shape, config, choices.batch_rows)
@@ -45,6 +59,22 @@ def open_mesh(config: GemmaConfig, choices: TrainChoices) -> Mesh | None:
         one = "" if jax.process_count() > 1 else "; --set train.mesh=1,1,1 uses one device"
         raise InputError(f"{error} (--set train.mesh, train.batch_rows){one}") from error
     return None if len(devices) == 1 else mesh
+
+
+def _count_usable(config: GemmaConfig, choices: TrainChoices, devices: int) -> int:
+    reason = ""
+    for count in range(devices, 1, -1):
+        try:
+            check_mesh(dict(zip(AXES, fill_in_mesh(choices.mesh, count), strict=True)), config, choices.batch_rows)
+        except InputError as error:
+            reason = reason or str(error)
+        else:
+            break
+    else:
+        count = 1
+    if count < devices:
+        _log.warning("uses %s of %s devices: %s", count, devices, reason)
+    return count
 
 
 def count_devices(mesh: Mesh | None) -> int:
