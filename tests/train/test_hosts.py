@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -158,3 +159,33 @@ def test_as_many_devices_are_used_as_divide_the_batch_unless_a_mesh_was_chosen()
     assert "3 rows of a batch cannot be divided over 4 devices" in refused
     assert "--set train.mesh=1,1,1 uses one device" in refused
     assert "uses 2 of 4 devices: 6 rows of a batch cannot be divided over 4 devices" in done.stderr
+
+
+FROZEN = """
+import sys, time
+from codegemma.train.hosts import Cluster, agree, join_cluster
+with join_cluster(Cluster(sys.argv[1], 2, int(sys.argv[2])), lambda error: 9):
+    agree(True)
+    print("joined", flush=True)
+    while True:
+        agree(False)
+        time.sleep(0.05)
+"""
+
+
+@pytest.mark.parametrize("frozen", [1, pytest.param(0, marks=pytest.mark.slow)])
+def test_process_whose_peer_is_frozen_ends_instead_of_waiting(frozen: int) -> None:
+    """Not killed, which a socket tells, but stopped: only the missing heartbeats tell."""
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, "-c", FROZEN, find_address()]
+    both = [subprocess.Popen([*command, str(n)], env=environment, stdout=subprocess.PIPE, text=True) for n in range(2)]
+    try:
+        for process in both:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "joined\n"
+        both[frozen].send_signal(signal.SIGSTOP)
+        assert both[1 - frozen].wait(timeout=30) != 0
+    finally:
+        for process in both:
+            process.kill()
+            process.communicate()
