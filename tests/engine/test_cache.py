@@ -10,7 +10,7 @@ IDS = st.lists(st.integers(0, 2), min_size=1, max_size=14)
 
 
 def list_nodes(cache: PageCache) -> list[_Node]:
-    found, todo = [], [cache._root]
+    found, todo = [], list(cache._roots.values())
     while todo:
         node = todo.pop()
         found += node.children

@@ -46,9 +46,9 @@ class Batcher:
         self._thread: threading.Thread | None = None
         _RUNNING.add(self)
 
-    def submit(self, generation: Generation) -> Stream:
-        """Queue a generation; the thread is started where it had nothing to do."""
-        job = Job(generation)
+    def submit(self, generation: Generation, space: int = 0) -> Stream:
+        """Queue a generation, `space` being its adapter; the thread is started where it had nothing to do."""
+        job = Job(generation, space)
         with self._lock:
             self._arrived.append(job)
             if self._thread is None:
@@ -114,7 +114,8 @@ class Batcher:
         generation = job.generation
         for number in range(generation.choices):
             answer = Answer(generation, number, self._tokenizer, self._max_context_tokens)
-            job.choices.append(Choice(list(generation.prompt_ids), generation.priority, job=job, answer=answer))
+            choice = Choice(list(generation.prompt_ids), generation.priority, job=job, answer=answer, space=job.space)
+            job.choices.append(choice)
         if len(generation.prompt_ids) >= self._max_context_tokens:
             self._end(job, StopReason.CONTEXT_FULL)
         else:

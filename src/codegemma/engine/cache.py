@@ -11,6 +11,7 @@ part agrees is copied, so no page is written while two read it. A page is free, 
 
 import heapq
 from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -42,6 +43,7 @@ class Lease:
     nodes: list[_Node] = field(default_factory=list)
     own_pages: list[int] = field(default_factory=list)
     stored: int = 0
+    space: int = 0
 
     @property
     def pages(self) -> list[int]:
@@ -67,7 +69,8 @@ class PageCache:
         self.page_count = pages
         self.page_tokens = page_tokens
         self._free = list(range(pages))[::-1]
-        self._root = _Node(-1, (), None)
+        # What another adapter read of the same text is something else: each has a tree of its own.
+        self._roots: defaultdict[int, _Node] = defaultdict(lambda: _Node(-1, (), None))
         self._clock = 0
         self._serial = 0
         self._unheld = 0
@@ -83,11 +86,14 @@ class PageCache:
         """How many pages so many tokens need."""
         return -(-tokens // self.page_tokens)
 
-    def lend(self, ids: Sequence[int]) -> tuple[Lease, list[Copy]]:
-        """Take the pages of the longest beginning of `ids` that was read; what follows is the caller's to extend by."""
+    def lend(self, ids: Sequence[int], space: int = 0) -> tuple[Lease, list[Copy]]:
+        """Take the pages of the longest beginning of `ids` that was read; what follows is the caller's to extend by.
+
+        `space` numbers whose reading it is: that of the model alone (0), or with one of its adapters.
+        """
         self._clock += 1
-        lease = Lease()
-        node, size = self._root, self.page_tokens
+        lease = Lease(space=space)
+        node, size = self._roots[space], self.page_tokens
         while True:
             child, agreeing = self._find(node, tuple(ids[lease.stored : lease.stored + size]))
             if child is None or agreeing < size:
@@ -101,7 +107,7 @@ class PageCache:
     def fork(self, lease: Lease, tokens: int) -> tuple[Lease, list[Copy]] | None:
         """Lend the first published `tokens` of a running sequence again; `None` where no page is left for a copy."""
         full = tokens // self.page_tokens
-        twin = Lease(nodes=lease.nodes[:full], stored=full * self.page_tokens)
+        twin = Lease(nodes=lease.nodes[:full], stored=full * self.page_tokens, space=lease.space)
         for node in twin.nodes:
             self._hold(node)
         if twin.stored == tokens:
@@ -126,7 +132,7 @@ class PageCache:
         lease.stored = len(ids)
         size = self.page_tokens
         while (start := len(lease.nodes) * size) + size <= lease.stored:
-            parent = lease.nodes[-1] if lease.nodes else self._root
+            parent = self._find_end(lease)
             node = self._insert(parent, tuple(ids[start : start + size]), lease.own_pages.pop(0))
             self._hold(node)
             lease.nodes.append(node)
@@ -137,8 +143,11 @@ class PageCache:
         self.publish(lease, ids)
         rest = tuple(ids[len(lease.nodes) * self.page_tokens :])
         if rest:
-            self._insert(lease.nodes[-1] if lease.nodes else self._root, rest, lease.own_pages.pop(0))
+            self._insert(self._find_end(lease), rest, lease.own_pages.pop(0))
         self._let_go(lease)
+
+    def _find_end(self, lease: Lease) -> _Node:
+        return lease.nodes[-1] if lease.nodes else self._roots[lease.space]
 
     def _let_go(self, lease: Lease) -> None:
         self._free += lease.own_pages

@@ -13,6 +13,7 @@ from typing import Final
 
 from codegemma.engine.llama_cpp import LlamaCpp
 from codegemma.errors import InputError, UserError
+from codegemma.model.formats import peft
 from codegemma.model.formats.folder import read_config
 from codegemma.model.formats.table import open_weights
 from codegemma.records import Generator
@@ -33,13 +34,17 @@ def choose_engine(place: Path, wanted: str, adapters: Mapping[str, Path]) -> tup
         InputError: what is wanted cannot serve this.
     """
     is_gguf = place.suffix == ".gguf" or (place.is_dir() and any(place.glob("*.gguf")))
-    if wanted == "jax" and (is_gguf or adapters):
-        what = "a GGUF file" if is_gguf else "adapters beside a model"
+    # JAX takes adapters as PEFT writes them; llama.cpp's are GGUF files.
+    is_peft = all(peft.recognize(adapter) for adapter in adapters.values())
+    if wanted == "jax" and (is_gguf or not is_peft):
+        what = "a GGUF file" if is_gguf else "adapters that are no folders of PEFT"
         raise InputError(f"{place}: {what} cannot be served by JAX; leave --engine out")
     if wanted != "auto":
         return wanted, "asked for"
-    if is_gguf or adapters:
-        return "llama.cpp", "a GGUF file" if is_gguf else "adapters over one base"
+    if is_gguf or not is_peft:
+        return "llama.cpp", "a GGUF file" if is_gguf else "adapters as GGUF files"
+    if adapters:
+        return "jax", "adapters as PEFT writes them"
     if importlib.util.find_spec("jax") is None:
         return "llama.cpp", "JAX is not installed"
     if any(any(Path("/dev").glob(name)) for name in _ACCELERATORS):
@@ -78,7 +83,7 @@ def open_generator(
         _keep_compiled()
     from codegemma.engine.engine import Engine
 
-    opened = Engine.load(place)
+    opened = Engine.load(place, adapters=adapters)
     if warms:
         tell("compiling; kept for the next start")
         opened.warm()

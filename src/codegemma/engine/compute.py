@@ -17,23 +17,32 @@ from jaxtyping import Array, Float, Int, Int32
 from codegemma.model.config import GemmaConfig
 from codegemma.model.execution import Execution
 from codegemma.model.gemma import Cache, Params, compute_logits, forward_cached
+from codegemma.model.lora import Adapters, attach_by_row
 from codegemma.model.score import score_tokens
 
 
 class StepInputs(NamedTuple):
-    """The next tokens of each row, where they stand, the row's pages, and which of the tokens are scored."""
+    """The next tokens of each row, where they stand, the row's pages, which tokens are scored, the row's adapter."""
 
     ids: Int32[np.ndarray | Array, "B T"]
     positions: Int32[np.ndarray | Array, "B T"]
     tables: Int32[np.ndarray | Array, "B W"]
     scored: Int32[np.ndarray | Array, "B R"]
+    adapters: Int32[np.ndarray | Array, " B"]
 
 
 @partial(jax.jit, static_argnames=("config", "execution"), donate_argnames=("cache",))
 def run_step(
-    params: Params, config: GemmaConfig, execution: Execution, cache: Cache, inputs: StepInputs
+    params: Params,
+    config: GemmaConfig,
+    execution: Execution,
+    cache: Cache,
+    inputs: StepInputs,
+    adapters: Adapters | None,
 ) -> tuple[Int[Array, "B R"], Float[Array, "B R V"], Cache]:
     """Read the tokens; tell the most probable id after each scored one, of equals the lowest, and the logits."""
+    if adapters is not None:
+        params = attach_by_row(params, adapters, jnp.asarray(inputs.adapters))
     ids, positions, tables = (jnp.asarray(part) for part in (inputs.ids, inputs.positions, inputs.tables))
     hidden, cache = forward_cached(params, config, ids, positions, tables, cache, execution=execution)
     scored = jnp.take_along_axis(hidden, inputs.scored[..., None], axis=1)

@@ -21,6 +21,7 @@ from codegemma.engine.shapes import DRAFT_TOKENS, Shapes, fit
 from codegemma.model.config import GemmaConfig
 from codegemma.model.execution import Execution
 from codegemma.model.gemma import Cache, Params, init_cache
+from codegemma.model.lora import Adapters
 from codegemma.records import Sampling
 
 # Copies are done so many at a time.
@@ -38,9 +39,18 @@ class Device:
     """A model with its pages; used by one thread at a time."""
 
     def __init__(
-        self, params: Params, config: GemmaConfig, execution: Execution, shapes: Shapes, pages: int, page_tokens: int
+        self,
+        params: Params,
+        config: GemmaConfig,
+        execution: Execution,
+        shapes: Shapes,
+        *,
+        pages: int,
+        page_tokens: int,
+        adapters: Adapters | None = None,
     ) -> None:
         """Allocate nothing: the pages come with the first step."""
+        self._adapters = adapters
         self.params = jax.tree.map(jnp.asarray, params)
         self.shapes = shapes
         self.pages = pages
@@ -75,7 +85,9 @@ class Device:
         return Chosen(np.asarray(ids), rating)
 
     def _run(self, inputs: StepInputs) -> tuple[Array, Float[Array, "B R V"]]:
-        ids, logits, self._cache = run_step(self.params, self._config, self._execution, self._hold_cache(), inputs)
+        ids, logits, self._cache = run_step(
+            self.params, self._config, self._execution, self._hold_cache(), inputs, self._adapters
+        )
         return ids, logits
 
     def _choose(self, choices: Sequence[Choice], logits: Float[Array, "B R V"]) -> Array:
@@ -108,6 +120,7 @@ class Device:
             np.zeros((rows, tokens), np.int32),
             np.full((rows, reach // self.page_tokens), self.pages, np.int32),
             np.zeros((rows, places), np.int32),
+            np.zeros(rows, np.int32),
         )
 
     def _gather(self, choices: Sequence[Choice], tokens: int, width: int, *, has_drafts: bool) -> StepInputs:
@@ -119,6 +132,7 @@ class Device:
             start = choice.lease.stored if choice.lease else 0
             read = choice.ids[start : start + tokens] if tokens else [choice.ids[start], *choice.drafts[: width - 1]]
             inputs.ids[row, : len(read)] = read
+            inputs.adapters[row] = choice.space
             inputs.positions[row] = np.arange(start, start + width)
             inputs.tables[row, : len(table)] = table
             inputs.scored[row] = np.arange(width) if has_drafts else len(read) - 1

@@ -5,7 +5,7 @@
 **Not**: requests of text (`completer.py`), and several devices: the pages lie on one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,8 +22,11 @@ from codegemma.engine.stream import Stream
 from codegemma.errors import InputError
 from codegemma.model.config import GemmaConfig
 from codegemma.model.execution import Execution
+from codegemma.model.formats.peft import AdapterFile, check_base, read_adapter
+from codegemma.model.formats.table import open_weights
 from codegemma.model.gemma import Params
 from codegemma.model.infill_modes import OFFICIAL_MODES, read_infill_modes
+from codegemma.model.lora import stack_adapters
 from codegemma.model.quantize import load_quantized
 from codegemma.model.weights import describe_model, load_model, locate_tokenizer
 from codegemma.records import Generation, InfillMode, Score
@@ -41,7 +44,7 @@ _ACCELERATOR_CACHE_SHARE = 0.6
 class Engine:
     """A loaded model that writes and rates."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         params: Params,
         config: GemmaConfig,
@@ -52,11 +55,13 @@ class Engine:
         rows: int = DEFAULT_ROWS,
         cache_tokens: int | None = None,
         execution: Execution | None = None,
+        adapters: Mapping[str, AdapterFile] | None = None,
     ) -> None:
         """Hold the parameters; nothing is compiled or allocated before the first request, unless `warm` is called.
 
         `infill_modes` are the orders of the parts that the model knows, the one that suits it best first. `rows`
-        sequences write at once, and `cache_tokens` are kept read [default: by the device's memory].
+        sequences write at once, and `cache_tokens` are kept read [default: by the device's memory]. A generation may
+        name one of the `adapters`, which all hang on the one model.
         """
         if tokenizer.vocab_size > config.vocab_size:
             raise InputError(
@@ -76,22 +81,28 @@ class Engine:
         window_pages = shapes.reaches[-1] // PAGE_TOKENS + 1
         wanted = self._choose_cache_tokens(rows) if cache_tokens is None else cache_tokens
         pages = max(window_pages, wanted // PAGE_TOKENS)
-        self._device = Device(params, config, self._execution, shapes, pages, PAGE_TOKENS)
+        self.adapters = tuple(adapters or ())
+        stacked = stack_adapters(config, list(adapters.values())) if adapters else None
+        self._device = Device(
+            params, config, self._execution, shapes, pages=pages, page_tokens=PAGE_TOKENS, adapters=stacked
+        )
         self._batcher = Batcher(self._device, tokenizer, self.max_context_tokens)
         self._is_closed = False
 
     @classmethod
-    def load(cls, folder: Path, rows: int = DEFAULT_ROWS) -> "Engine":
-        """Load a model folder with its tokenizer.
+    def load(cls, folder: Path, rows: int = DEFAULT_ROWS, adapters: Mapping[str, Path] | None = None) -> "Engine":
+        """Load a model folder with its tokenizer, and the folders of adapters that were trained on it.
 
         Raises:
             InputError: a file is missing, cut off or of another model.
         """
-        describe_model(folder)
+        config = describe_model(folder)
+        opened = {name: _open_adapter(place, folder, config) for name, place in (adapters or {}).items()}
         tokenizer = Tokenizer.load(locate_tokenizer(folder))  # before the weights: a missing one is told at once
         dtype: Literal["bf16"] | None = None if jax.default_backend() == "cpu" else "bf16"
         params, config = load_quantized(folder) or load_model(folder, dtype)
-        return cls(params, config, tokenizer, read_infill_modes(folder), model_name=folder.resolve().name, rows=rows)
+        modes, name = read_infill_modes(folder), folder.resolve().name
+        return cls(params, config, tokenizer, modes, model_name=name, rows=rows, adapters=opened)
 
     def generate(self, generation: Generation) -> Stream:
         """Queue a generation and stream its choices; closing the stream cancels them within one step.
@@ -102,9 +113,11 @@ class Engine:
         if self._is_closed:
             raise InputError("the engine is closed: load the model again")
         check_generation(generation, self.config.vocab_size, self.max_context_tokens)
-        if generation.adapter is not None:
-            raise InputError(f"there is no adapter {generation.adapter!r}: this engine holds its model alone")
-        return self._batcher.submit(generation)
+        if generation.adapter is not None and generation.adapter not in self.adapters:
+            known = ", ".join(self.adapters) or "none"
+            raise InputError(f"there is no adapter {generation.adapter!r}; there are: {known}")
+        space = 0 if generation.adapter is None else 1 + self.adapters.index(generation.adapter)
+        return self._batcher.submit(generation, space)
 
     def score(self, items: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Score]:
         """Rate each continuation after its prompt, teacher-forced: one pass, no generation.
@@ -126,6 +139,7 @@ class Engine:
             "engine": "jax",
             "device": jax.default_backend(),
             "context_tokens": self.max_context_tokens,
+            "adapters": list(self.adapters),
             "slots": self._device.shapes.rows[-1],
             "cache_tokens": self._device.pages * PAGE_TOKENS,
             "weights": str(max((leaf.nbytes, str(leaf.dtype)) for leaf in leaves)[1]),
@@ -155,6 +169,12 @@ class Engine:
         wrong = ids[(ids < 0) | (ids >= self.config.vocab_size)]
         if len(wrong):
             raise InputError(f"token id {wrong[0]} is outside the vocabulary: 0 to {self.config.vocab_size - 1}")
+
+
+def _open_adapter(place: Path, base: Path, config: GemmaConfig) -> AdapterFile:
+    adapter = read_adapter(place, config)
+    check_base(place, adapter, open_weights(base))
+    return adapter
 
 
 def choose_execution() -> Execution:

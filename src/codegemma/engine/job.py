@@ -22,6 +22,8 @@ class Job:
     """One generation; the first of its choices reads the prompt for all. `told` is where its deltas go."""
 
     generation: Generation
+    # The number of its adapter; 0 for none.
+    space: int = 0
     told: Told = field(default_factory=SimpleQueue)
     choices: "list[Choice]" = field(default_factory=list)
     queued_at: float = field(default_factory=time.perf_counter)

@@ -31,6 +31,8 @@ class Sequence:
     # Ids that its first lease found read; `None` before it had one.
     cached_tokens: int | None = None
     serial: int = 0
+    # Whose reading it shares: 0 is the model's, others are those of its adapters.
+    space: int = 0
 
     @property
     def unread_tokens(self) -> int:
@@ -123,7 +125,7 @@ class Scheduler:
                 return
             if sequence.lease is None:
                 # The last token is always read: its scores choose what follows.
-                sequence.lease, copies = self.cache.lend(sequence.ids[:-1])
+                sequence.lease, copies = self.cache.lend(sequence.ids[:-1], sequence.space)
                 self._copies += copies
             if sequence.cached_tokens is None:
                 sequence.cached_tokens = sequence.lease.stored

@@ -16,10 +16,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
 from codegemma.model.config import GemmaConfig
-from codegemma.model.formats.peft import TARGETS, shape_target
+from codegemma.model.formats.peft import TARGETS, AdapterFile, shape_target
 from codegemma.model.products import multiply_each
 
 # By target, such as "q": "a" [N I R] and "b" [N R O]; heads are flat, as in products.
@@ -40,6 +41,40 @@ class Attached:
     keys: Any
     scale: float
     dropout: float
+
+
+@partial(jax.tree_util.register_dataclass, data_fields=("matrices", "rows"), meta_fields=())
+@dataclass(frozen=True, slots=True)
+class AttachedByRow:
+    """Several adapters at once, `E` of them: `matrices` are "a" [N E I R] and "b" [N E R O], their scale within.
+
+    `rows` [N B] tells which one each row of the batch takes, for each layer the same.
+    """
+
+    matrices: Any
+    rows: Any
+
+
+def stack_adapters(config: GemmaConfig, files: Sequence[AdapterFile]) -> Adapters:
+    """Lay adapters side by side, behind one that changes nothing; smaller ranks are filled up with zeros."""
+    rank = max(file.rank for file in files)
+    stacked: Adapters = {}
+    for target in sorted({target for file in files for target in file.matrices}):
+        inputs, outputs = shape_target(config, target)
+        a = np.zeros((config.num_layers, len(files) + 1, inputs, rank), np.float32)
+        b = np.zeros((config.num_layers, len(files) + 1, rank, outputs), np.float32)
+        for number, file in enumerate(files, 1):
+            if target in file.matrices:
+                left, right = file.matrices[target]
+                a[:, number, :, : file.rank], b[:, number, : file.rank] = left, right * file.scale
+        stacked[target] = {"a": jnp.asarray(a), "b": jnp.asarray(b)}
+    return stacked
+
+
+def attach_by_row(params: dict[str, Any], stacked: Adapters, rows: Array) -> dict[str, Any]:
+    """Hang stacked adapters on parameters: row `b` takes adapter `rows[b]`, 0 for none."""
+    layers = next(iter(stacked.values()))["a"].shape[0]
+    return params | {LORA: AttachedByRow(stacked, jnp.broadcast_to(rows, (layers, rows.shape[0])))}
 
 
 def init_adapters(config: GemmaConfig, rank: int, targets: Sequence[str], key: Array) -> Adapters:
@@ -67,6 +102,8 @@ def add_low_rank(
 ) -> tuple[Array, ...]:
     """Add to the products of the same rows with several matrices what the adapters of these make of the rows."""
     attached = layer.get(LORA)
+    if isinstance(attached, AttachedByRow):
+        return tuple(y + _multiply_by_row(x, attached, t, dtype) for t, y in zip(targets, products, strict=True))
     pairs = {} if attached is None else {t: attached.matrices[t] for t in targets if t in attached.matrices}
     if attached is None or not pairs:
         return products
@@ -79,6 +116,15 @@ def add_low_rank(
         for (t, pair), y in zip(pairs.items(), narrow, strict=True)
     }
     return tuple(y + wide[t] if t in wide else y for t, y in zip(targets, products, strict=True))
+
+
+def _multiply_by_row(x: Float[Array, "B T I"], attached: AttachedByRow, target: str, dtype: Any) -> Array:
+    if target not in attached.matrices:
+        return jnp.zeros((), jnp.float32)
+    a, b = (attached.matrices[target][side][attached.rows].astype(dtype) for side in ("a", "b"))
+    narrow = jnp.einsum("bti,bir->btr", x.astype(dtype), a, preferred_element_type=jnp.float32)
+    wide: Array = jnp.einsum("btr,bro->bto", narrow.astype(dtype), b, preferred_element_type=jnp.float32)
+    return wide
 
 
 def _drop(x: Array, attached: Attached, target: str) -> Array:
