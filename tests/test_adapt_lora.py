@@ -23,7 +23,7 @@ from codegemma.model.lineage import LINEAGE_FILE
 from codegemma.model.weights import save_model
 from codegemma.recipe import override
 from codegemma.recipes import Recipe, load_recipe
-from codegemma.records import InfillMode, Request
+from codegemma.records import InfillMode, Request, StopReason
 from codegemma.text.tokenizer import train_tokenizer
 
 REPO = Path(str(email.__file__)).parent
@@ -58,7 +58,9 @@ def serve(model: Path) -> None:
     engine = Engine.load(model)
     assert engine.infill_modes == (InfillMode.PSM,)
     request = Request("def parse(text):\n    return ", "\n", path="a.py", mode=InfillMode.PSM, max_new_tokens=4)
-    assert GeneratorCompleter(engine).complete_all([request])[0].token_ids
+    completion = GeneratorCompleter(engine).complete_all([request])[0]
+    # A model of random weights may well end at once.
+    assert completion.token_ids or completion.stop_reason is StopReason.CONTROL_TOKEN
 
 
 def test_a_base_is_adapted_by_adapters_measured_and_served(tmp_path: Path) -> None:
