@@ -48,6 +48,9 @@ test: $(VENV)/.ready-dev ## all tests; of the long suites a tenth, chosen by com
 test-all: $(VENV)/.ready-dev ## all tests, the long suites whole
 	CODEGEMMA_TEST_ALL=1 $(BIN)/python -m pytest -n 2
 
+setup-clients: vscode ## install the editors that tests/clients drives, into build/clients; needs npm, node 20 and g++
+	tools/setup_clients build/clients
+
 vscode: ## build editors/vscode/codegemma.vsix; needs npm and node 20 or newer
 	cp LICENSE editors/vscode/
 	cd editors/vscode && npm install --no-package-lock --no-audit --no-fund --ignore-scripts && npm run --silent package
@@ -71,4 +74,4 @@ wheelhouse: $(VENV)/.ready ## gather all packages for a machine without a networ
 clean: ## remove the demo's output and caches, keep .venv
 	rm -rf demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
 
-.PHONY: help setup setup-dev setup-system check format test test-all demo convert-2b wheelhouse plan-table vscode clean
+.PHONY: help setup setup-dev setup-system check format test test-all demo convert-2b wheelhouse plan-table vscode setup-clients clean
