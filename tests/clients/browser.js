@@ -6,7 +6,7 @@ const { chromium } = require("playwright-core");
 async function main() {
   const ask = JSON.parse(process.argv[2]);
   const browser = await chromium.launch({ executablePath: ask.browser, args: ["--no-sandbox"] });
-  const page = await browser.newPage({ viewport: { width: 1000, height: 560 }, deviceScaleFactor: 1.5 });
+  const page = await browser.newPage({ viewport: { width: 960, height: 400 }, deviceScaleFactor: 1.5 });
   page.setDefaultTimeout(90_000);
   const opened = JSON.stringify([["openFile", `vscode-remote://${new URL(ask.url).host}${ask.file}`]]);
   await page.goto(`${ask.url}/?folder=${encodeURIComponent(ask.folder)}&payload=${encodeURIComponent(opened)}`);
