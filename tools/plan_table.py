@@ -126,7 +126,8 @@ def format_table(known: dict[str, dict[str, Any]]) -> str:
                 misfits.append(f"- {row.name}: `{about['reason']}`")
     versions = sorted({", ".join(f"{n} {v}" for n, v in about["versions"].items()) for about in known.values()})
     compiled = f"Compiled with {'; '.join(versions)}: {len(known)} of {len(ROWS)} rows."
-    return "\n".join([compiled, "", *lines, "", "What does not fit, in XLA's words:", "", *misfits])
+    words = ["", "What does not fit, in XLA's words:", "", *misfits] if misfits else []
+    return "\n".join([compiled, "", *lines, *words])
 
 
 def format_cells(row: Row, about: dict[str, Any]) -> list[str]:
