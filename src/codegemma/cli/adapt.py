@@ -127,7 +127,9 @@ def command(  # noqa: PLR0913, PLR0917
     showcases = choose_showcases(result)
     report = write_report(result, showcases)
     evidence = gather_evidence(result.run.model, out / "data", (), result.measurements)
-    write_whole(result.run.model / CARD_FILE, write_card(evidence).encode())
+    for model in {result.run.model, job.model}:
+        if model.is_dir():  # one that forgot too much is not put in the place of the last
+            write_whole(model / CARD_FILE, write_card(evidence).encode())
     if as_json:
         click.echo(json.dumps(summarize(result)))
     else:
