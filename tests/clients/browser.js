@@ -1,5 +1,6 @@
 // Types in code-server as a person would: opens a file, goes to a place, types, waits for ghost text, accepts, saves.
-// node browser.js '{"url", "folder", "file", "line", "typed", "browser", "picture"}'; prints what the ghost text was.
+// node browser.js '{"url", "folder", "file", "line", "typed", "browser", "picture", "tries"}'
+// Types the last character anew up to `tries` times. Prints the ghost text, and what the status bar said at first and then.
 
 const { chromium } = require("playwright-core");
 
@@ -11,22 +12,31 @@ async function main() {
   const opened = JSON.stringify([["openFile", `vscode-remote://${new URL(ask.url).host}${ask.file}`]]);
   await page.goto(`${ask.url}/?folder=${encodeURIComponent(ask.folder)}&payload=${encodeURIComponent(opened)}`);
   await page.waitForSelector(".monaco-editor .view-line");
-  await page.waitForSelector("#codegemma\\.codegemma\\.codegemma, .statusbar-item[id*=codegemma]"); // it is active
+  const item = page.locator(".statusbar-item[id*=codegemma] a");
+  await item.waitFor(); // the extension is active
+  const before = await item.getAttribute("aria-label");
   await page.keyboard.press("Control+g");
   await page.waitForSelector(".quick-input-widget input");
   await page.keyboard.type(`${ask.line}:999`);
   await page.keyboard.press("Enter");
   await page.waitForTimeout(500);
   await page.keyboard.type(ask.typed, { delay: 60 });
-  await page.waitForSelector(".ghost-text-decoration, .ghost-text");
+  const ghost = page.locator(".ghost-text-decoration, .ghost-text").first();
+  for (let tries = 0; tries < ask.tries && !(await ghost.isVisible()); tries++) {
+    await page.waitForTimeout(3000);
+    await page.keyboard.press("Backspace");
+    await page.keyboard.type(ask.typed.at(-1));
+  }
+  await ghost.waitFor();
   await page.waitForTimeout(1500); // what follows is shown in lines of its own
+  const after = await item.getAttribute("aria-label");
   const shown = await page.locator(".ghost-text-decoration, .ghost-text .view-line").allTextContents();
   if (ask.picture) await page.screenshot({ path: ask.picture });
   await page.keyboard.press("Tab");
   await page.waitForSelector(".ghost-text-decoration", { state: "detached" });
   await page.keyboard.press("Control+s");
   await page.waitForTimeout(1500);
-  console.log(JSON.stringify(shown.map((text) => text.replaceAll("\u00a0", " "))));
+  console.log(JSON.stringify({ shown: shown.join("").replaceAll("\u00a0", " "), before, after }));
   await browser.close();
 }
 
