@@ -29,9 +29,8 @@ def command(model: str, engine: str, mode: str | None, stdio: bool) -> None:  # 
     textDocument/completion. To share one model among several editors use `codegemma serve`.
 
     \b
-    Example (Neovim 0.12):
-      vim.lsp.config("codegemma", { cmd = { "codegemma", "lsp", "my-model/model" }, root_markers = { ".git" } })
-      vim.lsp.enable("codegemma"); vim.lsp.inline_completion.enable()
+    Example (what an editor runs; docs/serving.md has its settings):
+      codegemma lsp my-model/model --stdio
     """
     try:
         from codegemma.serve.lsp import make_server
