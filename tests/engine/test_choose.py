@@ -14,7 +14,7 @@ BASE = Path(__file__).parents[2] / "src/codegemma/bases/tiny"
 
 
 def test_a_small_model_on_a_cpu_is_computed_by_jax_and_a_gguf_by_llama_cpp(tmp_path, monkeypatch):
-    monkeypatch.setattr("codegemma.engine.choose._ACCELERATORS", ())
+    monkeypatch.setattr("codegemma.engine.choose.has_accelerator", lambda: False)
     assert choose_engine(BASE, "auto", {})[0] == "jax"
     assert choose_engine(tmp_path / "model.gguf", "auto", {}) == ("llama.cpp", "a GGUF file")
     assert choose_engine(BASE, "auto", {"mine": tmp_path})[0] == "llama.cpp"
@@ -24,10 +24,10 @@ def test_a_small_model_on_a_cpu_is_computed_by_jax_and_a_gguf_by_llama_cpp(tmp_p
 def test_a_large_model_goes_to_llama_cpp_unless_there_is_an_accelerator(tmp_path, monkeypatch):
     shutil.copytree(BASE, tmp_path / "large")
     monkeypatch.setattr("codegemma.engine.choose._SMALL_WEIGHTS", 1000)
-    monkeypatch.setattr("codegemma.engine.choose._ACCELERATORS", ())
+    monkeypatch.setattr("codegemma.engine.choose.has_accelerator", lambda: False)
     engine, reason = choose_engine(tmp_path / "large", "auto", {})
     assert (engine, "million weights" in reason) == ("llama.cpp", True)
-    monkeypatch.setattr("codegemma.engine.choose._ACCELERATORS", ("null",))
+    monkeypatch.setattr("codegemma.engine.choose.has_accelerator", lambda: True)
     assert choose_engine(tmp_path / "large", "auto", {})[0] == "jax"
 
 

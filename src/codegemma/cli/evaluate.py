@@ -115,8 +115,8 @@ def print_suite(found: "SuiteResults", console: Console) -> None:
         measured = [m for m in found.measurements if m.kind == kind]
         console.print(make_table(f"{found.suite}: {kind.replace('_', ' ')}", measured))
     console.print(
-        f"Scored by {found.scored_by}. Below each figure: 95 % interval, by bootstrap over files "
-        "(a binomial bound at 0 and 100 %).",
+        f"Scored by {found.scored_by}. Below each figure: 95 % interval, by bootstrap over files or solutions "
+        "(Wilson's where each problem stands alone, a binomial bound at 0 and 100 %).",
         style="dim",
     )
     for note in found.notes:

@@ -33,7 +33,9 @@ def make_table(name: str, measured: "Sequence[Measurement]", strong: str | None 
     if "exact_match" in metrics and "generated_match" in metrics:
         metrics.remove("generated_match")  # the same of fewer holes, and 80 columns hold four figures
     holes, files = max(m.interval.items for m in measured), max(m.interval.clusters for m in measured)
-    title = f"{name} ({holes:,} holes, {files:,} files)"
+    are_programs = any(metric.startswith("pass_at_") for metric in metrics)
+    counted = f"{holes:,} problems, {files:,} solutions" if are_programs else f"{holes:,} holes, {files:,} files"
+    title = f"{name} ({counted})"
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for heading in ("system", "mode"):
         table.add_column(heading)

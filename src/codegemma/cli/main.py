@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import click
 
 import codegemma
+from codegemma.cli.absent_tpu import leave_absent_tpu_alone
 from codegemma.cli.ending import tell_error
 from codegemma.cli.huge_pages import restart_with_huge_pages
 from codegemma.errors import UserError
@@ -102,6 +103,7 @@ def main() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A path may hold what no encoding spells; an answer with an escape in it is better than none.
         sys.stdout.reconfigure(errors="backslashreplace")
+    leave_absent_tpu_alone()
     try:
         refuse_empty(sys.argv[1:])
         exit_code = cli.main(standalone_mode=False)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+from codegemma.engine.accelerators import has_accelerator
 from codegemma.engine.llama_cpp import LlamaCpp
 from codegemma.errors import InputError, UserError
 from codegemma.model.formats import peft
@@ -21,8 +22,6 @@ from codegemma.records import Generator
 ENGINES: Final = ("auto", "jax", "llama.cpp")
 # On a CPU, XLA multiplies float32 well and everything shorter badly: small models are served as they are.
 _SMALL_WEIGHTS: Final = 50_000_000
-# What NVIDIA's, AMD's and Google's drivers put there; looking is quicker than asking JAX.
-_ACCELERATORS: Final = ("nvidia[0-9]*", "kfd", "accel[0-9]*", "vfio/[0-9]*")
 
 Tell = Callable[[str], None]
 
@@ -47,7 +46,7 @@ def choose_engine(place: Path, wanted: str, adapters: Mapping[str, Path]) -> tup
         return "jax", "adapters as PEFT writes them"
     if importlib.util.find_spec("jax") is None:
         return "llama.cpp", "JAX is not installed"
-    if any(any(Path("/dev").glob(name)) for name in _ACCELERATORS):
+    if has_accelerator():
         return "jax", "there is an accelerator"
     weights = _count_weights(place)
     if weights is not None and weights > _SMALL_WEIGHTS:

@@ -128,7 +128,8 @@ def _check(value: Any, schema: Schema, name: str, depth: int) -> Any:
         return _check_number(int(value) if kind == "integer" else value, schema, name)
     if kind == "array":
         if len(value) > schema.get("maxItems", len(value)) or len(value) < schema.get("minItems", 0):
-            raise FieldError(name, f"has {len(value)} items; at most {schema['maxItems']}")
+            wanted = f"{schema.get('minItems', 0):,} to {schema['maxItems']:,}"
+            raise FieldError(name, f"has {len(value):,} items; wanted {wanted}")
         return [_check(item, schema["items"], f"{name}[{i}]", depth + 1) for i, item in enumerate(value)]
     if kind == "object":
         return _check_table(value, schema, name, depth)
