@@ -49,6 +49,8 @@ _PRIVATE = (STEPS_FOLDER, REMOVAL_FOLDER)
 _PAGE_SUFFIX = ".html"
 # Objects that go to the store, or come from it, at one time.
 _TRANSFERS = 4
+# A connection that broke off can look like a file's end: what came is another content than its name says.
+_TRIES = 3
 _CONTENT_NAME = re.compile(r"-[0-9a-f]{32}(\.[a-z]+)?$")
 _MAX_NAMED = 3
 # How often a reader looks again when a build is published while it reads.
@@ -288,10 +290,12 @@ def _fetch(place: Path, file: PublishedFile, folder: Path) -> None:
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        get_file(place / file.key, temporary)
-        if _describe_file(file.name, temporary).key != file.key:
-            raise InputError(f"{place / file.key}: damaged, its content is not what its name says; build again")
-        temporary.replace(target)
+        for _ in range(_TRIES):
+            get_file(place / file.key, temporary)
+            if _describe_file(file.name, temporary).key == file.key:
+                temporary.replace(target)
+                return
+        raise InputError(f"{place / file.key}: damaged, its content is not what its name says; build again")
     except FileNotFoundError:
         raise
     except OSError as error:

@@ -17,7 +17,6 @@ _CHANGES = (
     (r"\band\b", "or"),
     (r"\bnot\b", ""),
     (r"\bmin\b", "max"),
-    (r"\bsorted\b", "list"),
     (r"\[::-1\]", "[::1]"),
     (r"return ", "return not "),
     (r"return ", "return str("),

@@ -87,7 +87,7 @@ class Healing:
         >>> from codegemma.text.tokenizer import train_tokenizer
         >>> tokenizer = train_tokenizer(["return first\\n"] * 9, vocab_size=400)
         >>> healing = Healing(b"retu", index_bytes(tokenizer))
-        >>> [healing.take(i) for i in tokenizer.encode("return").tolist()][-1], healing.owed
+        >>> b"".join(healing.take(i) for i in tokenizer.encode("return").tolist()), healing.owed
         (b'rn', b'')
         """
         piece = self._index.pieces[token_id] if token_id < len(self._index.pieces) else b""

@@ -24,6 +24,8 @@ MODE = re.compile(
     r"""-\*-[ \t]*+(?:[^\n]{0,200}?\bmode:[ \t]*+)?([\w+#]++)[ \t]*+(?:;|-\*-)"""
     r"""|\bvim?:[^\n]{0,200}?\b(?:ft|filetype)=(\w++)"""
 )
+# A mode line is for people to read; data in one line of megabytes is not looked through for one.
+_MAX_MODE_CHARS = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ def read_mode_line(first_line: str) -> Language | None:
     >>> read_mode_line("/* vim: set sw=4 ft=c : */").name
     'c'
     """
-    match = MODE.search(first_line)
+    match = MODE.search(first_line[:_MAX_MODE_CHARS])
     return BY_MODE.get((match[1] or match[2]).lower()) if match else None
 
 
