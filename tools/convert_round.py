@@ -48,7 +48,7 @@ COPIES = {
     "gguf-int8": ("hf", "gguf", "int8"),
     "qwix-int8": ("hf", "qwix", "int8"),
 }
-COMPLETED = ("hf", "qwix-int8")  # by our engine; llama.cpp completes with gguf-int8
+COMPLETED = ("hf", "qwix-int8")  # by the engine that `codegemma complete` chooses; llama.cpp alone with gguf-int8
 _DTYPE_BYTES = {"f32": 4, "bf16": 2, "int8": 1}
 _LOOKS_PER_S = 50
 _NEW_TOKENS = 4
@@ -130,7 +130,7 @@ def take_step(folder: Path, step: str, config: GemmaConfig) -> dict[str, Any]:
 
 def complete(folder: Path) -> dict[str, Any]:
     """Run `codegemma complete` on a copy; its peak memory is all that was resident, mapped files too."""
-    source = folder / "cursor.py"
+    source = folder.parent / "cursor.py"
     source.write_text("def add(a, b):\n    return \n")
     command = ["complete", str(folder), f"{source}:2:12", "--json", "--max-new-tokens", str(_NEW_TOKENS)]
     started = time.perf_counter()
@@ -138,7 +138,7 @@ def complete(folder: Path) -> dict[str, Any]:
         [sys.executable, "-m", "codegemma", *command],
         stdout=subprocess.PIPE,
         text=True,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "XDG_CACHE_HOME": str(folder.parent / "cache")},
     ) as process:
         told = process.stdout.read() if process.stdout else ""
         _, status, used = os.wait4(process.pid, 0)  # the peak of this child alone

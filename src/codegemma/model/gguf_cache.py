@@ -71,7 +71,8 @@ def name_model(place: Path, dtype: str) -> str:
     if not place.exists():
         raise InputError(f"no such model: {place}; wanted a GGUF file, a model folder or a hub id")
     digest = hashlib.sha256(f"{_FORMAT} {dtype}".encode())
-    files = [(place.name, place)] if place.is_file() else list(walk_visible(place))
+    # A model's card changes nothing of it.
+    files = [(place.name, place)] if place.is_file() else [f for f in walk_visible(place) if not f[0].endswith(".md")]
     for name, file in files:
         facts = file.stat()
         digest.update(f"\0{name}\0{facts.st_size}\0{facts.st_mtime_ns}\0".encode())
