@@ -30,6 +30,12 @@ def test_records_come_back_and_are_the_bytes_of_a_local_file(out: Path, tmp_path
     assert count_records(out / "f.parquet") == len(FILES)
 
 
+@pytest.mark.parametrize("end", [b"\r", b"\n", b"\r\n", b"\n--==0==--", b"\0", b" "])
+def test_every_last_byte_of_an_object_stays(out: Path, end: bytes) -> None:
+    places.put_bytes(out / "end", b"a" + end)
+    assert get_bytes(out / "end") == b"a" + end
+
+
 def test_large_upload_in_parts_is_whole(out: Path, tmp_path: Path) -> None:
     # The emulator of Google's takes no upload in parts, which begins at 50 MB.
     data = os.urandom(1 << 20) * (40 if str(out).startswith("gs") else 120)
