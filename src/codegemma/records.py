@@ -173,9 +173,11 @@ class Neighbor:
 class Sampling:
     """How the next token is chosen. Temperature 0 is greedy; `None` leaves every token in.
 
-    In this order: `logit_bias` `(token_id, added)`, `repetition_penalty` (Keskar et al., 2019: of tokens in the prompt
-    or written), `temperature`, `top_k`, `top_p`, `min_p` (a share of the most probable token's). `seed` fixes the
-    answer, whatever else the engine does at the time.
+    In this order: `logit_bias` `(token_id, added)`, `repetition_penalty` (Keskar et al., 2019: divides what is above
+    zero, multiplies the rest), `presence_penalty` and, for each time, `frequency_penalty` (subtracted), `temperature`,
+    `top_k`, `top_p`, `min_p` (a share of the most probable token's). The penalties are those of tokens among the last
+    `penalized_tokens` of prompt and answer; `None` counts all. `seed` fixes the answer, whatever else the engine does
+    at the time.
     """
 
     temperature: float = 0.0
@@ -185,6 +187,14 @@ class Sampling:
     repetition_penalty: float = 1.0
     seed: int = 0
     logit_bias: tuple[tuple[int, float], ...] = ()
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    penalized_tokens: int | None = None
+
+    @property
+    def has_penalties(self) -> bool:
+        """Whether what was written before changes what is chosen."""
+        return (self.repetition_penalty, self.presence_penalty, self.frequency_penalty) != (1, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tests.engine.penalties import penalise
 
 from codegemma.engine.completer import GeneratorCompleter, collect
 from codegemma.engine.engine import Engine
@@ -235,6 +236,21 @@ def test_logprobs_are_those_of_a_teacher_forced_pass(engine: Engine) -> None:
     np.testing.assert_allclose([logprob.logprob for logprob in told], score.logprobs, atol=1e-3)
     assert [logprob.top[0][0] for logprob in told] == score.argmax_ids.tolist()
     assert all(len(logprob.top) == 3 for logprob in told)
+
+
+@pytest.mark.parametrize("last", [None, 7])
+def test_penalties_count_prompt_and_answer_by_their_definitions(engine: Engine, last: int | None) -> None:
+    sampling = Sampling(
+        repetition_penalty=1.1, presence_penalty=0.7, frequency_penalty=0.9, penalized_tokens=last,
+        logit_bias=tuple((token_id, -1000.0) for token_id in sorted(STOP_IDS)),
+    )  # fmt: skip
+    generation = spell(engine, max_new_tokens=16, sampling=sampling)
+    ids = list(generation.prompt_ids)
+    while len(ids) < len(generation.prompt_ids) + 16:
+        ids.append(int(penalise(compute_full_logits(engine, ids)[-1], ids, sampling).argmax()))
+    assert join(write(engine, generation))[1] == tuple(ids[-16:])
+    plain = dataclasses.replace(generation, sampling=Sampling(logit_bias=sampling.logit_bias))
+    assert join(write(engine, plain))[1] != tuple(ids[-16:])
 
 
 def test_budgets_hold_and_what_is_there_is_told(engine: Engine) -> None:

@@ -111,6 +111,31 @@ def test_greedy_tokens_and_counts_are_those_of_its_server(llama, oracle, cut):
     assert usage.prompt_tokens == theirs["tokens_evaluated"] == usage.cached_tokens + usage.evaluated_tokens
 
 
+PENALTIES = {"repeat_penalty": 1.2, "presence_penalty": 0.5, "frequency_penalty": 0.75}
+
+
+def penalising(last: int | None) -> Sampling:
+    return replace(GOES_ON, repetition_penalty=1.2, presence_penalty=0.5, frequency_penalty=0.75, penalized_tokens=last)
+
+
+@pytest.mark.parametrize("last", [None, 9])
+def test_penalties_are_those_of_its_server(llama, oracle, last):
+    ids = prompt_of(llama, CUTS[2])
+    bias = [list(pair) for pair in GOES_ON.logit_bias]
+    window = {"repeat_last_n": len(ids) + 40 if last is None else last}
+    theirs = oracle.generate(list(ids), 24, cache_prompt=False, logit_bias=bias, **PENALTIES, **window)
+    assert ids_of(read(llama, Generation(ids, 24, penalising(last)))) == theirs["tokens"]
+    assert ids_of(read(llama, Generation(ids, 24, GOES_ON))) != theirs["tokens"]
+
+
+def test_penalties_hold_over_a_sampled_answer_that_gives_way(llama):
+    """Such an answer is written in several calls; nothing that was written before one is forgotten."""
+    ids, once = prompt_of(llama, CUTS[2]), replace(GOES_ON, presence_penalty=2000.0, temperature=1.0, seed=3)
+    written = ids_of(read(llama, Generation(ids, 30, once, priority=Priority.BATCH)))
+    assert len(set(written)) == len(written) == 30
+    assert not set(written) & set(ids)
+
+
 @pytest.fixture(scope="module")
 def jax_engine() -> Iterator[Generator]:
     from codegemma.engine.engine import Engine
@@ -127,6 +152,7 @@ def test_greedy_answers_are_those_of_the_jax_engine(llama, jax_engine, cut):
     for generation in (
         Generation(prompt_of(llama, cut), 24),
         Generation(prompt_of(llama, cut), 24, GOES_ON, StopRules(extent=Extent.LINE, prefix=prefix)),
+        Generation(prompt_of(llama, cut), 24, penalising(9)),
         Generation(spell(llama, kept), 12, healing=owed),
     ):
         ours, theirs = read(llama, generation), read(jax_engine, generation)

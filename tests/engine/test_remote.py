@@ -205,13 +205,14 @@ def test_a_server_that_is_not_there_is_named_at_once():
 
 def test_sampling_reaches_the_server():
     with ill_server([answer_well]) as (address, asked):
-        sampling = Sampling(0.5, 40, 0.9, 0.05, 1.1, 7, ((3, -1.0),))
+        sampling = Sampling(0.5, 40, 0.9, 0.05, 1.1, 7, ((3, -1.0),), 0.2, 0.3)
         RemoteCompleter(address).complete_all([Request("a", "b", sampling=sampling)])
     body = asked[0][1]
     assert [body[name] for name in ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "seed")] == [
         0.5, 40, 0.9, 0.05, 1.1, 7,
     ]  # fmt: skip
     assert body["logit_bias"] == {"3": -1.0}
+    assert (body["presence_penalty"], body["frequency_penalty"]) == (0.2, 0.3)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,9 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.engine.penalties import penalise
 
 from codegemma.engine.sample import (
     Changes,
@@ -69,13 +72,40 @@ def test_draw_depends_on_seed_and_token_number_not_on_neighbours_or_ranking() ->
     assert together[:, 2].tolist() == later[:, 0].tolist() != together[:, 0].tolist()
 
 
-def test_bias_forbids_and_penalty_shrinks_what_was_seen() -> None:
-    logits = jnp.array([[[3.0, 2.0, -1.0, 0.0]]] * 2)
-    bias = np.array([[-np.inf, 0, 0, 0], [0, 0, 0, 0]], np.float32)
-    seen = np.array([[False] * 4, [True, False, True, False]])
-    changed = change_logits(logits, Changes(bias, seen, np.array([1, 2], np.float32)))
-    assert np.asarray(changed)[:, 0].tolist() == [[-np.inf, 2, -1, 0], [1.5, 2, -2, 0]]
-    assert np.asarray(choose_tokens(changed, gather([Sampling()] * 2), is_ranked=False)).tolist() == [[1], [1]]
+def change(logits: list[float], bias: list[float], times: list[int], *penalties: float) -> list[float]:
+    row = [np.asarray([value], np.float32) for value in penalties]
+    changes = Changes(np.asarray([bias], np.float32), np.asarray([times], np.int32), *row)
+    changed: list[float] = change_logits(jnp.asarray([[logits]]), changes)[0, 0].tolist()
+    return changed
+
+
+def test_bias_forbids_and_penalties_shrink_what_was_there() -> None:
+    assert change([3.0, 2.0, -1.0, 0.0], [-np.inf, 0, 0, 0], [0] * 4, 1, 0, 0) == [-np.inf, 2, -1, 0]
+    assert change([3.0, 2.0, -1.0, 0.0], [0] * 4, [1, 0, 2, 0], 2, 0, 0) == [1.5, 2, -2, 0]
+    assert change([3.0, 2.0, -1.0, 0.0], [0] * 4, [1, 0, 2, 0], 1, 0.5, 0.25) == [2.25, 2, -2, 0]
+
+
+values = st.floats(-8, 8, width=32)
+
+
+@given(
+    logits=st.lists(values, min_size=5, max_size=5),
+    ids=st.lists(st.integers(0, 4), max_size=12),
+    penalties=st.tuples(st.floats(0.125, 4, width=32), values, values),
+    last=st.none() | st.integers(0, 14),
+)
+@settings(max_examples=60, deadline=None)
+def test_penalties_are_those_of_their_definitions(
+    logits: list[float], ids: list[int], penalties: tuple[float, float, float], last: int | None
+) -> None:
+    repetition, presence, frequency = penalties
+    sampling = Sampling(
+        repetition_penalty=repetition, presence_penalty=presence, frequency_penalty=frequency, penalized_tokens=last,
+        logit_bias=((2, 1.5),),
+    )  # fmt: skip
+    counted = ids if last is None else ids[max(len(ids) - last, 0) :]
+    changed = change(logits, [0, 0, 1.5, 0, 0], [counted.count(i) for i in range(5)], *penalties)
+    np.testing.assert_allclose(changed, penalise(np.asarray(logits), ids, sampling), rtol=1e-5, atol=1e-4)
 
 
 def test_rating_is_the_log_softmax() -> None:

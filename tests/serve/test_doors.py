@@ -127,3 +127,32 @@ def test_the_last_event_of_an_editor_is_counted(running):
     counters = running.client.get("/metrics").text
     assert 'codegemma_completions_total{event="accepted",language="python"} 1.0' in counters
     assert f"codegemma_accepted_characters_total {len(MIDDLE)}.0" in counters
+
+
+PENALTIES = {"presence_penalty": 0.5, "frequency_penalty": 0.25}
+CONVERSATION = [{"role": "user", "content": "Hi"}]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/infill", {"input_prefix": "def a", "input_suffix": "\n", **PENALTIES, "repeat_last_n": -1}),
+        ("/completion", {"prompt": "def a", **PENALTIES}),
+        ("/v1/completions", {"prompt": "def a", "suffix": "\n", **PENALTIES}),
+        ("/v1/chat/completions", {"messages": CONVERSATION, **PENALTIES}),
+        ("/v1/fim/completions", {"prompt": "def a", "suffix": "\n", **PENALTIES}),
+        ("/api/generate", {"prompt": "def a", "stream": False, "options": PENALTIES}),
+    ],
+)
+def test_penalties_reach_the_engine(running, path, body):
+    running.post(path, **body)
+    sampling = running.parrot.generations[-1].sampling
+    assert (sampling.presence_penalty, sampling.frequency_penalty) == (0.5, 0.25)
+    assert sampling.penalized_tokens == (None if path == "/infill" else 64)
+
+
+def test_penalties_of_text_generation_inference_count_the_whole_prompt(running):
+    running.post("/generate", inputs="def a", parameters={"repetition_penalty": 1.2, "frequency_penalty": 0.25})
+    sampling = running.parrot.generations[-1].sampling
+    assert (sampling.repetition_penalty, sampling.frequency_penalty) == (1.2, 0.25)
+    assert sampling.penalized_tokens is None

@@ -54,6 +54,9 @@ def check_sampling(sampling: Sampling, vocab_size: int) -> None:
         ("top_p", sampling.top_p is None or 0 < sampling.top_p <= 1, "above 0, at most 1"),
         ("min_p", sampling.min_p is None or 0 <= sampling.min_p <= 1, "0 to 1"),
         ("repetition_penalty", 0 < sampling.repetition_penalty < math.inf, "above 0"),
+        ("presence_penalty", math.isfinite(sampling.presence_penalty), "a finite number"),
+        ("frequency_penalty", math.isfinite(sampling.frequency_penalty), "a finite number"),
+        ("penalized_tokens", sampling.penalized_tokens is None or sampling.penalized_tokens >= 0, "0 or above"),
     )
     for token_id, added in sampling.logit_bias:
         if not 0 <= token_id < vocab_size or math.isnan(added) or added == math.inf:

@@ -140,8 +140,8 @@ class Device:
 
     def _gather_changes(self, choices: Sequence[Choice], rows: int) -> Changes:
         size = self._config.vocab_size
-        bias, seen = np.zeros((rows, size), np.float32), np.zeros((rows, size), bool)
-        penalty = np.ones(rows, np.float32)
+        bias, times = np.zeros((rows, size), np.float32), np.zeros((rows, size), np.int32)
+        penalties = np.tile(np.asarray([1, 0, 0], np.float32), (rows, 1))
         for row, choice in enumerate(choices):
             sampling, healing = choice.sampling, choice.answer.healing
             for token_id, added in sampling.logit_bias:
@@ -150,7 +150,8 @@ class Device:
                 kept = bias[row, allowed]
                 bias[row] = -np.inf
                 bias[row, allowed] = kept
-            if sampling.repetition_penalty != 1:
-                penalty[row] = sampling.repetition_penalty
-                seen[row, choice.ids] = True
-        return Changes(bias, seen, penalty)
+            if sampling.has_penalties:
+                last = len(choice.ids) if sampling.penalized_tokens is None else sampling.penalized_tokens
+                times[row] = np.bincount(choice.ids[max(len(choice.ids) - last, 0) :], minlength=size)
+                penalties[row] = sampling.repetition_penalty, sampling.presence_penalty, sampling.frequency_penalty
+        return Changes(bias, times, *penalties.T)

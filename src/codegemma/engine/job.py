@@ -63,7 +63,7 @@ class Choice(Sequence):
         """Whether its logits are changed before it chooses."""
         sampling = self.job.generation.sampling
         owes = self.answer.healing is not None and bool(self.answer.healing.owed)
-        return owes or sampling.repetition_penalty != 1 or bool(sampling.logit_bias)
+        return owes or sampling.has_penalties or bool(sampling.logit_bias)
 
     def take(self, token_id: int, logprob: TokenLogprob | None = None) -> bool:
         """Add a chosen id; true where the answer ends with it."""

@@ -188,12 +188,15 @@ class Leg:
 def spell_sampling(generation: Generation, seed: int) -> dict[str, Any]:
     """Spell how tokens are chosen, in our order whatever llama.cpp's own is."""
     sampling = generation.sampling
-    samplers = ["penalties"] if sampling.repetition_penalty != 1 else []
+    samplers = ["penalties"] if sampling.has_penalties else []
+    known = len(generation.prompt_ids) + generation.max_new_tokens
     spelled: dict[str, Any] = {
         "seed": seed,
         "logit_bias": [[token_id, added] for token_id, added in sampling.logit_bias],
         "repeat_penalty": sampling.repetition_penalty,
-        "repeat_last_n": len(generation.prompt_ids) + generation.max_new_tokens,
+        "presence_penalty": sampling.presence_penalty,
+        "frequency_penalty": sampling.frequency_penalty,
+        "repeat_last_n": known if sampling.penalized_tokens is None else min(sampling.penalized_tokens, known),
     }
     if generation.top_logprobs is not None:
         spelled["n_probs"] = max(generation.top_logprobs, 1)

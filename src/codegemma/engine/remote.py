@@ -174,6 +174,9 @@ def _spell_llama_cpp(sampling: Sampling) -> Mapping[str, Any]:
         "top_p": 1.0 if sampling.top_p is None else sampling.top_p,
         "min_p": sampling.min_p or 0.0,
         "repeat_penalty": sampling.repetition_penalty,
+        "presence_penalty": sampling.presence_penalty,
+        "frequency_penalty": sampling.frequency_penalty,
+        "repeat_last_n": -1 if sampling.penalized_tokens is None else sampling.penalized_tokens,
         "logit_bias": [list(pair) for pair in sampling.logit_bias],
         "seed": sampling.seed,
         "samplers": ["penalties", "temperature", "top_k", "top_p", "min_p"],
@@ -191,6 +194,10 @@ def _spell_openai(sampling: Sampling) -> Mapping[str, Any]:
         spelled["min_p"] = sampling.min_p
     if sampling.repetition_penalty != 1:
         spelled["repetition_penalty"] = sampling.repetition_penalty
+    if sampling.presence_penalty:
+        spelled["presence_penalty"] = sampling.presence_penalty
+    if sampling.frequency_penalty:
+        spelled["frequency_penalty"] = sampling.frequency_penalty
     if sampling.logit_bias:
         spelled["logit_bias"] = {str(token_id): added for token_id, added in sampling.logit_bias}
     return spelled

@@ -35,11 +35,13 @@ class RowSampling(NamedTuple):
 
 
 class Changes(NamedTuple):
-    """What is done to logits first: `bias` is added (minus infinity forbids), tokens already `seen` are penalised."""
+    """What is done to logits first: `bias` is added (minus infinity forbids), what was there `times` is penalised."""
 
     bias: Float[np.ndarray | Array, "B V"]
-    seen: Bool[np.ndarray | Array, "B V"]
-    penalty: Float32[np.ndarray | Array, " B"]
+    times: Int32[np.ndarray | Array, "B V"]
+    repetition: Float32[np.ndarray | Array, " B"]
+    presence: Float32[np.ndarray | Array, " B"]
+    frequency: Float32[np.ndarray | Array, " B"]
 
 
 class Rating(NamedTuple):
@@ -106,10 +108,11 @@ def _make_noise(seed: Array, written: Array, shape: tuple[int, ...]) -> Float[Ar
 
 @jax.jit
 def change_logits(logits: Float[Array, "B R V"], changes: Changes) -> Float[Array, "B R V"]:
-    """Add biases, then shrink what was seen by the repetition penalty (Keskar et al., 2019)."""
-    changed, penalty = logits + changes.bias[:, None], jnp.asarray(changes.penalty)[:, None, None]
-    shrunk = jnp.where(changed > 0, changed / penalty, changed * penalty)
-    return jnp.where(changes.seen[:, None], shrunk, changed)
+    """Add biases, then make what was there less likely, as `records.Sampling` says; llama.cpp's formula and order."""
+    changed, times = logits + changes.bias[:, None], jnp.asarray(changes.times)[:, None]
+    repetition, presence, frequency = (jnp.asarray(part)[:, None, None] for part in changes[2:])
+    shrunk = jnp.where(changed > 0, changed / repetition, changed * repetition) - presence - times * frequency
+    return jnp.where(times > 0, shrunk, changed)
 
 
 @jax.jit

@@ -13,10 +13,10 @@ from typing import Any
 
 from starlette.responses import Response
 
-from codegemma.records import Neighbor, Sampling, StopReason
+from codegemma.records import Neighbor, StopReason
 from codegemma.serve.api.door import Door, Exchange, Pieces, Whole, collect, reply, reply_events
 from codegemma.serve.api.fields import anything, either, flag, listing, number, stay, table, text, whole
-from codegemma.serve.api.prompts import make_infill, read_bias, read_prompt, read_seed
+from codegemma.serve.api.prompts import SAMPLING, make_infill, read_prompt, read_sampling
 from codegemma.serve.api.why import spell_why
 from codegemma.serve.asks import InfillAsk, Piece, Report, Wishes
 from codegemma.serve.chat import TURNS, make_chat_ids
@@ -36,7 +36,7 @@ _MAX_CHOICES = 8
 # Knobs of llama.cpp that are not here, at the place where they do nothing; some clients read the whole list.
 _NEUTRAL_SETTINGS: Mapping[str, Any] = {
     "dynatemp_range": 0.0, "dynatemp_exponent": 1.0, "top_n_sigma": -1.0, "xtc_probability": 0.0, "xtc_threshold": 0.1,
-    "typical_p": 1.0, "repeat_last_n": 0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "dry_multiplier": 0.0,
+    "typical_p": 1.0, "dry_multiplier": 0.0,
     "dry_base": 1.75, "dry_allowed_length": 2, "dry_penalty_last_n": 0, "dry_sequence_breakers": [], "mirostat": 0,
     "mirostat_tau": 5.0, "mirostat_eta": 0.1, "adaptive_target": -1.0, "adaptive_decay": 0.9, "n_keep": 0,
     "n_discard": 0, "ignore_eos": False, "min_keep": 0, "grammar": "", "grammar_lazy": False, "grammar_triggers": [],
@@ -49,12 +49,7 @@ _ID = whole(0, 2**31 - 1)
 _SAMPLING = {
     "n_predict": whole(-1),
     "max_tokens": whole(-1),
-    "temperature": number(0, 100),
-    "top_k": whole(-1),
-    "top_p": number(0, 1),
-    "min_p": number(0, 1),
-    "repeat_penalty": number(0, 10),
-    "seed": whole(-(2**63), 2**64 - 1),
+    **SAMPLING,
     "stop": either(listing(text(), 512), text()),
     "logit_bias": anything(),
     "n_probs": whole(0, 20),
@@ -96,19 +91,9 @@ def read_wishes(fields: Mapping[str, Any], context_tokens: int, default_temperat
     asked = fields.get("n_predict", fields.get("max_tokens", -1))
     stop = fields.get("stop", [])
     milliseconds = {name: fields.get(name, 0) / 1000 or None for name in ("t_max_prompt_ms", "t_max_predict_ms")}
-    top_k = fields.get("top_k", 40)
-    temperature = fields.get("temperature", default_temperature)
     return Wishes(
         max_new_tokens=context_tokens if asked < 0 else asked,
-        sampling=Sampling(
-            temperature=temperature,
-            top_k=top_k if top_k > 0 else None,
-            top_p=fields.get("top_p", 0.95) or None,
-            min_p=fields.get("min_p") or None,
-            repetition_penalty=fields.get("repeat_penalty") or 1.0,
-            seed=read_seed(fields.get("seed"), temperature),
-            logit_bias=read_bias(fields.get("logit_bias")),
-        ),
+        sampling=read_sampling(fields, default_temperature, top_k=40, top_p=0.95),
         stop_strings=tuple(s for s in ([stop] if isinstance(stop, str) else stop) if s),
         choices=fields.get("n_cmpl", 1),
         top_logprobs=fields.get("n_probs") or None,
@@ -230,6 +215,9 @@ def _spell_settings(exchange: Exchange, wishes: Wishes) -> dict[str, Any]:
         "top_p": 1.0 if sampling.top_p is None else float(sampling.top_p),
         "min_p": float(sampling.min_p or 0.0),
         "repeat_penalty": float(sampling.repetition_penalty),
+        "presence_penalty": float(sampling.presence_penalty),
+        "frequency_penalty": float(sampling.frequency_penalty),
+        "repeat_last_n": -1 if sampling.penalized_tokens is None else sampling.penalized_tokens,
         "stop": list(wishes.stop_strings),
         "max_tokens": wishes.max_new_tokens,
         "n_predict": wishes.max_new_tokens,

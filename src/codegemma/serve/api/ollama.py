@@ -15,10 +15,10 @@ from typing import Any
 from starlette.responses import Response
 
 import codegemma
-from codegemma.records import Priority, Sampling, StopReason
+from codegemma.records import Priority, StopReason
 from codegemma.serve.api.door import Door, Exchange, Pieces, collect, reply, reply_lines
-from codegemma.serve.api.fields import FieldError, anything, either, flag, listing, number, table, text, whole
-from codegemma.serve.api.prompts import make_infill, read_prompt, read_seed
+from codegemma.serve.api.fields import FieldError, anything, either, flag, listing, table, text, whole
+from codegemma.serve.api.prompts import SAMPLING, make_infill, read_prompt, read_sampling
 from codegemma.serve.api.why import spell_why
 from codegemma.serve.asks import InfillAsk, PlainAsk, Report, Wishes
 from codegemma.serve.chat import TURNS, make_chat_ids
@@ -26,12 +26,7 @@ from codegemma.serve.chat import TURNS, make_chat_ids
 _OPTIONS = table(
     {
         "num_predict": whole(-2),
-        "temperature": number(0, 100),
-        "top_k": whole(-1),
-        "top_p": number(0, 1),
-        "min_p": number(0, 1),
-        "repeat_penalty": number(0, 10),
-        "seed": whole(-(2**63), 2**64 - 1),
+        **SAMPLING,
         "stop": either(listing(text(), 512), text()),
         "num_ctx": whole(),
     }
@@ -61,18 +56,9 @@ def _read_wishes(exchange: Exchange, default_temperature: float) -> Wishes:
     options = exchange.fields.get("options", {})
     asked = options.get("num_predict", _DEFAULT_NEW_TOKENS)
     stop = options.get("stop", [])
-    top_k = options.get("top_k", 40)
-    temperature = options.get("temperature", default_temperature)
     return Wishes(
         max_new_tokens=exchange.service.max_context_tokens if asked < 0 else asked,
-        sampling=Sampling(
-            temperature=temperature,
-            top_k=top_k if top_k > 0 else None,
-            top_p=options.get("top_p") or None,
-            min_p=options.get("min_p") or None,
-            repetition_penalty=options.get("repeat_penalty") or 1.0,
-            seed=read_seed(options.get("seed"), temperature),
-        ),
+        sampling=read_sampling(options, default_temperature, top_k=40),
         stop_strings=tuple(s for s in ([stop] if isinstance(stop, str) else stop) if s),
         model=exchange.fields.get("model", ""),
     )

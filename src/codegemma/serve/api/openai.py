@@ -2,7 +2,7 @@
 
 **In**: `/v1/completions`, `/v1/chat/completions`, `/v1/models`, with llama.cpp's extras where editors send them.
 **Out**: OpenAI's objects, whole or streamed. Ours alone is `why`, in the last object.
-**Not**: tools, pictures, presence and frequency penalties (let through, not applied), `best_of` beyond `n`.
+**Not**: tools, pictures, `best_of` beyond `n`. Penalties count the prompt's end too, as llama.cpp's do.
 
 A `suffix`, though it be empty, asks for what stands between: the prompt is spelled here, whatever the model. So is a
 prompt that a plugin spelled by a template of any model. An unknown model is answered by the one that is loaded.
@@ -18,10 +18,10 @@ from typing import Any
 
 from starlette.responses import Response
 
-from codegemma.records import Priority, Sampling, StopReason, TokenLogprob
+from codegemma.records import Priority, StopReason, TokenLogprob
 from codegemma.serve.api.door import Door, Exchange, Pieces, Whole, collect, reply, reply_events
 from codegemma.serve.api.fields import FieldError, anything, either, flag, listing, number, table, text, whole
-from codegemma.serve.api.prompts import make_infill, read_bias, read_prompt, read_seed
+from codegemma.serve.api.prompts import SAMPLING, make_infill, read_prompt, read_sampling
 from codegemma.serve.api.why import spell_why
 from codegemma.serve.asks import InfillAsk, PlainAsk, Report, Wishes
 from codegemma.serve.chat import TURNS, make_chat_ids
@@ -33,16 +33,11 @@ _ID = whole(0, 2**31 - 1)
 _SHARED = {
     "model": text(),
     "max_tokens": whole(0),
-    "temperature": number(0, 100),
-    "top_p": number(0, 1),
-    "top_k": whole(-1),
-    "min_p": number(0, 1),
+    **SAMPLING,
     "n": whole(1, _MAX_CHOICES),
     "stream": flag(),
     "stream_options": table({"include_usage": flag()}),
     "stop": either(text(), listing(text(), 512)),
-    "seed": whole(-(2**63), 2**64 - 1),
-    "repeat_penalty": number(0, 10),
     "presence_penalty": number(-2, 2),
     "frequency_penalty": number(-2, 2),
     "logit_bias": table({}),
@@ -78,20 +73,10 @@ def shape_error(status: int, message: str) -> Mapping[str, Any]:
 
 def read_wishes(fields: Mapping[str, Any], max_new_tokens: int, default_temperature: float) -> Wishes:
     """Read how an answer is to be written."""
-    temperature = fields.get("temperature", default_temperature)
     stop = fields.get("stop", [])
-    top_k = fields.get("top_k", 0)
     return Wishes(
         max_new_tokens=max_new_tokens,
-        sampling=Sampling(
-            temperature=temperature,
-            top_k=top_k if top_k > 0 else None,
-            top_p=fields.get("top_p") or None,
-            min_p=fields.get("min_p") or None,
-            repetition_penalty=fields.get("repeat_penalty") or 1.0,
-            seed=read_seed(fields.get("seed"), temperature),
-            logit_bias=read_bias(fields.get("logit_bias")),
-        ),
+        sampling=read_sampling(fields, default_temperature),
         stop_strings=tuple(s for s in ([stop] if isinstance(stop, str) else stop) if s),
         choices=fields.get("n", 1),
         model=fields.get("model", ""),

@@ -1,4 +1,4 @@
-"""What several doors read alike: prompts as text, ids or an infill template; biases; how far an answer may reach.
+"""What several doors read alike: prompts as text, ids or an infill template; sampling; how far an answer may reach.
 
 **In**: checked fields.
 **Out**: asks for the service.
@@ -7,10 +7,11 @@
 
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from codegemma.records import Extent
-from codegemma.serve.api.fields import FieldError, mend
+from codegemma.records import Extent, Sampling
+from codegemma.serve.api.fields import FieldError, Schema, mend, number, whole
 from codegemma.serve.asks import InfillAsk, PlainAsk, Wishes
 from codegemma.serve.dialects import read_dialect
 from codegemma.text.languages import detect_language
@@ -18,6 +19,20 @@ from codegemma.text.languages import detect_language
 if TYPE_CHECKING:
     from codegemma.serve.service import Service
 
+# How a client may say how tokens are chosen, in the names of llama.cpp, which others took over.
+SAMPLING: Mapping[str, Schema] = {
+    "temperature": number(0, 100),
+    "top_k": whole(-1),
+    "top_p": number(0, 1),
+    "min_p": number(0, 1),
+    "repeat_penalty": number(0, 10),
+    "presence_penalty": number(-100, 100),
+    "frequency_penalty": number(-100, 100),
+    "repeat_last_n": whole(-1),
+    "seed": whole(-(2**63), 2**64 - 1),
+}
+# llama.cpp's own: a penalty over a whole file would forbid its line ends.
+_PENALIZED_TOKENS = 64
 _MAX_BIASES = 4096
 _MAX_BIAS = 1e6
 # At least so much of the window is the answer's, where it asks for it.
@@ -50,11 +65,9 @@ def make_infill(prefix: str, suffix: str, path: str | None, wishes: Wishes, **mo
 
 def limit_extent(wishes: Wishes, suffix: str) -> Wishes:
     """In the middle of a line an answer ends with the line; else where what encloses the cursor ends."""
-    import dataclasses
-
     rest = suffix.partition("\n")[0]
     has_words = any(char.isalnum() for char in rest)
-    return dataclasses.replace(wishes, extent=Extent.LINE if has_words else Extent.SCOPE)
+    return replace(wishes, extent=Extent.LINE if has_words else Extent.SCOPE)
 
 
 def make_plain(service: "Service", ids: Sequence[int], wishes: Wishes) -> PlainAsk:
@@ -67,7 +80,25 @@ def make_plain(service: "Service", ids: Sequence[int], wishes: Wishes) -> PlainA
     return PlainAsk((ids[0], *ids[dropped + 1 :]), wishes, (f"{dropped} tokens at the prompt's start",))
 
 
-def read_bias(value: Any, encode: Any = None) -> tuple[tuple[int, float], ...]:
+def read_sampling(fields: Mapping[str, Any], temperature: float, top_k: int = 0, top_p: float = 1.0) -> Sampling:
+    """Read how tokens are chosen; the other arguments hold where the client does not say."""
+    temperature, top_k = fields.get("temperature", temperature), fields.get("top_k", top_k)
+    last = fields.get("repeat_last_n", _PENALIZED_TOKENS)
+    return Sampling(
+        temperature=temperature,
+        top_k=top_k if top_k > 0 else None,
+        top_p=fields.get("top_p", top_p) or None,
+        min_p=fields.get("min_p") or None,
+        repetition_penalty=fields.get("repeat_penalty") or 1.0,
+        presence_penalty=fields.get("presence_penalty", 0.0),
+        frequency_penalty=fields.get("frequency_penalty", 0.0),
+        penalized_tokens=last if last >= 0 else None,
+        seed=read_seed(fields.get("seed"), temperature),
+        logit_bias=read_bias(fields.get("logit_bias")),
+    )
+
+
+def read_bias(value: Any) -> tuple[tuple[int, float], ...]:
     """Read `[[id, bias], ...]` of llama.cpp or `{"id": bias}` of OpenAI; `false` forbids the id.
 
     Raises:

@@ -10,10 +10,9 @@ from typing import Any
 
 from starlette.responses import Response
 
-from codegemma.records import Sampling
 from codegemma.serve.api.door import Door, Exchange, collect, reply
 from codegemma.serve.api.fields import anything, flag, listing, number, table, text, whole
-from codegemma.serve.api.prompts import read_prompt, read_seed
+from codegemma.serve.api.prompts import read_prompt, read_sampling
 from codegemma.serve.api.why import spell_why
 from codegemma.serve.asks import InfillAsk, Wishes
 
@@ -24,6 +23,7 @@ _PARAMETERS = {
     "top_k": whole(0),
     "top_p": number(0, 1),
     "repetition_penalty": number(0, 10),
+    "frequency_penalty": number(-2, 2),
     "seed": whole(0, 2**64 - 1),
     "stop": listing(text(), 512),
     "return_full_text": flag(),
@@ -42,16 +42,14 @@ async def generate(exchange: Exchange) -> Response:
     parameters = exchange.fields.get("parameters", {})
     parameters = parameters.get("parameters", parameters)
     is_sampled = parameters.get("do_sample", "temperature" in parameters)
-    temperature = parameters.get("temperature", 1.0) if is_sampled else 0.0
+    asked = {
+        "temperature": parameters.get("temperature", 1.0) if is_sampled else 0.0,
+        "repeat_penalty": parameters.get("repetition_penalty"),
+        "repeat_last_n": -1,
+    }
     wishes = Wishes(
         max_new_tokens=parameters.get("max_new_tokens", _MAX_NEW_TOKENS),
-        sampling=Sampling(
-            temperature=temperature,
-            top_k=parameters.get("top_k") or None,
-            top_p=parameters.get("top_p") or None,
-            repetition_penalty=parameters.get("repetition_penalty") or 1.0,
-            seed=read_seed(parameters.get("seed"), temperature),
-        ),
+        sampling=read_sampling(parameters | asked, 0.0),
         stop_strings=tuple(s for s in parameters.get("stop", ()) if s),
     )
     prompt = exchange.fields["inputs"]
