@@ -12,7 +12,7 @@ Axis letters, used everywhere: `B` rows, `L` tokens in a row, `D` embedding, `H`
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Int32
@@ -197,11 +197,23 @@ class Sampling:
         return (self.repetition_penalty, self.presence_penalty, self.frequency_penalty) != (1, 0, 0)
 
 
+Role = Literal["system", "user", "model"]
+
+
+class Turn(NamedTuple):
+    """What one side of a conversation says."""
+
+    role: Role
+    text: str
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """Complete at the cursor between `prefix` and `suffix`. Text is text: a control token spelled in it stays text.
 
-    With `mode` `None` there is no hole: the text goes on from the end of `prefix`, and `suffix` is empty.
+    With `mode` `None` there is no hole: the text goes on from the end of `prefix`, and `suffix` is empty. With `turns`
+    there is none either: the model answers the last of them, which is the user's, and `prefix` begins its answer. An
+    answer ends where one of the `stop_strings` would begin.
     """
 
     prefix: str
@@ -211,6 +223,8 @@ class Request:
     mode: InfillMode | None = InfillMode.PSM
     max_new_tokens: int = 128
     sampling: Sampling = Sampling()
+    turns: tuple[Turn, ...] = ()
+    stop_strings: tuple[str, ...] = ()
 
 
 class Priority(IntEnum):

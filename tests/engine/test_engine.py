@@ -31,7 +31,9 @@ from codegemma.records import (
     Scorer,
     StopReason,
     StopRules,
+    Turn,
 )
+from codegemma.text.chat_format import format_chat_prompt
 from codegemma.text.control_tokens import BOS_ID, STOP_IDS
 from codegemma.text.tokenizer import Tokenizer
 
@@ -113,6 +115,20 @@ def test_streamed_batched_and_uncached_greedy_are_the_same_tokens(engine: Engine
         )
         assert completion.prompt_tokens == len(completer.build_prompt(request))
     assert len({c.token_ids for c in batched}) == len(batched)
+
+
+def test_conversation_is_spelled_as_in_training_and_a_stop_string_ends_its_answer(engine: Engine) -> None:
+    completer = GeneratorCompleter(engine)
+    turns = (Turn("user", "a?"), Turn("model", "b"), Turn("user", "c?"))
+    request = Request("ad", "", turns=turns, max_new_tokens=12)
+    begun = engine.tokenizer.encode("ad").tolist()
+    assert completer.build_prompt(request) == format_chat_prompt(engine.tokenizer, turns) + begun
+    whole = completer.complete_all([request])[0]
+    stop = next(c for c in whole.text[1:] if c not in whole.text[: whole.text.index(c)])
+    ended = completer.complete_all([dataclasses.replace(request, stop_strings=(stop,))])[0]
+    assert (ended.text, ended.stop_reason) == (whole.text[: whole.text.index(stop)], StopReason.STRING)
+    with pytest.raises(InputError, match="no room for an answer"):
+        completer.build_prompt(dataclasses.replace(request, turns=(Turn("user", "word " * 99),)))
 
 
 def test_sampled_answer_is_the_same_alone_in_a_batch_and_in_any_order(engine: Engine) -> None:

@@ -21,7 +21,7 @@ from codegemma.engine.remote import RemoteCompleter, Route
 from codegemma.engine.wire import ServerError, Wire
 from codegemma.errors import InputError
 from codegemma.model.write import convert
-from codegemma.records import Completer, InfillMode, Neighbor, Request, Sampling, StopReason
+from codegemma.records import Completer, InfillMode, Neighbor, Request, Sampling, StopReason, Turn
 from codegemma.text.dialects import find_dialect, list_stops, spell_infill
 from codegemma.text.infill_format import format_prompt
 from codegemma.text.tokenizer import Tokenizer
@@ -213,6 +213,26 @@ def test_sampling_reaches_the_server():
     ]  # fmt: skip
     assert body["logit_bias"] == {"3": -1.0}
     assert (body["presence_penalty"], body["frequency_penalty"]) == (0.2, 0.3)
+
+
+def test_conversation_goes_to_the_chat_door_with_what_ends_its_answer():
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        choice = {"message": {"role": "assistant", "content": "four"}, "finish_reason": "stop"}
+        send(handler, 200, {"choices": [choice], "usage": {"prompt_tokens": 9}})
+
+    turns = (Turn("system", "s"), Turn("user", "2+2?"), Turn("model", "3"), Turn("user", "no"))
+    with ill_server([answer]) as (address, asked):
+        remote = RemoteCompleter(address)
+        completion = remote.complete_all([Request("", "", turns=turns, stop_strings=("#",))])[0]
+        with pytest.raises(InputError, match="cannot be sent"):
+            remote.complete_all([Request("begun", "", turns=turns)])
+    assert (completion.text, completion.prompt_tokens) == ("four", 9)
+    path, body, _ = asked[0]
+    assert path == "/v1/chat/completions"
+    assert [tuple(message.values()) for message in body["messages"]] == [
+        ("system", "s"), ("user", "2+2?"), ("assistant", "3"), ("user", "no"),
+    ]  # fmt: skip
+    assert body["stop"] == ["#"]
 
 
 @pytest.mark.parametrize(

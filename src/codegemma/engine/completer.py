@@ -18,7 +18,9 @@ from codegemma.records import (
     Score,
     Scorer,
     StopReason,
+    StopRules,
 )
+from codegemma.text.chat_format import format_chat_prompt
 from codegemma.text.infill_format import format_prompt
 from codegemma.text.window import fit_request
 
@@ -34,8 +36,14 @@ class GeneratorCompleter:
         self.generator = generator
 
     def build_prompt(self, request: Request) -> list[int]:
-        """Spell the prompt of a request, shortened to the window."""
+        """Spell the prompt of a request, shortened to the window; a conversation is whole or refused.
+
+        Raises:
+            InputError: the window has no room for the conversation, or for path and sentinels.
+        """
         window = self.generator.max_context_tokens
+        if request.turns:
+            return self._spell_turns(request, window)
         reserved = min(request.max_new_tokens, int(window * (1 - _LEAST_PROMPT_SHARE)))
         fitting = fit_request(request, self.generator.tokenizer, window - reserved)
         return format_prompt(
@@ -72,6 +80,13 @@ class GeneratorCompleter:
             return self.generator.score(items)
         raise NotImplementedError(f"{self.generator.model_name} is served by an engine that cannot score")
 
+    def _spell_turns(self, request: Request, window: int) -> list[int]:
+        tokenizer = self.generator.tokenizer
+        ids = [*format_chat_prompt(tokenizer, request.turns), *tokenizer.encode(request.prefix).tolist()]
+        if len(ids) >= window:
+            raise InputError(f"a conversation of {len(ids)} tokens has no room for an answer in a window of {window}")
+        return ids
+
     def _start(self, request: Request, priority: Priority) -> CompletionStream:
         if request.max_new_tokens < 1:
             raise InputError(f"max_new_tokens {request.max_new_tokens} is out of range: at least 1")
@@ -80,6 +95,7 @@ class GeneratorCompleter:
                 tuple(self.build_prompt(request)),
                 max_new_tokens=request.max_new_tokens,
                 sampling=request.sampling,
+                stop=StopRules(strings=request.stop_strings),
                 priority=priority,
             )
         )

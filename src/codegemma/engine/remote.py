@@ -122,6 +122,8 @@ class RemoteCompleter:
         raise NotImplementedError(f"{self.wire.address} cannot rate {len(items)} given continuations")
 
     def _answer(self, request: Request) -> Completion:
+        if request.turns:
+            return self._ask_chat(request)
         if request.mode not in (None, *self.infill_modes):
             raise InputError(f"{self.wire.address} orders the parts itself; ask in {self.infill_modes[0]}")
         if request.mode is None or self.route is not Route.INFILL:
@@ -133,7 +135,7 @@ class RemoteCompleter:
         body = {
             "input_prefix": request.prefix, "input_suffix": request.suffix, "prompt": "", "input_extra": extra,
             "n_predict": request.max_new_tokens, "stream": False, "cache_prompt": True,
-            **_spell_llama_cpp(request.sampling),
+            "stop": list(request.stop_strings), **_spell_llama_cpp(request.sampling),
         }  # fmt: skip
         reply = self.wire.ask("/infill", body)
         if not isinstance(reply, dict) or not isinstance(reply.get("content"), str):
@@ -145,19 +147,41 @@ class RemoteCompleter:
             "model": self._model, "prompt": request.prefix, "max_tokens": request.max_new_tokens, "stream": False,
             **_spell_openai(request.sampling),
         }  # fmt: skip
+        stops = list(request.stop_strings)
         if request.mode is not None and self._dialect is None:
             body["suffix"] = request.suffix
         elif request.mode is not None and self._dialect is not None:
             body["prompt"] = spell_infill(
                 self._dialect, request.prefix, request.suffix, request.path, request.neighbors
             )
-            body["stop"] = list_stops(self._dialect)
+            stops += list_stops(self._dialect)
+        if stops:
+            body["stop"] = stops
         reply = self.wire.ask("/v1/completions", body)
         choices = reply.get("choices") if isinstance(reply, dict) else None
         if not isinstance(choices, list) or not choices or not isinstance(choices[0].get("text"), str):
             raise ServerError(f"{self.wire.address}/v1/completions replied without a text: {str(reply)[:200]}")
         usage = reply.get("usage") or {}
         return self._read(choices[0]["text"], choices[0].get("finish_reason"), usage.get("prompt_tokens"))
+
+    def _ask_chat(self, request: Request) -> Completion:
+        if request.prefix:
+            raise InputError(f"{self.wire.address}: an answer that is begun for the model cannot be sent to a server")
+        names = {"model": "assistant"}
+        body = {
+            "model": self._model, "max_tokens": request.max_new_tokens, "stream": False,
+            "messages": [{"role": names.get(role, role), "content": text} for role, text in request.turns],
+            **({"stop": list(request.stop_strings)} if request.stop_strings else {}),
+            **_spell_openai(request.sampling),
+        }  # fmt: skip
+        reply = self.wire.ask("/v1/chat/completions", body)
+        choices = reply.get("choices") if isinstance(reply, dict) else None
+        choice = choices[0] if isinstance(choices, list) and choices else {}
+        message = choice.get("message")
+        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
+            raise ServerError(f"{self.wire.address}/v1/chat/completions replied without a message: {str(reply)[:200]}")
+        usage = reply.get("usage") or {}
+        return self._read(message["content"], choice.get("finish_reason"), usage.get("prompt_tokens"))
 
     def _read(self, text: str, ended_by: object, prompt_tokens: object) -> Completion:
         reason = _STOP_REASONS.get(str(ended_by))

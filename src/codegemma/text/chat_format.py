@@ -10,17 +10,18 @@ Layout (Gemma report 2403.08295, table 4); Gemma knows no system role, so a syst
 """
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import get_args
 
 import numpy as np
 from jaxtyping import Float32
 
 from codegemma.errors import InputError
+from codegemma.records import Role, Turn
 from codegemma.text.control_tokens import BOS_ID, END_OF_TURN_ID, START_OF_TURN_ID
 from codegemma.text.infill_format import Ids
 from codegemma.text.tokenizer import Tokenizer
 
-Role = Literal["system", "user", "model"]
+__all__ = ["CHAT_TEMPLATE", "Role", "Turn", "format_chat", "format_chat_prompt"]
 
 # The same layout for programs that render templates (transformers, llama.cpp); `assistant` is their word for the model.
 # White space around a message is removed, as Google's own template does.
@@ -40,13 +41,6 @@ CHAT_TEMPLATE = (
     "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<start_of_turn>model\\n' }}{% endif %}"
 )
-
-
-class Turn(NamedTuple):
-    """What one side says."""
-
-    role: Role
-    text: str
 
 
 def format_chat_prompt(tokenizer: Tokenizer, turns: Sequence[Turn]) -> list[int]:
