@@ -45,7 +45,11 @@ def load(name: str) -> list[Problem]:
 
 def list_failed(judge: PythonJudge, problems: list[Problem], solve: Callable[[Problem], str]) -> list[str]:
     verdicts = judge.examine_all([problem.pose(solve(problem)) for problem in problems])
-    return [p.task_id for p, v in zip(problems, verdicts, strict=True) if not v.has_passed]
+    return [
+        f"{p.task_id}: {v.outcome} after {v.seconds:.1f} s: {v.reason} {v.stderr[:200]!r}"
+        for p, v in zip(problems, verdicts, strict=True)
+        if not v.has_passed
+    ]
 
 
 def solve_truly(problem: Problem) -> str:
@@ -89,8 +93,12 @@ def test_empty_answer_passes_27_single_lines_and_no_random_span(judge: PythonJud
 def run_bare(problem: Problem, text: str) -> bool | None:
     """Run program and tests in one interpreter, as the benchmark's own harness does; `None` where it does not end."""
     whole = f"{problem.write_program(text)}\n{problem.tests}"
+    # A mutant may fill lists without end: it gets the memory of a box and no more, or the machine stands still.
+    command = ["/bin/sh", "-c", f"ulimit -v {Limits().memory_bytes // 1024}; exec \"$@\"", "sh"]
     try:
-        done = subprocess.run([sys.executable, "-I", "-c", whole], capture_output=True, timeout=10, check=False)
+        done = subprocess.run(
+            [*command, sys.executable, "-I", "-c", whole], capture_output=True, timeout=10, check=False
+        )
     except subprocess.TimeoutExpired:
         return None
     return done.returncode == 0

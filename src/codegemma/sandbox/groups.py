@@ -10,11 +10,14 @@ Version 1 has a tree for each kind, version 2 (the kernel's cgroup-v2.rst) one t
 import contextlib
 import itertools
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 _ROOT = Path("/sys/fs/cgroup")
 _numbers = itertools.count()
+_PATIENCE_S = 10.0
+_PAUSE_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +55,9 @@ class Group:
                     os.kill(int(number), 9)
 
     def remove(self) -> None:
-        """Remove the folders; one whose processes are still ending stays behind, empty."""
+        """Remove the folders, as soon as the last of the processes that were ended is gone."""
         for folder in self.folders:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+            _remove(folder)
 
 
 def make_group() -> Group | None:
@@ -85,6 +87,21 @@ def _make(folders: tuple[Path, ...], *, is_unified: bool) -> Group | None:
         group.remove()
         return None
     return group
+
+
+def _remove(folder: Path) -> None:
+    # A killed process leaves its group some time after its parent was told, later where many wait for the processor.
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            folder.rmdir()
+            return
+        except FileNotFoundError:
+            return
+        except OSError:
+            if time.monotonic() > deadline:
+                return
+            time.sleep(_PAUSE_S)
 
 
 def _lower(file: Path, value: int) -> None:
