@@ -25,7 +25,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from itertools import count
+from itertools import count, islice
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -41,6 +41,7 @@ from codegemma.text.tokenizer import Tokenizer
 
 # At most so much of what is kept is done bare, for the floors.
 FLOOR_BYTES = 24_000_000
+BARE_FILES = 3000
 GROW_WORKERS = 2
 # Reasons for which a file is not read: its bytes do not count.
 UNREAD = frozenset(
@@ -132,6 +133,31 @@ def measure_floors(out: Path, tokenizer: Path | None) -> dict[str, float]:
     return floors
 
 
+def parse_bare(out: Path) -> float:
+    """Parse files that a build kept, and nothing else, for the time that it takes; seconds."""
+    from tree_sitter import Parser
+
+    from codegemma.text.landmarks import load_grammar
+
+    files = list(islice(read_records(out / "files-train.parquet", SourceFile), BARE_FILES))
+    parsers = {language: Parser(load_grammar(language)) for language in {file.language for file in files}}
+    started_s = time.perf_counter()
+    for file in files:
+        parsers[file.language].parse(file.text.encode())
+    return time.perf_counter() - started_s
+
+
+def measure_bare_speed_up(out: Path, workers: int) -> float:
+    """Tell how much more is parsed a second by processes that share nothing: the most this machine gives."""
+
+    def run(count: int) -> float:
+        command = [sys.executable, __file__, "--parse", str(out)]
+        running = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(count)]
+        return max(float(process.communicate()[0]) for process in running)
+
+    return statistics.median(workers * run(1) / run(workers) for _ in range(3))
+
+
 def print_steps(build: dict[str, Any], floors: dict[str, float]) -> None:
     print(f"\n{'step':24} {'CPU ms/MB':>10} {'floor':>8}")
     for step, seconds in sorted(build["steps"].items(), key=lambda item: -item[1]):
@@ -194,7 +220,7 @@ def rename(text: str, number: int) -> str:
     return NAME.sub(lambda match: f"{match[0]}_{number}", text)
 
 
-def print_workers(builds: dict[int, list[dict[str, Any]]]) -> None:
+def print_workers(builds: dict[int, list[dict[str, Any]]], out: Path) -> None:
     walls = {workers: statistics.median(build["wall_s"] for build in each) for workers, each in builds.items()}
     first = next(iter(walls.values()))
     print()
@@ -202,7 +228,8 @@ def print_workers(builds: dict[int, list[dict[str, Any]]]) -> None:
         peaks = [max(build["peak_mib"][place] for build in builds[workers]) for place in (0, 1)]
         print(
             f"{workers} workers: {wall_s:.1f} s, {builds[workers][0]['mb'] / wall_s:.2f} MB/s, "
-            f"{first / wall_s:.2f} times as fast as the first; "
+            f"{first / wall_s:.2f} times as fast as the first, "
+            f"bare parsing {measure_bare_speed_up(out, workers):.2f} times; "
             f"peak of the parent {peaks[0]:.0f} MiB, of a worker {peaks[1]:.0f} MiB"
         )
 
@@ -243,7 +270,11 @@ def main() -> int:
     parser.add_argument("--grow", type=float, nargs="+", default=[], metavar="MB")
     parser.add_argument("--scratch", type=Path, help="a folder with room for what is built; 4 GB for each GB of source")
     parser.add_argument("--once", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--parse", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
+    if args.parse is not None:
+        print(parse_bare(args.parse))
+        return 0
     repos = args.repos or [Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib")]
     if args.once is not None:
         print(json.dumps(build_once(repos, args.once, args.workers[0])))
@@ -264,7 +295,7 @@ def main() -> int:
             middle = sorted(first, key=lambda build: build["cpu_s"])[len(first) // 2]
             print(f"{middle['mb']:.1f} MB read, {middle['kept_mb']:.1f} MB kept in {middle['kept']:,} files")
             print_steps(middle, measure_floors(scratch / f"0-{args.workers[0]}", args.tokenizer))
-            print_workers(builds)
+            print_workers(builds, scratch / f"0-{args.workers[0]}")
         if args.grow:
             print_growth(grow(repos, args.grow, scratch))
     print(f"\n{os.cpu_count()} cores; medians of {args.rounds} rounds")
