@@ -94,7 +94,7 @@ def run_bare(problem: Problem, text: str) -> bool | None:
     """Run program and tests in one interpreter, as the benchmark's own harness does; `None` where it does not end."""
     whole = f"{problem.write_program(text)}\n{problem.tests}"
     # A mutant may fill lists without end: it gets the memory of a box and no more, or the machine stands still.
-    command = ["/bin/sh", "-c", f"ulimit -v {Limits().memory_bytes // 1024}; exec \"$@\"", "sh"]
+    command = ["/bin/sh", "-c", f'ulimit -v {Limits().memory_bytes // 1024}; exec "$@"', "sh"]
     try:
         done = subprocess.run(
             [*command, sys.executable, "-I", "-c", whole], capture_output=True, timeout=10, check=False

@@ -35,7 +35,7 @@ def write_run(folder: Path, steps: int = 0, **changes: object) -> Path:
 
 def test_real_run_is_finished_and_tells_its_losses_apart(job: TrainJob) -> None:
     train(job)
-    (run,) = find_runs([job.out])
+    (run,) = find_runs([job.out], pytest.fail)
     assert (run.state, run.step, run.name) == (RunState.FINISHED, CHOICES.steps, "run")
     for name in ("loss_by_language/python", "loss_by_source/code", "memory_bytes", "gradient_norm"):
         assert run.find_last(name) is not None, name
@@ -52,23 +52,23 @@ def test_state_follows_what_lies_in_the_folder(tmp_path: Path) -> None:
     write_run(tmp_path / "new")
     held = write_run(tmp_path / "held", steps=1)
     with hold_folder(held):
-        assert {run.name: run.state for run in find_runs([tmp_path])} == {
+        assert {run.name: run.state for run in find_runs([tmp_path], pytest.fail)} == {
             "cut": RunState.STOPPED, "held": RunState.RUNNING, "new": RunState.PLANNED,
         }  # fmt: skip
-    assert find_runs([held])[0].state is RunState.STOPPED
+    assert find_runs([held], pytest.fail)[0].state is RunState.STOPPED
 
 
 def test_copies_of_a_manifest_in_models_and_folders_named_twice_are_one_run(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", steps=1)
     (run / "model").mkdir()
     (run / "model" / "run.json").write_bytes((run / "run.json").read_bytes())
-    assert [found.folder for found in find_runs([tmp_path, run])] == [run]
+    assert [found.folder for found in find_runs([tmp_path, run], pytest.fail)] == [run]
 
 
 def test_only_choices_that_differ_are_listed(tmp_path: Path) -> None:
     write_run(tmp_path / "a", steps=3)
     write_run(tmp_path / "b", steps=2, peak_learning_rate=0.5, seed=3, log_every_steps=1)
-    runs = find_runs([tmp_path])
+    runs = find_runs([tmp_path], pytest.fail)
     assert list_differences(runs) == {
         "train.peak_learning_rate": [CHOICES.peak_learning_rate, 0.5], "train.seed": [CHOICES.seed, 3],
     }  # fmt: skip
@@ -93,6 +93,18 @@ def test_command_tells_people_and_programs_the_same(tmp_path: Path) -> None:
 
 def test_folder_without_runs_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no folder there holds a run\.json"):
-        find_runs([tmp_path])
+        find_runs([tmp_path], pytest.fail)
     with pytest.raises(InputError, match="is no folder"):
-        find_runs([tmp_path / "absent"])
+        find_runs([tmp_path / "absent"], pytest.fail)
+
+
+def test_run_of_another_version_is_told_and_the_others_are_shown(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", steps=3)
+    older = write_run(tmp_path / "older", steps=1) / "run.json"
+    older.write_text('{"identity": {}}')
+    told = CliRunner().invoke(command, [str(tmp_path)], catch_exceptions=False)
+    assert f"left out: {older} is no run of this version" in told.stderr
+    assert told.exit_code == 0
+    (tmp_path / "a" / "run.json").unlink()
+    with pytest.raises(InputError, match="is no run of this version"):
+        find_runs([tmp_path], pytest.fail)

@@ -35,7 +35,7 @@ def command(folders: tuple[Path, ...], page: Path | None, as_json: bool) -> None
     """
     from codegemma.train.runs import find_runs, list_differences
 
-    runs = find_runs(folders)
+    runs = find_runs(folders, lambda reason: click.echo(f"left out: {reason}", err=True))
     differences = list_differences(runs)
     if page is not None:
         from codegemma.train.runs_report import make_page

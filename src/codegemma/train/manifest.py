@@ -113,7 +113,9 @@ def read_manifest(folder: Path) -> RunManifest | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is no run of this version ({error!r}); choose another --out or remove it") from error
+        raise InputError(
+            f"{path} is no run of this version ({error!r}); read it with its own version, or choose another folder"
+        ) from error
 
 
 def await_manifest(folder: Path) -> RunManifest:

@@ -8,7 +8,7 @@
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -69,11 +69,13 @@ class Run:
         }  # fmt: skip
 
 
-def find_runs(folders: Sequence[Path]) -> list[Run]:
+def find_runs(folders: Sequence[Path], on_unread: Callable[[str], None]) -> list[Run]:
     """Find the runs in and below folders, in the order of their names.
 
+    A run that cannot be read, one of another version for instance, is told to `on_unread` and left out.
+
     Raises:
-        InputError: a folder is not there, or none holds a run; a run of another version, which cannot be read.
+        InputError: a folder is not there, or none holds a run that can be read.
     """
     found: dict[Path, Path] = {}
     for folder in folders:
@@ -82,8 +84,18 @@ def find_runs(folders: Sequence[Path]) -> list[Run]:
         found |= {place.resolve(): place for place in _walk(folder) if place.resolve() not in found}
     if not found:
         raise InputError(f"no run in {', '.join(map(str, folders))}: no folder there holds a {RUN_FILE}")
+    runs, unread = [], []
     places = list(found.values())
-    return [_read_run(place, name) for place, name in zip(places, _name(places), strict=True)]
+    for place, name in zip(places, _name(places), strict=True):
+        try:
+            runs.append(_read_run(place, name))
+        except InputError as error:
+            unread.append(str(error))
+    if not runs:
+        raise InputError(unread[0])
+    for reason in unread:
+        on_unread(reason)
+    return runs
 
 
 def list_differences(runs: Sequence[Run]) -> dict[str, list[Any]]:
