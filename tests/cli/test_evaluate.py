@@ -10,7 +10,8 @@ import pytest
 from tests.evals.subjects import train_packs, write_data
 
 from codegemma.cli.main import main
-from codegemma.evals.run import SUITES, read_hole_results
+from codegemma.evals.run import read_hole_results
+from codegemma.evals.suites import SUITES
 from codegemma.model.config import GemmaConfig
 from codegemma.model.gemma import init_params
 from codegemma.model.weights import save_model

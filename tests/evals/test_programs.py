@@ -55,7 +55,7 @@ def answer(
     choices: EvalChoices,
 ) -> tuple[dict[tuple[str, str], list[Outcome]], KnownAnswers]:
     completer = KnownAnswers(answers)
-    answerer = Answerer(Subject(completer, make_byte_tokenizer(), 4096, ()), judge, choices, boxes=2)
+    answerer = Answerer(Subject(completer, make_byte_tokenizer(), 4096, ()), judge, choices)
     found: dict[tuple[str, str], list[Outcome]] = {}
     for result in answerer.answer(problems, asking):
         found.setdefault((result.task_id, result.policy), []).append(result.outcome)

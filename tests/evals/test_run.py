@@ -10,9 +10,11 @@ from tests.evals.byte_completer import ByteCompleter
 from tests.evals.subjects import find_benchmarks, make_subject, write_data
 
 from codegemma.errors import InputError, OutputError
+from codegemma.evals.card import fill_card, spell_card
 from codegemma.evals.choices import EvalChoices
 from codegemma.evals.measure import compare
-from codegemma.evals.run import Results, evaluate, read_hole_results
+from codegemma.evals.run import Results, evaluate, read_hole_results, read_results
+from codegemma.evals.suites import SUITES
 from codegemma.records import Completion, InfillMode, Request, Score
 
 CHOICES = EvalChoices(limit=24, generated_holes=8)
@@ -103,6 +105,19 @@ def test_what_is_missing_is_named_and_nothing_is_written(tmp_path: Path, suite: 
     with pytest.raises(InputError, match=message):
         evaluate(make_subject(), [suite], data=[tmp_path], out=tmp_path / "out", model="m", choices=CHOICES)
     assert list(tmp_path.rglob("*.json*")) == []
+
+
+def test_all_stands_for_what_data_is_at_hand_for_and_tells_what_was_not_run(tmp_path: Path) -> None:
+    choices = dataclasses.replace(CHOICES, has_baselines=False, generated_holes=0)
+    results = evaluate(
+        make_subject(), ["all"], data=[write_data(tmp_path)], out=tmp_path / "out", model="m", choices=choices
+    )
+    assert [suite.suite for suite in results.suites] == list(SUITES)
+    reasons = {suite.suite: suite.not_run.get("") for suite in results.suites}
+    assert reasons["heldout"] is None
+    assert "no HumanEval.jsonl.gz in --data" in (reasons["humaneval"] or "")
+    assert read_results(tmp_path / "out") == results
+    assert "\n- MBPP: not run: no mbpp.jsonl.gz in --data" in spell_card(fill_card([results]))
 
 
 def test_unwritable_folder_is_found_out_before_anything_is_asked(tmp_path: Path) -> None:

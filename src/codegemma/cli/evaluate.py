@@ -25,14 +25,27 @@ if TYPE_CHECKING:
     from codegemma.evals.scoring import Subject
 
 
+class SuiteCommand(click.Command):
+    """A command whose help lists the suites, which are imported for that alone."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Print the suites before the options."""
+        from codegemma.evals.suites import SUITES
+
+        with formatter.section("Suites"):
+            formatter.write_dl([(suite.name, suite.about) for suite in SUITES.values()])
+        super().format_options(ctx, formatter)
+
+
 @click.command(
+    cls=SuiteCommand,
     epilog="""\b
 Examples:
   codegemma evaluate my-model/model --suite heldout --data my-model/data --out figures
-  codegemma evaluate my-model/model --suite infilling-single --data benchmarks --out figures --limit 100"""
+  codegemma evaluate my-model/model --suite infilling-single --data benchmarks --out figures --limit 100""",
 )
 @click.argument("model")
-@click.option("--suite", "suites", multiple=True, required=True, help="Its name, below; may be repeated.")
+@click.option("--suite", "suites", multiple=True, required=True, help="Its name, above, or all; may be repeated.")
 @click.option(
     "--data", multiple=True, type=PLACE, metavar="DIR",
     help="Where a suite's data lies: for heldout the folder or address of `codegemma build`, for benchmarks the folder "
@@ -63,13 +76,13 @@ def command(  # noqa: PLR0913, PLR0917
 ) -> None:
     """Measure MODEL, on one or more suites: a model folder, a GGUF file, a hub id, or the address of a server.
 
-    heldout: holes in files that training has not seen, in the learned modes, beside an n-gram and a retrieval baseline.
-    infilling-single, infilling-multi, infilling-random, infilling-random-light: holes in the solutions of HumanEval.
-    humaneval, mbpp, mbpp-sanitized: functions from their description. Answers to all of these are run, in boxes.
+    heldout asks for the folder of `codegemma build`, the benchmarks for their published files. Answers that are
+    programs are run, in boxes. `--suite all` runs every suite whose data is at hand, and says why others are not run.
     """
     from codegemma.build import lend_data
     from codegemma.evals.choices import EvalChoices
-    from codegemma.evals.run import check_suite, evaluate
+    from codegemma.evals.run import evaluate
+    from codegemma.evals.suites import check_suite
     from codegemma.recipe import to_plain
 
     for suite in suites:
@@ -114,6 +127,10 @@ def print_suite(found: "SuiteResults", console: Console) -> None:
     for kind in dict.fromkeys(m.kind for m in found.measurements):
         measured = [m for m in found.measurements if m.kind == kind]
         console.print(make_table(f"{found.suite}: {kind.replace('_', ' ')}", measured))
+    for kind, reason in found.not_run.items():
+        console.print(f"{found.suite}{': ' * bool(kind)}{kind}: not run: {reason}", highlight=False)
+    if not found.measurements:
+        return
     console.print(
         f"Scored by {found.scored_by}. Below each figure: 95 % interval, by bootstrap over files or solutions "
         "(Wilson's where each problem stands alone, a binomial bound at 0 and 100 %).",

@@ -13,7 +13,8 @@ from typing import Any
 
 from codegemma.errors import InputError
 from codegemma.evals.measure import Measurement
-from codegemma.evals.run import SUITES, Results
+from codegemma.evals.run import Results
+from codegemma.evals.suites import SUITES
 from codegemma.records import InfillMode
 
 PROFILE = "codegemma-2024"
@@ -35,10 +36,11 @@ class PublishedRow:
 
 @dataclass(frozen=True, slots=True)
 class CardRow:
-    """A published row and our measurement, `None` where its suite was not run."""
+    """A published row and our measurement; `not_run` is why there is none, where an evaluation said so."""
 
     published: PublishedRow
     measured: Measurement | None
+    not_run: str = ""
 
     @property
     def is_whole(self) -> bool:
@@ -96,12 +98,21 @@ def fill_card(results: Sequence[Results], mode: InfillMode = InfillMode.PSM) -> 
     if len(models) > 1:
         raise InputError(f"results of different models in one card: {', '.join(models)}; make a card of each")
     found: dict[tuple[str, str], Measurement] = {}
+    reasons: dict[tuple[str, str], str] = {}
     for suite in (suite for result in results for suite in result.suites):
+        reasons |= {(suite.suite, kind): reason for kind, reason in suite.not_run.items()}
         for m in suite.measurements:
             # The first policy of a suite is its headline.
             if m.metric == _METRIC and m.mode in (None, mode):
                 found.setdefault((suite.suite, m.kind), m)
-    return [CardRow(row, found.get((row.suite, row.kind))) for row in read_published()]
+    return [
+        CardRow(
+            row,
+            found.get((row.suite, row.kind)),
+            reasons.get((row.suite, row.kind)) or reasons.get((row.suite, ""), ""),
+        )
+        for row in read_published()
+    ]
 
 
 def check_profile(results: Sequence[Results], rows: Sequence[CardRow]) -> list[str]:
@@ -128,7 +139,7 @@ def check_profile(results: Sequence[Results], rows: Sequence[CardRow]) -> list[s
 
 
 def spell_card(rows: Sequence[CardRow]) -> str:
-    """Spell the table as Markdown, the measured column first."""
+    """Spell the table as Markdown, the measured column first; below it why suites were not run."""
     columns = list(rows[0].published.figures)
     lines = [
         f"| Benchmark | tasks | measured | {' | '.join(columns)} |",
@@ -137,4 +148,5 @@ def spell_card(rows: Sequence[CardRow]) -> str:
     for row in rows:
         figures = " | ".join(f"{figure:.1f}" for figure in row.published.figures.values())
         lines.append(f"| {row.published.name} | {row.published.tasks:,} | {row.describe()} | {figures} |")
-    return "\n".join(lines) + "\n"
+    reasons = [f"- {row.published.name}: not run: {row.not_run}" for row in rows if row.not_run]
+    return "\n".join(lines + [""] * bool(reasons) + reasons) + "\n"

@@ -1,21 +1,25 @@
-"""What every suite is given, and what it gives back.
+"""What a suite is, what every suite is given, and what it gives back.
 
 **In**: a subject, the folders that hold data, the choices.
-**Out**: `Answers`: results hole by hole, with what must be said beside them.
-**Not**: any suite.
+**Out**: `Suite`; `Answers`: results item by item, with what must be said beside them.
+**Not**: any suite; `suites.py` lists them.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from codegemma.errors import InputError
 from codegemma.evals.choices import EvalChoices
 from codegemma.evals.measure import Measurement
-from codegemma.evals.programs import ProgramResult
-from codegemma.evals.scoring import HoleResult, Subject
+from codegemma.evals.scoring import Subject
 from codegemma.runner import Progress
 from codegemma.shards import find_output
+
+
+class AbsentError(InputError):
+    """What a suite cannot do without is not here: data, a toolchain, a judge. The suite is not run, and says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,25 +35,50 @@ class Examination:
         """Find a data file in the given folders, or given itself.
 
         Raises:
-            InputError: it is in none of them; the message says what is wanted.
+            AbsentError: it is in none of them; the message says what is wanted.
         """
         for place in self.data:
             path = find_output(place, name)
             if path.stem == Path(name).stem and path.exists():
                 return path
         where = ", ".join(map(str, self.data)) or "no --data given"
-        raise InputError(f"no {name} in --data ({where}); wanted {wanted}")
+        raise AbsentError(f"no {name} in --data ({where}); wanted {wanted}")
 
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What a suite returns: results hole by hole or program by program, and what must be said beside them.
+    """What a suite returns: results item by item (any frozen records of plain data), and what must be said beside them.
 
-    `measurements` are a suite's own; without them, those of holes are made of the results.
+    `measurements` are a suite's own; without them, the results are of holes and those of holes are made of them.
+    `not_run` tells of kinds that were to be asked and could not be, and why: a language whose compiler is not here.
     """
 
     scored_by: str
     items: int
-    results: Sequence[HoleResult] | Sequence[ProgramResult]
+    results: Iterable[Any]
     notes: tuple[str, ...] = ()
     measurements: tuple[Measurement, ...] | None = None
+    not_run: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """Problems, how they are asked and how answers are scored, under one name.
+
+    `about` is a line for whoever chooses. `needs` are files of `--data`, each with what is wanted: they are looked for
+    before anything is asked. The number of tasks that the card's figures are fractions of is in `published.toml`.
+    """
+
+    name: str
+    about: str
+    run: Callable[[Examination], Answers]
+    needs: Sequence[tuple[str, str]] = ()
+
+    def check(self, exam: Examination) -> None:
+        """Look for the data.
+
+        Raises:
+            AbsentError: a file is not there.
+        """
+        for file, wanted in self.needs:
+            exam.find(file, wanted)

@@ -11,18 +11,19 @@ from collections.abc import Sequence
 from codegemma.errors import InputError
 from codegemma.evals.baselines import gather_texts, run_ngram, run_retrieval
 from codegemma.evals.choices import EvalChoices
-from codegemma.evals.examination import Answers, Examination
+from codegemma.evals.examination import Answers, Examination, Suite
 from codegemma.evals.heldout import Hole, HoleKind, make_holes
 from codegemma.evals.scoring import HoleResult, add_text, generate_lines, score_holes, start_result
 from codegemma.records import InfillMode, Pack, Request
 from codegemma.shards import read_records
 
 HELDOUT_FILE, TRAIN_FILE = "packs-heldout.parquet", "packs-train.parquet"
+_NEED = (HELDOUT_FILE, "the folder that `codegemma build` wrote")
 
 
 def run_heldout(exam: Examination) -> Answers:
     """Holes in held-out files: rated by teacher forcing, some written out; the baselines on the same holes."""
-    packs = read_records(exam.find(HELDOUT_FILE, "the folder that `codegemma build` wrote"), Pack)
+    packs = read_records(exam.find(*_NEED), Pack)
     choices = exam.choices
     if choices.limit is not None:
         choices = dataclasses.replace(choices, max_holes_per_kind=-(-choices.limit // len(HoleKind)))
@@ -86,3 +87,11 @@ def _run_baselines(
     if left_out:
         notes.append(f"baselines: {left_out} training files left out by max_baseline_bytes")
     return [*ngram, *retrieval], notes
+
+
+HELDOUT = Suite(
+    "heldout",
+    "holes in files that training has not seen, in the learned modes, beside an n-gram and a retrieval baseline",
+    run_heldout,
+    (_NEED,),
+)

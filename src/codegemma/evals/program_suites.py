@@ -11,9 +11,10 @@ of the parts and policy gave them is not published: modes and policies stand sid
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from codegemma.evals.choices import EvalChoices
-from codegemma.evals.examination import Answers, Examination
+from codegemma.evals.examination import Answers, Examination, Suite
 from codegemma.evals.measure import Measurement
 from codegemma.evals.problems import (
     MBPP_SHOTS,
@@ -26,12 +27,13 @@ from codegemma.evals.problems import (
     read_mbpp,
     read_problems,
 )
-from codegemma.evals.programs import Answerer, Asking, ProgramResult, estimate_pass_at_k
+from codegemma.evals.programs import Answerer, Asking, Judge, ProgramResult, estimate_pass_at_k
 from codegemma.evals.statistics import Interval, bootstrap_mean, count_share
 from codegemma.records import InfillMode
 from codegemma.sandbox.box import Safety, Sandbox
 from codegemma.sandbox.judge import PythonJudge
 
+HUMANEVAL_FILE, MBPP_FILE, SANITIZED_FILE = "HumanEval.jsonl.gz", "mbpp.jsonl.gz", "mbpp_sanitized.jsonl.gz"
 HUMANEVAL_ORIGIN = "https://github.com/openai/human-eval (folder data)"
 INFILLING_ORIGIN = "https://github.com/openai/human-eval-infilling (folder data)"
 MBPP_ORIGIN = "https://github.com/google-research/google-research (folder mbpp), gzipped"
@@ -70,46 +72,57 @@ INFILLING_SETS = {
 def run_infilling(exam: Examination, name: str) -> Answers:
     """Fill the holes of one set, in every mode that the subject knows."""
     chosen = INFILLING_SETS[name]
-    path = exam.find(chosen.file, f"the benchmark as published at {INFILLING_ORIGIN}")
+    path = exam.find(*_need(chosen.file, INFILLING_ORIGIN))
     problems = choose_problems(read_problems(path, read_infilling, INFILLING_ORIGIN, chosen.tasks), exam.choices.limit)
     askings = [
         Asking(chosen.kind, mode, chosen.policies, exam.choices.max_new_tokens)
         for mode in sorted(exam.subject.infill_modes)
     ]
-    return _answer(exam, problems, askings)
+    return answer_programs(exam, problems, askings)
 
 
 def run_humaneval(exam: Examination) -> Answers:
     """Complete the functions of HumanEval from their heads."""
-    path = exam.find("HumanEval.jsonl.gz", f"the benchmark as published at {HUMANEVAL_ORIGIN}")
+    path = exam.find(*_need(HUMANEVAL_FILE, HUMANEVAL_ORIGIN))
     problems = choose_problems(read_problems(path, read_humaneval, HUMANEVAL_ORIGIN, 164), exam.choices.limit)
-    return _answer(exam, problems, [Asking("humaneval", None, ("stop_words", "all", "parses"), _FUNCTION_TOKENS)])
+    return answer_programs(
+        exam, problems, [Asking("humaneval", None, ("stop_words", "all", "parses"), _FUNCTION_TOKENS)]
+    )
 
 
 def run_mbpp(exam: Examination) -> Answers:
     """Write the functions of MBPP's test split from a sentence and three tests, after three solved ones."""
-    path = exam.find("mbpp.jsonl.gz", f"the benchmark as published at {MBPP_ORIGIN}")
+    path = exam.find(*_need(MBPP_FILE, MBPP_ORIGIN))
     problems = {p.task_id: p for p in read_problems(path, read_mbpp, MBPP_ORIGIN, 974)}
     shots = join_shots([problems[f"MBPP/{number}"] for number in MBPP_SHOTS])
     asked = choose_problems([problems[f"MBPP/{number}"] for number in MBPP_TEST], exam.choices.limit)
-    return _answer(exam, asked, [Asking("mbpp", None, ("done", "all"), _FUNCTION_TOKENS, shots=shots)])
+    return answer_programs(exam, asked, [Asking("mbpp", None, ("done", "all"), _FUNCTION_TOKENS, shots=shots)])
 
 
 def run_mbpp_sanitized(exam: Examination) -> Answers:
     """Write the functions of the sanitized problems, with the shots of the whole set where it is among the data."""
-    path = exam.find("mbpp_sanitized.jsonl.gz", f"the benchmark as published at {MBPP_ORIGIN}")
+    path = exam.find(*_need(SANITIZED_FILE, MBPP_ORIGIN))
     problems = {p.task_id: p for p in read_problems(path, read_mbpp, MBPP_ORIGIN, 427)}
     shots = join_shots([p for n in MBPP_SHOTS if (p := problems.pop(f"MBPP/{n}", None))])
     asked = choose_problems(list(problems.values()), exam.choices.limit)
-    return _answer(exam, asked, [Asking("mbpp_sanitized", None, ("done", "all"), _FUNCTION_TOKENS, shots=shots)])
+    return answer_programs(
+        exam, asked, [Asking("mbpp_sanitized", None, ("done", "all"), _FUNCTION_TOKENS, shots=shots)]
+    )
 
 
-def _answer(exam: Examination, problems: Sequence[Problem], askings: Sequence[Asking]) -> Answers:
-    with _open_judge(exam.choices) as (judge, sandbox):
-        answerer = Answerer(exam.subject, judge, exam.choices, sandbox.boxes)
-        with contextlib.closing(answerer):
-            results = [r for asking in askings for r in answerer.answer(problems, asking, exam.on_progress)]
-        safety = ", ".join(f"{name}: {value}" for name, value in sandbox.describe().items())
+def _need(file: str, origin: str) -> tuple[str, str]:
+    return file, f"the benchmark as published at {origin}"
+
+
+def answer_programs(
+    exam: Examination, problems: Sequence[Problem], askings: Sequence[Asking], judge: Judge | None = None
+) -> Answers:
+    """Ask all problems in every way, have the answers judged (as Python, unless a judge is given), and take figures."""
+    with contextlib.ExitStack() as opened:
+        judge = judge or opened.enter_context(open_python_judge(exam.choices))
+        answerer = opened.enter_context(contextlib.closing(Answerer(exam.subject, judge, exam.choices)))
+        results = [r for asking in askings for r in answerer.answer(problems, asking, exam.on_progress)]
+        safety = ", ".join(f"{name}: {value}" for name, value in judge.describe().items())
     notes = (
         f"programs ran in boxes ({safety})",
         "policies cut the same answers: the first is the headline, the others tell how much the cut decides",
@@ -118,10 +131,11 @@ def _answer(exam: Examination, problems: Sequence[Problem], askings: Sequence[As
 
 
 @contextlib.contextmanager
-def _open_judge(choices: EvalChoices) -> Iterator[tuple[PythonJudge, Sandbox]]:
+def open_python_judge(choices: EvalChoices) -> Iterator[PythonJudge]:
+    """Open boxes and a judge of Python in them; without boxes only where the choices accept that."""
     safety = Safety.UNSAFE if choices.unsafe else Safety.BOXED
     with Sandbox(safety=safety) as sandbox, PythonJudge(sandbox) as judge:
-        yield judge, sandbox
+        yield judge
 
 
 def measure_programs(results: Sequence[ProgramResult], choices: EvalChoices) -> Iterator[Measurement]:
@@ -145,3 +159,34 @@ def _estimate(rows: Sequence[ProgramResult], k: int, seed: int) -> Interval:
     if len(set(groups)) == len(groups) and all(rate in (0.0, 1.0) for rate in rates):
         return count_share(int(sum(rates)), len(rates))
     return bootstrap_mean(rates, groups, seed=seed)
+
+
+PROGRAM_SUITES = (
+    Suite(
+        "humaneval",
+        "functions of HumanEval, completed from their heads",
+        run_humaneval,
+        [_need(HUMANEVAL_FILE, HUMANEVAL_ORIGIN)],
+    ),
+    *(
+        Suite(
+            name,
+            f"holes in the solutions of HumanEval: {chosen.kind.replace('_', ' ')}",
+            partial(run_infilling, name=name),
+            [_need(chosen.file, INFILLING_ORIGIN)],
+        )
+        for name, chosen in INFILLING_SETS.items()
+    ),
+    Suite(
+        "mbpp",
+        "functions of MBPP's test split, written from a sentence and three tests, after three solved ones",
+        run_mbpp,
+        [_need(MBPP_FILE, MBPP_ORIGIN)],
+    ),
+    Suite(
+        "mbpp-sanitized",
+        "the same of the sanitized problems",
+        run_mbpp_sanitized,
+        [_need(SANITIZED_FILE, MBPP_ORIGIN)],
+    ),
+)

@@ -7,10 +7,12 @@
 
 import contextlib
 import dataclasses
+import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import xxhash
 
@@ -19,9 +21,10 @@ from codegemma.evals.choices import EvalChoices
 from codegemma.evals.problems import Problem
 from codegemma.evals.scoring import CHUNK_HOLES, Subject
 from codegemma.evals.truncation import POLICIES
+from codegemma.recipe import to_plain
 from codegemma.records import InfillMode, Request, Sampling
 from codegemma.runner import Progress, ignore_progress
-from codegemma.sandbox.judge import Examinee, Outcome, PythonJudge, Verdict
+from codegemma.sandbox.judge import Outcome, Verdict
 from codegemma.text.window import fit_request
 
 
@@ -57,13 +60,27 @@ class Asking:
     path: str | None = None
 
 
+class Judge(Protocol):
+    """Whoever runs an answer with its tests: `sandbox.judge.PythonJudge`, or one of another language."""
+
+    boxes: int
+
+    def examine(self, examinee: Any) -> Verdict:
+        """Run what a problem's `pose` made of an answer; called from as many threads as there are boxes."""
+        ...
+
+    def describe(self) -> Mapping[str, str]:
+        """Tell what verdicts hang on, such as versions and limits: results carry it."""
+        ...
+
+
 class Answerer:
     """Writes answers and has them judged while it writes the next ones."""
 
-    def __init__(self, subject: Subject, judge: PythonJudge, choices: EvalChoices, boxes: int) -> None:
-        """Hold who answers and who judges; `boxes` programs run at once."""
+    def __init__(self, subject: Subject, judge: Judge, choices: EvalChoices) -> None:
+        """Hold who answers and who judges."""
         self._subject, self._judge, self._choices = subject, judge, choices
-        self._pool = ThreadPoolExecutor(boxes)
+        self._pool = ThreadPoolExecutor(judge.boxes)
         self._known: dict[bytes, Future[Verdict]] = {}
 
     def answer(
@@ -112,10 +129,9 @@ class Answerer:
         written = dict(zip(fitted, self._subject.completer.complete_all(list(fitted.values())), strict=True))
         return [written[request].text if request in written else "" for request in asked]
 
-    def _examine(self, examinee: Examinee) -> Future[Verdict]:
+    def _examine(self, examinee: Any) -> Future[Verdict]:
         # By a hash: thousands of programs with their tests would fill the memory twice.
-        parts = (examinee.program, examinee.tests, examinee.trusted, *(examinee.names or ()))
-        key = xxhash.xxh3_128_digest("\0\0".join(parts).encode("utf-8", "surrogatepass"))
+        key = xxhash.xxh3_128_digest(json.dumps(to_plain(examinee)).encode())
         if key not in self._known:
             self._known[key] = self._pool.submit(self._judge.examine, examinee)
         return self._known[key]

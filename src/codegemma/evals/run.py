@@ -8,26 +8,17 @@
 import dataclasses
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from codegemma.errors import InputError, OutputError
 from codegemma.evals.choices import EvalChoices
-from codegemma.evals.examination import Answers, Examination
-from codegemma.evals.heldout_suite import run_heldout
+from codegemma.evals.examination import AbsentError, Examination
 from codegemma.evals.measure import Measurement, measure
-from codegemma.evals.program_suites import (
-    INFILLING_SETS,
-    run_humaneval,
-    run_infilling,
-    run_mbpp,
-    run_mbpp_sanitized,
-)
-from codegemma.evals.programs import ProgramResult
 from codegemma.evals.scoring import HoleResult, Subject
+from codegemma.evals.suites import ALL, SUITES, check_suite
 from codegemma.files import write_whole
 from codegemma.folders import hold_folder
 from codegemma.recipe import from_plain, to_plain
@@ -38,7 +29,10 @@ RESULTS_FILE = "results.json"
 
 @dataclass(frozen=True, slots=True)
 class SuiteResults:
-    """The figures of one suite; `notes` say what the figures do not."""
+    """The figures of one suite; `notes` say what the figures do not.
+
+    `not_run` tells why there are no figures: of a kind, or under the empty name of the whole suite.
+    """
 
     suite: str
     scored_by: str
@@ -46,6 +40,7 @@ class SuiteResults:
     measurements: tuple[Measurement, ...]
     notes: tuple[str, ...]
     holes_file: str
+    not_run: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +50,6 @@ class Results:
     model: str
     choices: EvalChoices
     suites: tuple[SuiteResults, ...]
-
-
-SUITES: dict[str, Callable[[Examination], Answers]] = {
-    "heldout": run_heldout,
-    "humaneval": run_humaneval,
-    **{name: partial(run_infilling, name=name) for name in INFILLING_SETS},
-    "mbpp": run_mbpp,
-    "mbpp-sanitized": run_mbpp_sanitized,
-}
 
 
 def evaluate(
@@ -80,7 +66,7 @@ def evaluate(
 
     Args:
         subject: who is examined: a completer, its tokenizer, its window in tokens.
-        suites: names from `SUITES`.
+        suites: names from `suites.SUITES`; "all" stands for those that are not named, as far as their data is here.
         data: folders (or files) that hold the data of the suites.
         out: the folder to write to, made if missing.
         model: how the results name the subject.
@@ -93,11 +79,16 @@ def evaluate(
     """
     for suite in suites:
         check_suite(suite)
+    named = [suite for suite in dict.fromkeys(suites) if suite != ALL]
     with hold_folder(out):
         _check_room(out)
         exam = Examination(subject, tuple(data), choices, on_progress)
-        found = tuple(_run_suite(suite, exam, out) for suite in dict.fromkeys(suites))
-        results = Results(model, choices, found)
+        for suite in named:  # before hours of work, not after
+            SUITES[suite].check(exam)
+        found = [_run_suite(suite, exam, out) for suite in named]
+        if ALL in suites:
+            found += [_run_if_possible(suite, exam, out) for suite in SUITES if suite not in named]
+        results = Results(model, choices, tuple(found))
         write_whole(out / RESULTS_FILE, (json.dumps(to_plain(results), indent=1, ensure_ascii=False) + "\n").encode())
     return results
 
@@ -118,11 +109,19 @@ def read_results(place: Path) -> Results:
         raise InputError(f"{path} does not hold results ({error}); run the evaluation again") from error
 
 
+def _run_if_possible(suite: str, exam: Examination, out: Path) -> SuiteResults:
+    try:
+        SUITES[suite].check(exam)
+        return _run_suite(suite, exam, out)
+    except AbsentError as error:
+        return SuiteResults(suite, "", 0, (), (), "", {"": str(error)})
+
+
 def _run_suite(suite: str, exam: Examination, out: Path) -> SuiteResults:
     def report(stage: str, done: int, total: int | None) -> None:
         exam.on_progress(f"{suite}: {stage}", done, total)
 
-    answers = SUITES[suite](dataclasses.replace(exam, on_progress=report))
+    answers = SUITES[suite].run(dataclasses.replace(exam, on_progress=report))
     file = f"holes-{suite}.jsonl"
     # From here until the end the folder holds no whole run.
     (out / RESULTS_FILE).unlink(missing_ok=True)
@@ -130,7 +129,8 @@ def _run_suite(suite: str, exam: Examination, out: Path) -> SuiteResults:
     measurements = answers.measurements
     if measurements is None:
         measurements = tuple(measure(cast(Sequence[HoleResult], answers.results), exam.choices.seed))
-    return SuiteResults(suite, answers.scored_by, answers.items, measurements, answers.notes, file)
+    said = answers.notes, file, dict(answers.not_run)
+    return SuiteResults(suite, answers.scored_by, answers.items, measurements, *said)
 
 
 def _check_room(out: Path) -> None:
@@ -141,16 +141,6 @@ def _check_room(out: Path) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(f"{out}: cannot be written ({reason}); choose another --out or make room") from error
-
-
-def check_suite(name: str) -> None:
-    """Refuse an unknown suite.
-
-    Raises:
-        InputError: the message lists the known ones.
-    """
-    if name not in SUITES:
-        raise InputError(f"unknown suite {name!r}; known: {', '.join(SUITES)}")
 
 
 def read_hole_results(path: Path) -> list[HoleResult]:
@@ -168,5 +158,5 @@ def read_hole_results(path: Path) -> list[HoleResult]:
         raise InputError(f"{path} does not hold results hole by hole ({error}); run the evaluation again") from error
 
 
-def _to_lines(results: Iterable[HoleResult | ProgramResult]) -> bytes:
+def _to_lines(results: Iterable[Any]) -> bytes:
     return "".join(json.dumps(to_plain(result), ensure_ascii=False) + "\n" for result in results).encode()

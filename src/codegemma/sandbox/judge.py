@@ -10,6 +10,7 @@ that equal everything gain nothing.
 """
 
 import contextlib
+import platform
 import socket
 import threading
 from collections.abc import Iterator, Sequence
@@ -81,6 +82,7 @@ class PythonJudge:
             OSError: it does not start.
         """
         self._sandbox, self._limits = sandbox, limits
+        self.boxes = sandbox.boxes
         self._python, self._shown = name_python()
         self._inside = str(_INSIDE)
         if sandbox.safety is Safety.BOXED:
@@ -89,6 +91,11 @@ class PythonJudge:
         self._tests_sandbox = Sandbox(1, sandbox.safety)
         self._lock = threading.Lock()
         self._open_examiner()
+
+    def describe(self) -> dict[str, str]:
+        """Tell what a verdict hangs on besides the program: the walls, the interpreter, the limits."""
+        limits = f"{self._limits.wall_s:g} s, {self._limits.memory_bytes >> 20} MiB"
+        return {**self._sandbox.describe(), "python": platform.python_version(), "limits": limits}
 
     def examine(self, examinee: Examinee) -> Verdict:
         """Run one program and its tests; waits for a free box."""

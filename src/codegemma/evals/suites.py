@@ -1,0 +1,31 @@
+"""All suites by name: a new one is a `Suite` in its own module and a name in this table.
+
+**In**: the modules that define suites.
+**Out**: `SUITES`, in the order in which they are shown and run.
+**Not**: running them (`run.py`), or their figures on the card (`card.py`, `published.toml`).
+"""
+
+from codegemma.errors import InputError
+from codegemma.evals.examination import Suite
+from codegemma.evals.heldout_suite import HELDOUT
+from codegemma.evals.program_suites import PROGRAM_SUITES
+
+ALL = "all"
+
+SUITES: dict[str, Suite] = {
+    suite.name: suite
+    for suite in (
+        HELDOUT,
+        *PROGRAM_SUITES,
+    )
+}
+
+
+def check_suite(name: str) -> None:
+    """Refuse an unknown suite.
+
+    Raises:
+        InputError: the message lists the known ones.
+    """
+    if name not in SUITES and name != ALL:
+        raise InputError(f"unknown suite {name!r}; known: {', '.join(SUITES)}; or {ALL}, as far as data is at hand")
