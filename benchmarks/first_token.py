@@ -94,7 +94,9 @@ def main() -> int:
         file = draw_model(Path(folder), options.layers)
         engine = LlamaCpp.load(file, LlamaChoices(threads=options.threads))
         try:
-            ours = summarise("ours", asyncio.run(run_ours(engine, trace, ServeChoices(prepares_next=False))))
+            ours = summarise(
+                "ours", asyncio.run(run_ours(engine, trace, ServeChoices(prepares_next=False), warms_up=True))
+            )
         finally:
             engine.close()
         with serve_peer(file, options.threads) as peer:

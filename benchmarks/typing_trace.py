@@ -75,8 +75,10 @@ def write_random_model(folder: Path, tokenizer: Tokenizer) -> Path:
     return path
 
 
-async def run_ours(model: LlamaCpp, trace: list[Keystroke], choices: ServeChoices) -> list[Row]:
+async def run_ours(model: LlamaCpp, trace: list[Keystroke], choices: ServeChoices, warms_up: bool = False) -> list[Row]:
     service = Service(model, choices)
+    if warms_up:
+        await service.warm_up()
     rows = []
     for keystroke in trace:
         ask = InfillAsk(keystroke.prefix, keystroke.suffix, keystroke.path, wishes=Wishes(max_new_tokens=_NEW_TOKENS))
