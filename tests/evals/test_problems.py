@@ -113,7 +113,7 @@ def test_boxed_verdict_on_mutants_is_the_bare_interpreter_s(sandbox: Sandbox, na
     if name in ("single", "multi"):
         problems, mutants = choose_problems(problems, 400), 1
     rng = random.Random(part)
-    texts = [(p, text) for p in problems[part::8] for text in mutate(p.solution, mutants, rng)]
+    texts = [(p, text) for p in problems[part::8] for text in (p.solution, *mutate(p.solution, mutants, rng))]
     with PythonJudge(sandbox, Limits(wall_s=10)) as judge, ThreadPoolExecutor(2) as pool:
         bare = list(pool.map(lambda item: run_bare(*item), texts))
         boxed = list(judge.examine_all([p.pose(text) for p, text in texts]))
