@@ -13,7 +13,8 @@ from codegemma.model.config import GemmaConfig
 from codegemma.model.execution import Execution
 from codegemma.model.formats.parts import Part
 from codegemma.model.formats.peft import TARGETS, shape_target
-from codegemma.model.gemma import LAYER_NAMES, Params, compute_logits, forward, forward_cached, init_cache, init_params
+from codegemma.model.gemma import Params, compute_logits, forward, forward_cached, init_cache, init_params
+from codegemma.model.layers import STACKED_NAMES
 from codegemma.model.lora import Adapters, attach, init_adapters
 from codegemma.model.quantize import Bits, quantize_params, widen
 
@@ -108,7 +109,7 @@ def test_adapters_hang_on_integers_as_on_the_floats_that_these_stand_for(bits: B
     config, adapters = SHAPES["mqa"], draw_adapters(SHAPES["mqa"])
     integers = quantize_params(init_params(config, jax.random.key(0)), bits)
     floats = {name: widen(value) for name, value in integers.items()}
-    assert all(not isinstance(integers[name], jax.Array) for name in LAYER_NAMES if "norm" not in name)
+    assert all(not isinstance(integers[name], jax.Array) for name in STACKED_NAMES if "norm" not in name)
     np.testing.assert_allclose(
         compute(attach(integers, adapters, SCALE), config), compute(merge(floats, adapters), config), atol=1e-4, rtol=0
     )

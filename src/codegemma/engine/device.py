@@ -21,6 +21,7 @@ from codegemma.engine.shapes import DRAFT_TOKENS, Shapes, fit
 from codegemma.model.config import GemmaConfig
 from codegemma.model.execution import Execution
 from codegemma.model.gemma import Cache, Params, init_cache
+from codegemma.model.layers import take_apart
 from codegemma.model.lora import Adapters
 from codegemma.records import Sampling
 
@@ -52,6 +53,8 @@ class Device:
         """Allocate nothing: the pages come with the first step."""
         self._adapters = adapters
         self.params = jax.tree.map(jnp.asarray, params)
+        if jax.default_backend() == "cpu":
+            self.params = take_apart(self.params)
         self.shapes = shapes
         self.pages = pages
         self.page_tokens = page_tokens

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from codegemma.model.execution import Execution
 from codegemma.model.lora import add_low_rank
-from codegemma.model.products import multiply, multiply_each
+from codegemma.model.products import Joined, multiply, multiply_each
 
 # Hendrycks and Gimpel (2016): gelu(x) is near 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))).
 _SLOPE = 0.7978845608028654
@@ -23,7 +23,8 @@ _CUBIC = 0.044715
 def feed_forward(x: Float[Array, "B L D"], layer: dict[str, Any], execution: Execution) -> Float[Array, "B L D"]:
     """Compute `(gelu(x gate) * (x up)) down`, the gelu by its tanh approximation; adapters add to each product."""
     dtype = execution.compute_dtype
-    products = multiply_each(x, (layer["gate_up"][0], layer["gate_up"][1]), dtype)
+    weights = layer["gate_up"]
+    products = multiply_each(x, weights if isinstance(weights, Joined) else tuple(weights), dtype)
     opening, value = add_low_rank(products, x, layer, ("gate", "up"), dtype)
     opened = gate(opening.astype(execution.activation_dtype), value.astype(execution.activation_dtype))
     return add_low_rank((multiply(opened, layer["down"], dtype),), opened, layer, ("down",), dtype)[0]

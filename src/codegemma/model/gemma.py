@@ -19,8 +19,9 @@ from codegemma.model.config import GemmaConfig
 from codegemma.model.execution import Execution, Gather
 from codegemma.model.feed_forward import feed_forward
 from codegemma.model.kernels import attend
+from codegemma.model.layers import run_layers
 from codegemma.model.lora import LORA, add_low_rank
-from codegemma.model.products import multiply, multiply_each
+from codegemma.model.products import Joined, multiply, multiply_each
 from codegemma.model.quantize import score_rows, take_rows, widen
 from codegemma.model.vocabulary import ALONE, Vocabulary, look_up
 
@@ -28,8 +29,8 @@ from codegemma.model.vocabulary import ALONE, Vocabulary, look_up
 #   emb [V D]   attn_norm [N D]   q [N D H A]   kv [N 2 D K A]   o [N H A D]
 #   ffw_norm [N D]   gate_up [N 2 D F]   down [N F D]   final_norm [D]
 # Each is an array, or integers with their scales (`quantize.py`). Adapters may hang on them, under `LORA` (`lora.py`).
+# A CPU that only reads takes the layers apart (`layers.py`).
 Params = dict[str, Any]
-LAYER_NAMES = ("attn_norm", "q", "kv", "o", "ffw_norm", "gate_up", "down")
 
 
 class Cache(NamedTuple):
@@ -74,25 +75,20 @@ def forward(
     x = embed(params, config, ids, execution.vocabulary).astype(execution.activation_dtype)
     turns = compute_turns(positions, config.head_dim, config.rope_theta)
 
-    def run_layer(x: Float[Array, "B L D"], parts: Params) -> tuple[Float[Array, "B L D"], None]:
-        layer = _open_layer(parts, execution.gather)
+    def run_layer(x: Float[Array, "B L D"], numbered: tuple[Any, Params]) -> Float[Array, "B L D"]:
+        layer = _open_layer(numbered[1], execution.gather)
         q, k, v = project(x, layer, turns, config, execution)
         q, k, v = checkpoint_name(q, "q"), checkpoint_name(k, "k"), checkpoint_name(v, "v")
         mixed = checkpoint_name(attend(q, k, v, segments, execution), "attention")
-        return finish_layer(x, mixed, layer, config, execution), None
+        return finish_layer(x, mixed, layer, config, execution)
 
-    x, _ = lax.scan(execution.checkpoint(run_layer), x, _list_layers(params), unroll=execution.unroll)
+    x = run_layers(execution.checkpoint(run_layer), x, params, execution.unroll)
     return normalize(x, params["final_norm"], config.norm_epsilon).astype(execution.activation_dtype)
-
-
-def _list_layers(params: Params) -> Params:
-    """Take what is stacked over layers."""
-    return {name: params[name] for name in (*LAYER_NAMES, LORA) if name in params}
 
 
 def _open_layer(parts: Params, gather: Gather) -> Params:
     """Make one layer's weights whole, as floats; adapters are small and whole everywhere."""
-    return {name: part if name == LORA else widen(gather(name, part)) for name, part in parts.items()}
+    return {n: part if n == LORA or isinstance(part, Joined) else widen(gather(n, part)) for n, part in parts.items()}
 
 
 def init_cache(config: GemmaConfig, pages: int, page_tokens: int, dtype: Any = jnp.float32) -> Cache:
@@ -126,14 +122,14 @@ def forward_cached(
     pages = jnp.where(places < tables.shape[1], in_table, cache.keys.shape[1])
     offsets = positions % page_tokens
 
-    def look_up_pages(pool: Array, n: Array) -> Array:
+    def look_up_pages(pool: Array, n: Any) -> Array:
         found = pool.at[n, tables].get(mode="clip")
         return found.reshape(ids.shape[0], -1, *pool.shape[3:])
 
     def run_layer(
-        carry: tuple[Float[Array, "B T D"], Cache], indexed: tuple[Int[Array, ""], Params]
-    ) -> tuple[tuple[Float[Array, "B T D"], Cache], None]:
-        (x, cache), (n, layer) = carry, indexed
+        carry: tuple[Float[Array, "B T D"], Cache], numbered: tuple[Any, Params]
+    ) -> tuple[Float[Array, "B T D"], Cache]:
+        (x, cache), (n, layer) = carry, numbered
         layer = _open_layer(layer, execution.gather)
         q, k, v = project(x, layer, turns, config, execution)
         cache = Cache(
@@ -142,10 +138,9 @@ def forward_cached(
         )
         keys, values = look_up_pages(cache.keys, n), look_up_pages(cache.values, n)
         mixed = attend_cached(q, keys, values, positions, execution.compute_dtype)
-        return (finish_layer(x, mixed, layer, config, execution), cache), None
+        return finish_layer(x, mixed, layer, config, execution), cache
 
-    numbered = (jnp.arange(config.num_layers), _list_layers(params))
-    (x, cache), _ = lax.scan(run_layer, (x, cache), numbered, unroll=execution.unroll)
+    x, cache = run_layers(run_layer, (x, cache), params, execution.unroll)
     return normalize(x, params["final_norm"], config.norm_epsilon), cache
 
 
@@ -186,12 +181,18 @@ def project(
 ) -> tuple[Float[Array, "B L H A"], Float[Array, "B L K A"], Float[Array, "B L K A"]]:
     """Make the layer's queries (turned and scaled), keys (turned) and values, in one product."""
     y = normalize(x, layer["attn_norm"], config.norm_epsilon)
-    matrices = (layer["q"], layer["kv"][0], layer["kv"][1])
-    flat = multiply_each(y, tuple(m.reshape(config.embed_dim, -1) for m in matrices), execution.compute_dtype)
+    flat = multiply_each(y, _take_projections(layer, config), execution.compute_dtype)
     flat = add_low_rank(flat, y, layer, ("q", "k", "v"), execution.compute_dtype)
     q, k, v = (part.reshape(*x.shape[:2], -1, config.head_dim) for part in flat)
     q, k = rotate(q, turns) * config.head_dim**-0.5, rotate(k, turns)
     return q.astype(x.dtype), k.astype(x.dtype), v.astype(x.dtype)
+
+
+def _take_projections(layer: Params, config: GemmaConfig) -> tuple[Array, ...] | Joined:
+    if "qkv" in layer:
+        joined: Joined = layer["qkv"]
+        return joined
+    return tuple(m.reshape(config.embed_dim, -1) for m in (layer["q"], *layer["kv"]))
 
 
 def finish_layer(

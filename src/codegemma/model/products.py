@@ -5,11 +5,14 @@
 **Not**: products between activations; attention has its own.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.experimental.layout import Layout, with_layout_constraint
 from jaxtyping import Array, Float
@@ -24,9 +27,34 @@ def multiply(x: Float[Array, "*rows I"], weight: Float[Array, "I O"], compute_dt
     return multiply_each(x, (weight,), compute_dtype)[0]
 
 
-def multiply_each(x: Float[Array, "*rows I"], weights: tuple[Array, ...], compute_dtype: Any) -> tuple[Array, ...]:
+@partial(jax.tree_util.register_dataclass, data_fields=("matrix",), meta_fields=("widths",))
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """Matrices `[I, O]` of the same rows side by side, so that no product has to join them."""
+
+    matrix: Float[Array, "I all_O"]
+    widths: tuple[int, ...]
+
+    @classmethod
+    def join(cls, weights: Sequence[Array]) -> "Joined":
+        """Lay matrices side by side."""
+        return cls(jnp.concatenate(weights, axis=1), tuple(weight.shape[1] for weight in weights))
+
+    def split(self, product: Float[Array, "rows all_O"]) -> tuple[Array, ...]:
+        """Cut what a product gave into what each matrix would have given."""
+        ends = np.cumsum(self.widths)
+        return tuple(product[:, end - width : end] for end, width in zip(ends.tolist(), self.widths, strict=True))
+
+
+def multiply_each(
+    x: Float[Array, "*rows I"], weights: tuple[Array, ...] | Joined, compute_dtype: Any
+) -> tuple[Array, ...]:
     """Multiply the same rows by several matrices `[I, O]`, in one product."""
-    flat = _multiply_each(x.reshape(-1, x.shape[-1]), weights, jnp.dtype(compute_dtype))
+    rows, dtype = x.reshape(-1, x.shape[-1]), jnp.dtype(compute_dtype)
+    if isinstance(weights, Joined):
+        flat = weights.split(multiply(rows, weights.matrix, dtype))
+    else:
+        flat = _multiply_each(rows, weights, dtype)
     return tuple(y.reshape(*x.shape[:-1], y.shape[-1]) for y in flat)
 
 
@@ -55,12 +83,8 @@ def _multiply_apart(x: Array, *weights: Array) -> tuple[Array, ...]:
 
 
 def _multiply_joined(x: Array, *weights: Array) -> tuple[Array, ...]:
-    joined = dot(x, jnp.concatenate(weights, axis=1), -1, -2)
-    parts, start = [], 0
-    for weight in weights:
-        parts.append(joined[:, start : start + weight.shape[1]])
-        start += weight.shape[1]
-    return tuple(parts)
+    joined = Joined.join(weights)
+    return joined.split(dot(x, joined.matrix, -1, -2))
 
 
 def _multiply_each_backward(
