@@ -83,10 +83,10 @@ def serve_contender(name: str, folder: Path, threads: int) -> None:
     for line in sys.stdin:
         prompt, tokens = json.loads(line)
         seconds = []
-        for count in (1, tokens + 1):
+        for number, count in enumerate((1, tokens + 1)):
             started = time.perf_counter()
             # Another first token each time: what an engine kept of the last prompt is of no use.
-            written = generate([prompt[0] + count % 2, *prompt[1:]], count)
+            written = generate([prompt[0] + number, *prompt[1:]], count)
             seconds.append(time.perf_counter() - started)
             assert written == count, f"{written} tokens of {count}: a control token won"
         print(json.dumps(seconds), flush=True)
