@@ -156,9 +156,12 @@ def attend_cached(
 ) -> Float[Array, "B T H A"]:
     """Let each token see the slots up to its own position."""
     rows, tokens, heads, width = q.shape
-    visible: Bool[Array, "B T S"] = jnp.arange(keys.shape[1]) <= positions[..., None]
-    q = q.reshape(rows, tokens, keys.shape[2], heads // keys.shape[2], width).astype(compute_dtype)
-    scores = jnp.einsum("btkga,bska->bkgts", q, keys.astype(compute_dtype), preferred_element_type=jnp.float32)
+    slots, kv_heads = keys.shape[1:3]
+    visible: Bool[Array, "B T S"] = jnp.arange(slots) <= positions[..., None]
+    # Spelled out, not as einsum, which has XLA turn the values around in memory before their product.
+    grouped = q.reshape(rows, tokens, kv_heads, -1, width).transpose(0, 2, 3, 1, 4).reshape(rows, kv_heads, -1, width)
+    keys, values = (part.swapaxes(1, 2).astype(compute_dtype) for part in (keys, values))
+    scores = dot(grouped.astype(compute_dtype), keys, -1, -1).reshape(rows, kv_heads, -1, tokens, slots)
     shares = jax.nn.softmax(jnp.where(visible[:, None, None], scores, _HIDDEN_SCORE), axis=-1).astype(compute_dtype)
-    mixed = jnp.einsum("bkgts,bska->btkga", shares, values.astype(compute_dtype), preferred_element_type=jnp.float32)
-    return mixed.reshape(rows, tokens, heads, width)
+    mixed = dot(shares.reshape(rows, kv_heads, -1, slots), values, -1, -2)
+    return mixed.reshape(rows, kv_heads, -1, tokens, width).transpose(0, 3, 1, 2, 4).reshape(rows, tokens, heads, width)
