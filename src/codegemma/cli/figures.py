@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # An interval is never broken over two lines.
 MIN_WIDTH = 11
-# metric -> (column title, what the value is multiplied by, digits)
+# metric -> (column title, what the value is multiplied by, digits); others are shown by their names, in the order met.
 COLUMNS = {
     "exact_match": ("exact match, %", 100, 1),
     "line_match": ("line match, %", 100, 1),
@@ -29,18 +29,22 @@ COLUMNS = {
 
 def make_table(name: str, measured: "Sequence[Measurement]", strong: str | None = None) -> Table:
     """Make a table under the name of what was measured, with its holes and files; the system `strong` stands out."""
-    metrics = [metric for metric in COLUMNS if any(m.metric == metric for m in measured)]
+    columns = {m.metric: _title_column(m) for m in measured}
+    metrics = [*(m for m in COLUMNS if m in columns), *(m for m in columns if m not in COLUMNS)]
     if "exact_match" in metrics and "generated_match" in metrics:
         metrics.remove("generated_match")  # the same of fewer holes, and 80 columns hold four figures
     holes, files = max(m.interval.items for m in measured), max(m.interval.clusters for m in measured)
-    are_programs = any(metric.startswith("pass_at_") for metric in metrics)
-    counted = f"{holes:,} problems, {files:,} solutions" if are_programs else f"{holes:,} holes, {files:,} files"
+    counted = f"{holes:,} asked"
+    if any(metric.startswith("pass_at_") for metric in metrics):
+        counted = f"{holes:,} problems, {files:,} solutions"
+    elif any(metric in COLUMNS for metric in metrics):
+        counted = f"{holes:,} holes, {files:,} files"
     title = f"{name} ({counted})"
     table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for heading in ("system", "mode"):
         table.add_column(heading)
     for metric in metrics:
-        table.add_column(COLUMNS[metric][0], justify="right", min_width=MIN_WIDTH)
+        table.add_column(columns[metric][0], justify="right", min_width=MIN_WIDTH)
     for system, mode in dict.fromkeys((m.system, m.mode) for m in measured):
         row = {m.metric: m for m in measured if (m.system, m.mode) == (system, mode)}
         cells = [_format(row[metric]) if metric in row else "–" for metric in metrics]
@@ -48,8 +52,15 @@ def make_table(name: str, measured: "Sequence[Measurement]", strong: str | None 
     return table
 
 
+def _title_column(measurement: "Measurement") -> tuple[str, int, int]:
+    """Title a column, and say by what its values are multiplied and how many digits they have."""
+    name = measurement.metric.replace("_", " ")
+    by_name = (f"{name}, %", 100, 1) if measurement.unit == "share" else (name, 1, 3)
+    return COLUMNS.get(measurement.metric, by_name)
+
+
 def _format(measurement: "Measurement") -> str:
-    _, scale, digits = COLUMNS[measurement.metric]
+    _, scale, digits = _title_column(measurement)
     interval = measurement.interval
     shown = f"{interval.mean * scale:.{digits}f}"
     if interval.low is None or interval.high is None:

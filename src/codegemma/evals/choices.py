@@ -28,6 +28,8 @@ class EvalChoices:
     max_new_tokens: int = 128
     # Training text that the baselines may see; both keep all of it in memory (about 150 bytes for each).
     max_baseline_bytes: int = 8_000_000
+    # Files of each source kind and side of the border whose passages are asked for; the Gemma report has 10,000.
+    memorized_files: int = 500
     # Whether the suite `heldout` also runs the n-gram and the retrieval baseline.
     has_baselines: bool = True
     # At most this many holes (both kinds together) or tasks a suite; a shorter run uses the first ones of a longer run.
@@ -36,6 +38,8 @@ class EvalChoices:
     samples: int = 1
     temperature: float = 0.0
     top_p: float | None = None
+    # Ask in turns of a conversation what can be asked so: for models that were tuned to converse.
+    is_chat: bool = False
     # Run programs without a box, where the machine has none.
     unsafe: bool = False
     # Characters of held-out files, and of general code, that are read whole before and after; 0 leaves general out.
@@ -54,6 +58,7 @@ class EvalChoices:
             "reserved_tokens",
             "max_new_tokens",
             "samples",
+            "memorized_files",
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is at least 1, got {getattr(self, name)}")

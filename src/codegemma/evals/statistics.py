@@ -8,6 +8,7 @@ Method: Efron and Tibshirani (1993), chapter 13, with files as the resampled uni
 """
 
 import dataclasses
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
@@ -78,6 +79,22 @@ def count_share(hits: int, items: int) -> Interval:
     """
     found = binomtest(hits, items).proportion_ci(CONFIDENCE, method="wilson")
     return Interval(hits / items, float(found.low), float(found.high), items, items)
+
+
+def subtract_shares(hits: int, items: int, other_hits: int, other_items: int) -> Interval:
+    """Subtract a share from another one of other items; the interval is Newcombe's (1998, method 10), of Wilson's.
+
+    >>> interval = subtract_shares(56, 70, 48, 80)
+    >>> round(interval.mean, 4), round(interval.low, 4), round(interval.high, 4)
+    (0.2, 0.0524, 0.3339)
+    """
+    ours, theirs = count_share(hits, items), count_share(other_hits, other_items)
+    mean = ours.mean - theirs.mean
+    if ours.low is None or ours.high is None or theirs.low is None or theirs.high is None:
+        return Interval(mean, None, None, items + other_items, 2)
+    below = math.hypot(ours.mean - ours.low, theirs.high - theirs.mean)
+    above = math.hypot(ours.high - ours.mean, theirs.mean - theirs.low)
+    return Interval(mean, mean - below, mean + above, items + other_items, items + other_items)
 
 
 def bootstrap_share_difference(
