@@ -1,0 +1,1 @@
+"""How often code that a model writes has a weakness that static rules know."""
