@@ -18,6 +18,15 @@ def sandbox() -> Iterator[Sandbox]:
 
 
 @pytest.fixture(scope="session")
+def sandbox_of_two() -> Iterator[Sandbox]:
+    """Two boxes however many processors there are: a shell and the service that it speaks to."""
+    if shutil.which("bwrap") is None:
+        pytest.skip("bubblewrap is not installed: make setup-system")
+    with Sandbox(2) as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
 def judge(sandbox: Sandbox) -> Iterator[PythonJudge]:
     with PythonJudge(sandbox) as made:
         yield made
