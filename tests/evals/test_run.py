@@ -108,7 +108,7 @@ def test_what_is_missing_is_named_and_nothing_is_written(tmp_path: Path, suite: 
 
 
 def test_all_stands_for_what_data_is_at_hand_for_and_tells_what_was_not_run(tmp_path: Path) -> None:
-    choices = dataclasses.replace(CHOICES, has_baselines=False, generated_holes=0)
+    choices = dataclasses.replace(CHOICES, has_baselines=False, generated_holes=0, limit=2)
     results = evaluate(
         make_subject(), ["all"], data=[write_data(tmp_path)], out=tmp_path / "out", model="m", choices=choices
     )

@@ -23,6 +23,7 @@ from codegemma.errors import InputError
 if TYPE_CHECKING:
     from codegemma.evals.run import SuiteResults
     from codegemma.evals.scoring import Subject
+    from codegemma.records import Completer
 
 
 class SuiteCommand(click.Command):
@@ -57,6 +58,8 @@ Examples:
 @click.option("--temperature", type=click.FloatRange(min=0), default=0.0, show_default=True, help="0 is greedy.")
 @click.option("--top-p", type=click.FloatRange(min=0, max=1, min_open=True), help="Of the likeliest tokens.")
 @click.option("--template", metavar="NAME", help="Spell holes for a server's model: codegemma, qwen, starcoder, ...")
+@click.option("--chat", is_flag=True, help="Ask in turns of a conversation, for a model that was tuned to converse.")
+@click.option("--judge", metavar="URL", help="A server whose model gives a second opinion on refusals.")
 @click.option("--unsafe", is_flag=True, help="Run programs that the model wrote without a box around them.")
 @engine_option
 @json_option
@@ -70,6 +73,8 @@ def command(  # noqa: PLR0913, PLR0917
     temperature: float,
     top_p: float | None,
     template: str | None,
+    chat: bool,
+    judge: str | None,
     unsafe: bool,
     engine_name: str,
     as_json: bool,
@@ -88,16 +93,31 @@ def command(  # noqa: PLR0913, PLR0917
     for suite in suites:
         check_suite(suite)
     subject = _open_subject(model, template, engine_name)
-    choices = EvalChoices(limit=limit, samples=samples, temperature=temperature, top_p=top_p, unsafe=unsafe)
+    opinion = _open_judge(judge)
+    choices = EvalChoices(
+        limit=limit, samples=samples, temperature=temperature, top_p=top_p, is_chat=chat, unsafe=unsafe
+    )
     with show_progress() as on_progress:
         places = [lend_data(place, on_progress) for place in data]
-        results = evaluate(subject, suites, data=places, out=out, model=model, choices=choices, on_progress=on_progress)
+        results = evaluate(
+            subject, suites, data=places, out=out, model=model, choices=choices, judge=opinion, on_progress=on_progress
+        )
     if as_json:
         click.echo(json.dumps(to_plain(results), ensure_ascii=False))
         return
     for found in results.suites:
         print_suite(found, Console())
     click.echo(f"Written: {out / 'results.json'}")
+
+
+def _open_judge(address: str | None) -> "tuple[Completer, str] | None":
+    """Find the server that gives second opinions."""
+    if address is None:
+        return None
+    from codegemma.engine.remote import RemoteCompleter
+
+    remote = RemoteCompleter(address, api_key=os.environ.get("CODEGEMMA_JUDGE_KEY"))
+    return remote, remote.model_name
 
 
 def _open_subject(model: str, template: str | None, engine_name: str) -> "Subject":

@@ -14,6 +14,7 @@ from codegemma.errors import InputError
 from codegemma.evals.choices import EvalChoices
 from codegemma.evals.measure import Measurement
 from codegemma.evals.scoring import Subject
+from codegemma.records import Completer
 from codegemma.runner import Progress
 from codegemma.shards import find_output
 
@@ -30,6 +31,9 @@ class Examination:
     data: tuple[Path, ...]
     choices: EvalChoices
     on_progress: Progress
+    # A second opinion on answers that no program can judge.
+    judge: Completer | None = None
+    judge_name: str = ""
 
     def find(self, name: str, wanted: str) -> Path:
         """Find a data file in the given folders, or given itself.

@@ -22,6 +22,7 @@ from codegemma.evals.suites import ALL, SUITES, check_suite
 from codegemma.files import write_whole
 from codegemma.folders import hold_folder
 from codegemma.recipe import from_plain, to_plain
+from codegemma.records import Completer
 from codegemma.runner import Progress, ignore_progress
 
 RESULTS_FILE = "results.json"
@@ -60,6 +61,7 @@ def evaluate(
     out: Path,
     model: str,
     choices: EvalChoices,
+    judge: tuple[Completer, str] | None = None,
     on_progress: Progress = ignore_progress,
 ) -> Results:
     """Run the suites and write `results.json` and `holes-SUITE.jsonl` to `out`.
@@ -71,6 +73,7 @@ def evaluate(
         out: the folder to write to, made if missing.
         model: how the results name the subject.
         choices: how many holes, how they are cut, whether the baselines run.
+        judge: who gives a second opinion on answers that no program can judge, and its name.
         on_progress: told how far it is.
 
     Raises:
@@ -82,7 +85,7 @@ def evaluate(
     named = [suite for suite in dict.fromkeys(suites) if suite != ALL]
     with hold_folder(out):
         _check_room(out)
-        exam = Examination(subject, tuple(data), choices, on_progress)
+        exam = Examination(subject, tuple(data), choices, on_progress, *(judge or (None, "")))
         for suite in named:  # before hours of work, not after
             SUITES[suite].check(exam)
         found = [_run_suite(suite, exam, out) for suite in named]

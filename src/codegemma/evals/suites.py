@@ -6,8 +6,12 @@
 """
 
 from codegemma.errors import InputError
+from codegemma.evals.conduct.suite import CONDUCT
 from codegemma.evals.examination import Suite
 from codegemma.evals.heldout_suite import HELDOUT
+from codegemma.evals.insecure.suite import INSECURE
+from codegemma.evals.memorization import MEMORIZATION
+from codegemma.evals.offence.suite import OFFENCE
 from codegemma.evals.program_suites import PROGRAM_SUITES
 
 ALL = "all"
@@ -17,6 +21,10 @@ SUITES: dict[str, Suite] = {
     for suite in (
         HELDOUT,
         *PROGRAM_SUITES,
+        MEMORIZATION,
+        INSECURE,
+        CONDUCT,
+        OFFENCE,
     )
 }
 

@@ -1,0 +1,1 @@
+"""What a model says to requests that it should refuse, and to harmless ones that look alike."""
