@@ -33,6 +33,7 @@ VERBS = {
     "trace": "From a trained token back to its repository, file and line.",
     "freeze": "Write the rows that a training reads as token shards.",
     "evaluate": "Measure a model: held-out holes of a repository, benchmarks whose answers are run.",
+    "rate": "Let people rate what models wrote, blind, on a page of this machine.",
     "card": "The model card's table with our figures, or a model's own card.",
 }
 # Those that train, and gain from huge pages.
