@@ -33,9 +33,9 @@ class Author:
         raise NotImplementedError
 
 
-def _run(*, is_safe: bool, **changes: int) -> Answers:
+def _run(*, is_safe: bool) -> Answers:
     subject = Subject(Author(is_safe=is_safe), make_byte_tokenizer(), 4096, ())  # type: ignore[arg-type]
-    return run_insecure(Examination(subject, (), EvalChoices(**changes), ignore_progress))
+    return run_insecure(Examination(subject, (), EvalChoices(), ignore_progress))
 
 
 @pytest.fixture(scope="module")
