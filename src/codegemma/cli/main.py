@@ -30,6 +30,7 @@ VERBS = {
     "complete": "Complete the code at a cursor.",
     "serve": "Serve a model to editors: llama.cpp, OpenAI, Ollama, Tabby and more protocols.",
     "lsp": "Serve a model to one editor, over a pipe: ghost text and menus by LSP.",
+    "chat": "Talk with a model in the terminal: files, diffs and running code included.",
     "trace": "From a trained token back to its repository, file and line.",
     "freeze": "Write the rows that a training reads as token shards.",
     "evaluate": "Measure a model: held-out holes of a repository, benchmarks whose answers are run.",

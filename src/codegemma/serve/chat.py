@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from codegemma.serve.api.fields import anything, either, listing, table, text
-from codegemma.text.chat_format import Turn, format_chat_prompt
+from codegemma.text.chat_format import Turn
+from codegemma.text.chat_window import fit_chat
 
 if TYPE_CHECKING:
     from codegemma.serve.service import Service
@@ -39,23 +40,10 @@ def make_chat_ids(
     Raises:
         InputError: nothing of the user's to answer.
     """
-    turns = merge_turns(messages)
     window = service.max_context_tokens
     room = window - min(max_new_tokens, int(window * _LEAST_ANSWER_SHARE))
-    dropped = 0
-    ids = format_chat_prompt(service.tokenizer, turns)
-    while len(ids) > room and len(turns) > 2:
-        head = 1 if turns[0].role == "system" else 0
-        if len(turns) <= head + 2:
-            break
-        del turns[head : head + 2]
-        dropped += 2
-        ids = format_chat_prompt(service.tokenizer, turns)
-    told: tuple[str, ...] = (f"{dropped} oldest turns",) if dropped else ()
-    if len(ids) > room:
-        told += (f"{len(ids) - room} tokens at the conversation's start",)
-        ids = [ids[0], *ids[len(ids) - room + 1 :]]
-    return tuple(ids), told
+    fitted = fit_chat(service.tokenizer, merge_turns(messages), room)
+    return fitted.ids, fitted.tell()
 
 
 def merge_turns(messages: Sequence[Mapping[str, Any]]) -> list[Turn]:
