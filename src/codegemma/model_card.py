@@ -17,8 +17,10 @@ from codegemma.errors import InputError
 from codegemma.evals.card import fill_card, spell_card
 from codegemma.evals.measure import Measurement
 from codegemma.evals.run import Results
+from codegemma.evals.safety_card import write_limits, write_safety
 from codegemma.model.lineage import LINEAGE_FILE
 from codegemma.model.weights import describe_model
+from codegemma.rating.summary import Summary, spell_summary
 from codegemma.train.manifest import RUN_FILE
 
 CARD_FILE = "README.md"
@@ -38,10 +40,15 @@ class Evidence:
     corpus: CorpusReport | None = None
     results: tuple[Results, ...] = ()
     measurements: tuple[Measurement, ...] = ()
+    ratings: Summary | None = None
 
 
 def gather_evidence(
-    model: Path, data: Path | None, results: Sequence[Results], measurements: Sequence[Measurement] = ()
+    model: Path,
+    data: Path | None,
+    results: Sequence[Results],
+    measurements: Sequence[Measurement] = (),
+    ratings: Summary | None = None,
 ) -> Evidence:
     """Read what lies beside a model.
 
@@ -59,6 +66,7 @@ def gather_evidence(
         corpus=corpus_report.read_manifest(data) if data is not None else None,
         results=tuple(results),
         measurements=tuple(measurements),
+        ratings=ratings,
     )
 
 
@@ -170,16 +178,19 @@ def _write_evaluation(evidence: Evidence) -> Iterator[str]:
 
 
 def _write_safety(evidence: Evidence) -> Iterator[str]:
-    del evidence
-    yield "- Content safety, representational harms, child safety, large-scale harms: not measured."
-    yield "- Cyber-offence: not measured."
-    yield "- Memorization: not measured."
-    yield "- Human ratings: there are none."
+    yield from write_safety(evidence.results)
+    rated = evidence.ratings
+    if rated is None or not rated.items:
+        yield "- Human ratings: there are none."
+        return
+    yield "- Human ratings:\n"
+    yield from (f"  - {line.strip()}" for line in spell_summary(rated))
 
 
 def _write_limits(evidence: Evidence) -> Iterator[str]:
     yield "It repeats what its training files do, errors included, and writes names that do not exist. What it writes"
     yield "has to be read and tested. Secrets were filtered by rules, which find what the rules describe and no more."
+    yield from write_limits(evidence.results)
     if evidence.window_tokens < 2048:
         yield f"Its window of {evidence.window_tokens:,} tokens shows it little of a file."
 

@@ -24,9 +24,17 @@ Examples:
 @click.option("--profile", help="codegemma-2024: also tell where the results depart from how the card was measured.")
 @click.option("--results", multiple=True, type=LOCAL, help="Of MODEL's evaluations; may be repeated.")
 @click.option("--data", type=LOCAL, help="Folder of `codegemma build` that MODEL learned from.")
+@click.option(
+    "--ratings", type=LOCAL, help="Folder of `codegemma rate`, whose --summary people's ratings of MODEL have."
+)
 @click.option("--out", type=LOCAL, help="File to write [default: standard output].")
 def command(
-    places: tuple[Path, ...], profile: str | None, results: tuple[Path, ...], data: Path | None, out: Path | None
+    places: tuple[Path, ...],
+    profile: str | None,
+    results: tuple[Path, ...],
+    data: Path | None,
+    ratings: Path | None,
+    out: Path | None,
 ) -> None:
     """Print the card's table for RESULTS, or the card of MODEL.
 
@@ -37,14 +45,16 @@ def command(
     from codegemma.evals.run import read_results
     from codegemma.files import write_whole
     from codegemma.model_card import gather_evidence, write_card
+    from codegemma.rating.summary import read_summary
 
     if profile not in (None, PROFILE):
         raise click.UsageError(f"unknown profile {profile!r}; known: {PROFILE}")
     notes: list[str] = []
     if len(places) == 1 and (places[0] / "config.json").is_file():
-        text = write_card(gather_evidence(places[0], data, [read_results(place) for place in results]))
-    elif results or data is not None:
-        raise InputError(f"{places[0]} is no model folder; --results and --data belong to one")
+        rated = read_summary(ratings) if ratings is not None else None
+        text = write_card(gather_evidence(places[0], data, [read_results(r) for r in results], ratings=rated))
+    elif results or data is not None or ratings is not None:
+        raise InputError(f"{places[0]} is no model folder; --results, --data and --ratings belong to one")
     else:
         found = [read_results(place) for place in places]
         rows = fill_card(found)

@@ -5,13 +5,17 @@
 **Not**: which system is better in general: the items are those of the campaign.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from codegemma.errors import InputError
 from codegemma.evals.statistics import Interval, bootstrap_mean, bootstrap_share
 from codegemma.rating.agreement import compute_alpha
 from codegemma.rating.campaign import Campaign, Question
 from codegemma.rating.ratings import Rating
+from codegemma.recipe import from_plain
 
 SUMMARY_FILE = "ratings.json"
 
@@ -81,6 +85,20 @@ def _summarize(campaign: Campaign, question: Question, by_item: dict[str, list[R
     first = bootstrap_share([value < middle for value in values], items, seed=campaign.seed)
     second = bootstrap_share([value > middle for value in values], items, seed=campaign.seed)
     return QuestionSummary(*base, first=first, second=second)
+
+
+def read_summary(folder: Path) -> Summary:
+    """Read the summary that `codegemma rate --summary` left beside ratings.
+
+    Raises:
+        InputError: there is none.
+    """
+    file = folder / SUMMARY_FILE
+    try:
+        summary: Summary = from_plain(Summary, json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"{file} holds no summary ({error}); `codegemma rate --summary` writes it") from error
+    return summary
 
 
 def spell_summary(summary: Summary) -> Iterator[str]:
