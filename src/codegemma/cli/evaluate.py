@@ -60,6 +60,7 @@ Examples:
 @click.option("--template", metavar="NAME", help="Spell holes for a server's model: codegemma, qwen, starcoder, ...")
 @click.option("--chat", is_flag=True, help="Ask in turns of a conversation, for a model that was tuned to converse.")
 @click.option("--judge", metavar="URL", help="A server whose model gives a second opinion on refusals.")
+@click.option("--online", is_flag=True, help="Download the data of language suites that is not in --data.")
 @click.option("--unsafe", is_flag=True, help="Run programs that the model wrote without a box around them.")
 @engine_option
 @json_option
@@ -75,6 +76,7 @@ def command(  # noqa: PLR0913, PLR0917
     template: str | None,
     chat: bool,
     judge: str | None,
+    online: bool,
     unsafe: bool,
     engine_name: str,
     as_json: bool,
@@ -95,7 +97,13 @@ def command(  # noqa: PLR0913, PLR0917
     subject = _open_subject(model, template, engine_name)
     opinion = _open_judge(judge)
     choices = EvalChoices(
-        limit=limit, samples=samples, temperature=temperature, top_p=top_p, is_chat=chat, unsafe=unsafe
+        limit=limit,
+        samples=samples,
+        temperature=temperature,
+        top_p=top_p,
+        is_chat=chat,
+        unsafe=unsafe,
+        online=online,
     )
     with show_progress() as on_progress:
         places = [lend_data(place, on_progress) for place in data]

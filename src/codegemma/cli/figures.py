@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 MIN_WIDTH = 11
 # metric -> (column title, what the value is multiplied by, digits); others are shown by their names, in the order met.
 COLUMNS = {
+    "tests_passed": ("tests passed, %", 100, 1),
     "exact_match": ("exact match, %", 100, 1),
     "line_match": ("line match, %", 100, 1),
     "generated_match": ("generated match, %", 100, 1),
     "edit_similarity": ("edit similarity", 1, 3),
     **{f"pass_at_{k}": (f"pass@{k}, %", 100, 1) for k in (1, 10, 100)},
+    "answered_right": ("right, %", 100, 1),
     "bits_per_byte": ("bits per byte", 1, 3),
 }
 
@@ -37,6 +39,8 @@ def make_table(name: str, measured: "Sequence[Measurement]", strong: str | None 
     counted = f"{holes:,} asked"
     if any(metric.startswith("pass_at_") for metric in metrics):
         counted = f"{holes:,} problems, {files:,} solutions"
+    elif "answered_right" in metrics:
+        counted = f"{holes:,} questions"
     elif any(metric in COLUMNS for metric in metrics):
         counted = f"{holes:,} holes, {files:,} files"
     title = f"{name} ({counted})"

@@ -42,6 +42,8 @@ class EvalChoices:
     is_chat: bool = False
     # Run programs without a box, where the machine has none.
     unsafe: bool = False
+    # Download the data sets of the language suites that are not among the given folders.
+    online: bool = False
     # Characters of held-out files, and of general code, that are read whole before and after; 0 leaves general out.
     general_chars: int = 60_000
     # By which share the loss on general code may grow; none allows any. The shipped base, two million parameters,

@@ -37,7 +37,7 @@ class Hole:
     path: str
     line: int
     column: int
-    kind: HoleKind
+    kind: str
     prefix: str = field(repr=False)
     middle: str
     suffix: str = field(repr=False)

@@ -32,6 +32,7 @@ class Metric:
 
 
 METRICS = (
+    Metric("tests_passed", lambda r: r.tests_passed, "share"),
     Metric("exact_match", lambda r: r.exact_match, "share"),
     Metric("line_match", lambda r: r.line_match, "share"),
     Metric("generated_match", lambda r: r.generated_match, "share"),

@@ -8,7 +8,7 @@
 import dataclasses
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rapidfuzz.distance import Levenshtein
@@ -46,7 +46,8 @@ class HoleResult:
     """How one system did on one hole; `None` where it was not measured.
 
     The matches and `bits` come from teacher forcing (of a baseline: from its answer or its distribution), the
-    `generated_` fields and `edit_similarity` from text that was written. `mode` is `None` for a system without modes.
+    `generated_` fields and `edit_similarity` from text that was written, `tests_passed` from the repository's own tests
+    with that text in place. `mode` is `None` for a system without modes.
     """
 
     hole_id: str
@@ -63,6 +64,11 @@ class HoleResult:
     generated_text: str | None = None
     generated_match: bool | None = None
     edit_similarity: float | None = None
+    tests_passed: bool | None = None
+
+
+# Makes the request of a hole in a mode that leaves so many tokens free, or none where there is no room.
+FitHole = Callable[[Hole, InfillMode, int], Request | None]
 
 
 def start_result(hole: Hole, system: str, mode: InfillMode | None = None) -> HoleResult:
@@ -77,6 +83,8 @@ def score_holes(
     choices: EvalChoices,
     system: str = "model",
     on_progress: Progress = ignore_progress,
+    *,
+    fit: FitHole | None = None,
 ) -> list[HoleResult]:
     """Rate the true middle of each hole in one teacher-forced pass.
 
@@ -87,24 +95,25 @@ def score_holes(
     shows one line, and as the infilling benchmarks are that cut an answer there.
 
     `bits` is the sum of -log2 p over the middle's tokens, `bits_with_stop` adds the file separator's.
-    A hole whose middle does not fit beside any prompt is no match and has no bits.
+    A hole whose middle does not fit beside any prompt is no match and has no bits. `fit` makes the request of a hole
+    that keeps so many tokens free; by default, the text around the cursor alone.
     """
     results: list[HoleResult] = []
     on_progress(f"score {mode}", 0, len(holes))
     for start in range(0, len(holes), CHUNK_HOLES):
-        results += _score_chunk(subject, holes[start : start + CHUNK_HOLES], mode, choices, system)
+        results += _score_chunk(subject, holes[start : start + CHUNK_HOLES], mode, choices, system, fit)
         on_progress(f"score {mode}", len(results), len(holes))
     return results
 
 
 def _score_chunk(
-    subject: Subject, holes: Sequence[Hole], mode: InfillMode, choices: EvalChoices, system: str
+    subject: Subject, holes: Sequence[Hole], mode: InfillMode, choices: EvalChoices, system: str, fit: FitHole | None
 ) -> list[HoleResult]:
     items: dict[int, tuple[list[int], list[int]]] = {}
     reserved_tokens = subject.reserve_tokens(choices)
     for index, hole in enumerate(holes):
         middle: list[int] = subject.tokenizer.encode(hole.middle).tolist()
-        if prompt := _spell_prompt(subject, hole, mode, max(reserved_tokens, len(middle) + 1)):
+        if prompt := _spell_prompt(subject, hole, mode, max(reserved_tokens, len(middle) + 1), fit):
             items[index] = (prompt, [*middle, FILE_SEPARATOR_ID])
     scores = dict(zip(items, subject.completer.score(list(items.values())), strict=True))
     results = [
@@ -125,12 +134,23 @@ def _score_chunk(
     return results
 
 
-def _spell_prompt(subject: Subject, hole: Hole, mode: InfillMode, reserved_tokens: int) -> list[int] | None:
-    request = _fit(subject, Request(hole.prefix, hole.suffix, hole.path, mode=mode, max_new_tokens=reserved_tokens))
+def _spell_prompt(
+    subject: Subject, hole: Hole, mode: InfillMode, reserved_tokens: int, fit: FitHole | None
+) -> list[int] | None:
+    if fit is None:
+        asked = Request(hole.prefix, hole.suffix, hole.path, mode=mode, max_new_tokens=reserved_tokens)
+        request = _fit(subject, asked)
+    else:
+        request = fit(hole, mode, reserved_tokens)
     if request is None:
         return None
     return format_prompt(
-        subject.tokenizer, prefix=request.prefix, suffix=request.suffix, mode=mode, path=request.path, neighbors=()
+        subject.tokenizer,
+        prefix=request.prefix,
+        suffix=request.suffix,
+        mode=mode,
+        path=request.path,
+        neighbors=request.neighbors,
     )
 
 

@@ -10,9 +10,11 @@ from codegemma.evals.conduct.suite import CONDUCT
 from codegemma.evals.examination import Suite
 from codegemma.evals.heldout_suite import HELDOUT
 from codegemma.evals.insecure.suite import INSECURE
+from codegemma.evals.language_suite import LANGUAGE_SUITES
 from codegemma.evals.memorization import MEMORIZATION
 from codegemma.evals.offence.suite import OFFENCE
 from codegemma.evals.program_suites import PROGRAM_SUITES
+from codegemma.evals.repository_suite import REPOSITORY
 
 ALL = "all"
 
@@ -25,6 +27,8 @@ SUITES: dict[str, Suite] = {
         INSECURE,
         CONDUCT,
         OFFENCE,
+        *LANGUAGE_SUITES,
+        REPOSITORY,
     )
 }
 
