@@ -41,7 +41,7 @@ def build_ours(folder: Path, rows: int, dtype: str) -> tuple[Write, int]:
     from codegemma.records import Generation, Priority, StopRules
     from codegemma.text.tokenizer import train_tokenizer
 
-    vars(batcher)["_MAX_DRAFTING_ROWS"] = 0
+    vars(batcher)["MAX_DRAFTING_ROWS"] = 0
     params, config = load_model(folder, "f32" if dtype == "float32" else "bf16")
     number = jnp.dtype(dtype)
     is_cpu = jax.default_backend() == "cpu"

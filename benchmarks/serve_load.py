@@ -1,9 +1,10 @@
 """64 editors at two requests a second each on a small model, beside one editor alone; or many requests, for memory.
 
-    python benchmarks/serve_load.py MODEL [--editors 64] [--seconds 20] [--soak 0]
+    python benchmarks/serve_load.py MODEL [--editors 64] [--seconds 20] [--settle 40] [--soak 0]
 
-MODEL is whatever `codegemma serve` takes, best a small one. Every editor types in a real file of its own
-(`benchmarks/traces.py`) over a connection of its own and reads a streamed `/infill`; time to first token is from the
+MODEL is whatever `codegemma serve` takes, best a small one. It gets `--settle` seconds to compile what it compiles
+behind its start. Then every editor opens a real file of its own (`benchmarks/traces.py`) at some time of the first
+five seconds, types in it over a connection of its own and reads a streamed `/infill`; time to first token is from the
 whole request sent to the first event read. The generator is a process of its own, and its processor time is printed
 apart. The promise: no error, p95 with all editors at most three times that of one, none over a second. `--soak 100000`
 sends so many requests and prints the server's memory at each tenth.
@@ -26,6 +27,7 @@ from benchmarks.serve_overhead import spell
 from benchmarks.traces import Keystroke, describe, make_trace
 
 _PER_EDITOR_S = 0.5
+_OPENING_S = 5.0
 _MOST_TIMES, _MOST_MS = 3.0, 1000.0
 
 
@@ -65,7 +67,7 @@ async def ask(port: int, body: bytes) -> tuple[float, bool]:
 
 
 async def type_on(port: int, keystrokes: list[Keystroke], until: float, results: list[tuple[float, bool]]) -> None:
-    await asyncio.sleep(random.random() * _PER_EDITOR_S)
+    await asyncio.sleep(random.random() * _OPENING_S)
     for keystroke in itertools.cycle(keystrokes):
         begun = time.perf_counter()
         if begun > until:
@@ -108,6 +110,7 @@ def main() -> int:
     parser.add_argument("model")
     parser.add_argument("--editors", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--settle", type=float, default=40)
     parser.add_argument("--soak", type=int, default=0)
     options = parser.parse_args()
     trace = list(make_trace())
@@ -118,6 +121,7 @@ def main() -> int:
         if options.soak:
             asyncio.run(soak(port, process, traces, options.soak))
             return 0
+        time.sleep(options.settle)
         one, _ = show("one editor", asyncio.run(load(port, traces[:1], options.seconds)))
         cpu = time.process_time()
         many, worst = show(f"{options.editors} editors", asyncio.run(load(port, traces, options.seconds)))

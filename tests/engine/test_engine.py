@@ -452,3 +452,12 @@ def test_tokenizer_of_another_model_is_refused(engine: Engine, tokenizer: Tokeni
     small = dataclasses.replace(engine.config, vocab_size=300)
     with pytest.raises(InputError, match="ids, the model 300"):
         Engine(engine.params, small, tokenizer)
+
+
+def test_answers_are_the_same_while_other_sizes_are_compiled(engine: Engine) -> None:
+    fresh = Engine(engine.params, engine.config, engine.tokenizer, rows=8)
+    assert fresh.warm() > 1
+    asked = [spell(fresh, max_new_tokens=5, sampling=Sampling(seed=seed)) for seed in range(3)]
+    told = [list(stream) for stream in [fresh.generate(generation) for generation in asked]]
+    fresh.close()
+    assert [join(deltas) for deltas in told] == [join(write(engine, generation)) for generation in asked]

@@ -19,13 +19,10 @@ from codegemma.engine.device import Chosen, Device
 from codegemma.engine.drafts import Drafts
 from codegemma.engine.job import Choice, Job
 from codegemma.engine.scheduler import Scheduler, Step
-from codegemma.engine.shapes import DRAFT_TOKENS
+from codegemma.engine.shapes import DRAFT_TOKENS, MAX_DRAFTING_ROWS
 from codegemma.engine.stream import Stream
 from codegemma.records import Generation, StopReason, TokenLogprob
 from codegemma.text.tokenizer import Tokenizer
-
-# With more rows than these a step is bound by arithmetic, and checking guesses costs what it saves.
-_MAX_DRAFTING_ROWS = 4
 
 
 class Batcher:
@@ -179,7 +176,7 @@ class Batcher:
     def _propose(self, choice: Choice, taken: int) -> None:
         """Guess what comes next, where a guess can be checked."""
         choice.drafts = []
-        if len(self._scheduler.active) > _MAX_DRAFTING_ROWS or choice.needs_changes:
+        if len(self._scheduler.active) > MAX_DRAFTING_ROWS or choice.needs_changes:
             choice.guesses = None
             return
         if choice.guesses is None:

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int32
 from codegemma.engine.cache import Copy
 from codegemma.engine.compute import StepInputs, copy_pages, run_step
 from codegemma.engine.job import Choice
+from codegemma.engine.programs import Programs, Size
 from codegemma.engine.sample import Changes, Rating, change_logits, choose_tokens, gather_sampling, rate_tokens
 from codegemma.engine.shapes import DRAFT_TOKENS, Shapes, fit
 from codegemma.model.config import GemmaConfig
@@ -60,6 +61,7 @@ class Device:
         self.page_tokens = page_tokens
         self._config = config
         self._execution = execution
+        self._programs = Programs(self._compile)
         self._cache: Cache | None = None
 
     def reset(self) -> None:
@@ -67,19 +69,37 @@ class Device:
         self._cache = None
 
     def warm(self) -> int:
-        """Compile the shapes that editors meet, and tell how many."""
-        sizes = list(self.shapes.list_warm())
-        for rows, tokens, reach in sizes:
-            places = tokens if tokens == DRAFT_TOKENS else 1
-            self._run(self._make_inputs(rows, tokens, reach, places))
-        return len(sizes)
+        """Compile the sizes that editors meet, and tell how many; then begin with the rest, behind whoever comes."""
+        self._cache = self._hold_cache()
+        count = self._programs.compile(self.shapes.list_warm())
+        self._programs.compile_behind(self.shapes.list_all())
+        return count
+
+    def close(self) -> None:
+        """Compile no more, and let go of all pages."""
+        self._programs.close()
+        self.reset()
+
+    def _compile(self, size: Size) -> None:
+        cache = jax.eval_shape(self._make_cache)
+        inputs = self._make_inputs(size)
+        run_step.lower(self.params, self._config, self._execution, cache, inputs, self._adapters).compile()
+        if size.reach == self.shapes.reaches[0]:
+            self._compile_choice(size.rows, inputs.scored.shape[1])
+
+    def _compile_choice(self, rows: int, places: int) -> None:
+        """Compile what a healed or a drawn token needs: its shapes do not hang on the reach."""
+        vocab_size = self._config.vocab_size
+        logits = jax.ShapeDtypeStruct((rows, places, vocab_size), jnp.float32)
+        bias, each = np.zeros((rows, vocab_size), np.float32), np.zeros(rows, np.float32)
+        change_logits.lower(logits, Changes(bias, bias.astype(np.int32), each, each, each)).compile()
+        sampling = gather_sampling([(Sampling(), 0)] * rows, vocab_size)
+        choose_tokens.lower(logits, sampling, is_ranked=False).compile()
 
     def run(self, choices: Sequence[Choice], tokens: int, copies: Sequence[Copy]) -> Chosen:
         """Copy pages, then read `tokens` of the one choice, or the newest id of each with its drafts (`tokens` 0)."""
         self._copy(copies)
-        has_drafts = not tokens and any(choice.drafts for choice in choices)
-        wanted = tokens or (DRAFT_TOKENS if has_drafts else 1)
-        inputs = self._gather(choices, tokens, fit((1, *self.shapes.tokens), wanted), has_drafts=has_drafts)
+        inputs = self._gather(choices, tokens, self._choose_size(choices, tokens))
         ids, logits = self._run(inputs)
         if any(choice.needs_changes or choice.sampling.temperature > 0 for choice in choices):
             ids = self._choose(choices, logits)
@@ -103,10 +123,12 @@ class Device:
         ids: Array = choose_tokens(logits, sampling, is_ranked=is_ranked)
         return ids
 
+    def _make_cache(self) -> Cache:
+        return init_cache(self._config, self.pages, self.page_tokens, self._execution.activation_dtype)
+
     def _hold_cache(self) -> Cache:
         if self._cache is None:
-            dtype = self._execution.activation_dtype
-            self._cache = init_cache(self._config, self.pages, self.page_tokens, dtype)
+            self._cache = self._make_cache()
         return self._cache
 
     def _copy(self, copies: Sequence[Copy]) -> None:
@@ -116,8 +138,11 @@ class Device:
             padded = np.asarray([*part, *[part[-1]] * (_COPIES - len(part))], np.int32)
             self._cache = copy_pages(self._hold_cache(), jnp.asarray(padded))
 
-    def _make_inputs(self, rows: int, tokens: int, reach: int, places: int) -> StepInputs:
+    def _make_inputs(self, size: Size) -> StepInputs:
         """Make inputs in which nobody has a page: what is read in them is stored nowhere."""
+        rows, tokens, reach = size
+        # Whatever is short enough for drafts scores all its tokens, so that it needs no program of its own.
+        places = tokens if tokens == DRAFT_TOKENS else 1
         return StepInputs(
             np.zeros((rows, tokens), np.int32),
             np.zeros((rows, tokens), np.int32),
@@ -126,19 +151,30 @@ class Device:
             np.zeros(rows, np.int32),
         )
 
-    def _gather(self, choices: Sequence[Choice], tokens: int, width: int, *, has_drafts: bool) -> StepInputs:
-        tables = [choice.lease.pages if choice.lease else [] for choice in choices]
-        reach = fit(self.shapes.reaches, max(map(len, tables)) * self.page_tokens)
-        rows = fit(self.shapes.rows, len(choices))
-        inputs = self._make_inputs(rows, width, reach, width if has_drafts else 1)
-        for row, (choice, table) in enumerate(zip(choices, tables, strict=True)):
+    def _choose_size(self, choices: Sequence[Choice], tokens: int) -> Size:
+        pages = max(len(choice.lease.pages) if choice.lease else 0 for choice in choices)
+        rows, reach = fit(self.shapes.rows, len(choices)), fit(self.shapes.reaches, pages * self.page_tokens)
+        if not tokens and any(choice.drafts for choice in choices):
+            with_drafts = self._programs.find(Size(rows, DRAFT_TOKENS, reach))
+            if with_drafts is not None:
+                return with_drafts
+        wanted = Size(rows, fit((1, *self.shapes.tokens), tokens or 1), reach)
+        return self._programs.find(wanted) or wanted
+
+    def _gather(self, choices: Sequence[Choice], tokens: int, size: Size) -> StepInputs:
+        inputs = self._make_inputs(size)
+        for row, choice in enumerate(choices):
+            table = choice.lease.pages if choice.lease else []
             start = choice.lease.stored if choice.lease else 0
-            read = choice.ids[start : start + tokens] if tokens else [choice.ids[start], *choice.drafts[: width - 1]]
+            read = choice.ids[start : start + (tokens or 1)]
+            if not tokens:
+                read = [*read, *choice.drafts[: size.tokens - 1]]
             inputs.ids[row, : len(read)] = read
             inputs.adapters[row] = choice.space
-            inputs.positions[row] = np.arange(start, start + width)
+            inputs.positions[row] = np.arange(start, start + size.tokens)
             inputs.tables[row, : len(table)] = table
-            inputs.scored[row] = np.arange(width) if has_drafts else len(read) - 1
+            # Who writes has every token scored, guesses with it; who reads its last.
+            inputs.scored[row] = len(read) - 1 if tokens else np.arange(inputs.scored.shape[1])
         return inputs
 
     def _gather_changes(self, choices: Sequence[Choice], rows: int) -> Changes:

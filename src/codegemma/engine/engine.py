@@ -148,14 +148,14 @@ class Engine:
         }
 
     def warm(self) -> int:
-        """Compile what editors' requests need, before the first one comes; tell how many shapes."""
+        """Compile what editors' requests need, before the first one comes; tell how many sizes. The rest follows."""
         return self._device.warm()
 
     def close(self) -> None:
         """Cancel what runs and let go of the pages."""
         self._is_closed = True
         self._batcher.close()
-        self._device.reset()
+        self._device.close()
 
     def _choose_cache_tokens(self, rows: int) -> int:
         config = self.config

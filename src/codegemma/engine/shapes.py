@@ -9,8 +9,12 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from codegemma.engine.programs import Size
+
 # One token a row, and the drafts that are checked with it.
 DRAFT_TOKENS = 8
+# With more rows than these a step is bound by arithmetic, and checking guesses costs what it saves.
+MAX_DRAFTING_ROWS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +30,22 @@ class Shapes:
         """The most tokens of one prompt that are read at once."""
         return self.tokens[-1]
 
-    def list_warm(self) -> Iterator[tuple[int, int, int]]:
-        """List `(rows, tokens, reach)` of an editor's request, and of the largest batch."""
+    def list_warm(self) -> Iterator[Size]:
+        """List the sizes of an editor's request, and of the largest batch."""
         for reach in self.reaches:
             for tokens in (1, *self.tokens):
-                yield 1, tokens, reach
-            yield self.rows[-1], 1, reach
+                yield Size(1, tokens, reach)
+            yield Size(self.rows[-1], 1, reach)
+
+    def list_all(self) -> Iterator[Size]:
+        """List all sizes, those of short texts first."""
+        for reach in self.reaches:
+            for tokens in self.tokens:
+                yield Size(1, tokens, reach)
+            for rows in self.rows:
+                yield Size(rows, 1, reach)
+                if rows <= MAX_DRAFTING_ROWS:
+                    yield Size(rows, DRAFT_TOKENS, reach)
 
 
 def choose_shapes(context_tokens: int, rows: int, page_tokens: int, *, is_accelerator: bool) -> Shapes:

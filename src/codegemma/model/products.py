@@ -30,9 +30,9 @@ def multiply(x: Float[Array, "*rows I"], weight: Float[Array, "I O"], compute_dt
 @partial(jax.tree_util.register_dataclass, data_fields=("matrix",), meta_fields=("widths",))
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """Matrices `[I, O]` of the same rows side by side, so that no product has to join them."""
+    """Matrices `[I, O]` of the same rows side by side, `matrix` [I all_O], so that no product has to join them."""
 
-    matrix: Float[Array, "I all_O"]
+    matrix: Any
     widths: tuple[int, ...]
 
     @classmethod
