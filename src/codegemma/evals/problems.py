@@ -25,7 +25,8 @@ class Problem:
 
     A model sees `prefix` and, where there is a hole, `suffix`. `before` and `after` stand around its text in the
     program. `group` names what problems share: several holes of one solution are not independent. `solution` is the
-    published answer. `trusted` and `names` are those of `Examinee`.
+    published answer. `trusted` and `names` are those of `Examinee`. `stops` are words at which others cut an answer in
+    its `language`; where `keeps_stop` the word belongs to the answer.
     """
 
     task_id: str
@@ -38,13 +39,16 @@ class Problem:
     tests: str = field(repr=False)
     trusted: str = field(default="", repr=False)
     names: tuple[str, ...] | None = None
+    language: str = "python"
+    stops: tuple[str, ...] = ()
+    keeps_stop: bool = False
 
     def write_program(self, text: str) -> str:
         """Put an answer in its place."""
         return self.before + text + self.after
 
-    def pose(self, text: str) -> Examinee:
-        """Make what a judge runs of an answer."""
+    def pose(self, text: str) -> Any:
+        """Make what a judge runs of an answer: of Python an `Examinee`."""
         return Examinee(self.write_program(text), self.tests, self.trusted, self.names)
 
 

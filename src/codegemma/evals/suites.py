@@ -6,6 +6,7 @@
 """
 
 from codegemma.errors import InputError
+from codegemma.evals.babelcode.suites import BABELCODE_SUITES
 from codegemma.evals.conduct.suite import CONDUCT
 from codegemma.evals.examination import Suite
 from codegemma.evals.heldout_suite import HELDOUT
@@ -29,6 +30,7 @@ SUITES: dict[str, Suite] = {
         OFFENCE,
         *LANGUAGE_SUITES,
         REPOSITORY,
+        *BABELCODE_SUITES,
     )
 }
 

@@ -14,6 +14,8 @@ from collections.abc import Callable
 
 from codegemma.evals.problems import Problem
 from codegemma.records import Extent, StopRules
+from codegemma.text.brackets import find_closing_brace
+from codegemma.text.languages import LANGUAGES
 from codegemma.text.stops import cut_text
 
 # Chen et al. (2107.03374), section 2.2.
@@ -81,6 +83,23 @@ def _parses(program: str) -> bool:
     return True
 
 
+def keep_function(problem: Problem, text: str) -> str:
+    r"""Run the rest of the function whose head ends the prompt, up to its closing brace or the end of its block."""
+    if LANGUAGES[problem.language].is_indented:
+        end = re.search(r"\n(?=[^\s#])", text)
+        return text if end is None else text[: end.end()]
+    brace = find_closing_brace(problem.prefix, text, problem.language)
+    return text if brace is None else text[: brace + 1]
+
+
+def stop_at_published_words(problem: Problem, text: str) -> str:
+    """Run what stands before a word that the benchmark's authors stop at, and the word where it closes the answer."""
+    told = cut_text(text, StopRules(strings=problem.stops))
+    if told.stop_reason is None or not problem.keeps_stop:
+        return told.text
+    return text[: len(told.text) + max(len(stop) for stop in problem.stops if text.startswith(stop, len(told.text)))]
+
+
 POLICIES: dict[str, Policy] = {
     "all": keep_all,
     "first_line": keep_first_line,
@@ -89,4 +108,6 @@ POLICIES: dict[str, Policy] = {
     "suffix": stop_at_suffix,
     "scope": stop_at_scope,
     "parses": keep_parsing,
+    "function": keep_function,
+    "published_stops": stop_at_published_words,
 }

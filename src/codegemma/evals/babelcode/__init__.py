@@ -1,0 +1,1 @@
+"""BabelCode: the problems of HumanEval and MBPP in eight languages."""
