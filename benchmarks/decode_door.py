@@ -48,8 +48,8 @@ ORDINARY = Path(json.__file__).with_name("decoder.py").read_text(encoding="utf-8
 _DRAWN = np.random.default_rng(0).standard_normal(1 << 20).astype(ml_dtypes.bfloat16) * ml_dtypes.bfloat16(0.02)
 
 
-def draw_model(folder: Path, layers: int) -> Path:
-    """Write a file of the 2B's shape with random weights in Q8_0."""
+def draw_model(folder: Path, layers: int, tokenizer: Tokenizer | None = None) -> Path:
+    """Write a file of the 2B's shape with random weights in Q8_0, and the shipped base's tokenizer or another."""
     config = replace(codegemma_2b(), num_layers=layers)
     shapes = {name: shape for name, _, shape in list_tensors(config)}
 
@@ -58,7 +58,7 @@ def draw_model(folder: Path, layers: int) -> Path:
         for start in range(0, shapes[name][0], rows):
             yield np.resize(_DRAWN, (min(rows, shapes[name][0] - start), *shapes[name][1:]))
 
-    write_gguf(folder / "model.gguf", config, Tokenizer.load(BASES / "tiny"), read, "q8_0")
+    write_gguf(folder / "model.gguf", config, tokenizer or Tokenizer.load(BASES / "tiny"), read, "q8_0")
     return folder / "model.gguf"
 
 

@@ -121,10 +121,12 @@ def open_service(
     from codegemma.model.hub import locate_model
     from codegemma.serve.context import ContextSource
     from codegemma.serve.service import Service
-    from codegemma.serve.workspace import Workspace
 
-    workspace = Workspace(folder) if folder is not None else None
-    if workspace is not None:
+    workspace = None
+    if folder is not None:
+        from codegemma.serve.workspace import Workspace
+
+        workspace = Workspace(folder)
         workspace.start()
     place = locate_model(model)
     engine, reason = choose_engine(place, wanted, adapters)

@@ -14,9 +14,6 @@ from typing import Final
 from codegemma.engine.accelerators import has_accelerator
 from codegemma.engine.llama_cpp import LlamaCpp
 from codegemma.errors import InputError, UserError
-from codegemma.model.formats import peft
-from codegemma.model.formats.folder import read_config
-from codegemma.model.formats.table import open_weights
 from codegemma.records import Generator
 
 ENGINES: Final = ("auto", "jax", "llama.cpp")
@@ -34,7 +31,7 @@ def choose_engine(place: Path, wanted: str, adapters: Mapping[str, Path]) -> tup
     """
     is_gguf = place.suffix == ".gguf" or (place.is_dir() and any(place.glob("*.gguf")))
     # JAX takes adapters as PEFT writes them; llama.cpp's are GGUF files.
-    is_peft = all(peft.recognize(adapter) for adapter in adapters.values())
+    is_peft = all(map(_is_peft, adapters.values()))
     if wanted == "jax" and (is_gguf or not is_peft):
         what = "a GGUF file" if is_gguf else "adapters that are no folders of PEFT"
         raise InputError(f"{place}: {what} cannot be served by JAX; leave --engine out")
@@ -89,7 +86,16 @@ def open_generator(
     return opened
 
 
+def _is_peft(adapter: Path) -> bool:
+    from codegemma.model.formats import peft
+
+    return peft.recognize(adapter)
+
+
 def _count_weights(place: Path) -> int | None:
+    from codegemma.model.formats.folder import read_config
+    from codegemma.model.formats.table import open_weights
+
     try:
         config = (read_config(place) if place.is_dir() else None) or open_weights(place).config
         return config.count_parameters()

@@ -14,9 +14,7 @@ from typing import Final
 
 from codegemma.errors import InputError, OutputError
 from codegemma.folders import walk_visible
-from codegemma.model.formats.gguf_file import FILE_NAME, KINDS
-from codegemma.model.gguf_header import read_gguf_header
-from codegemma.model.write import convert
+from codegemma.model.gguf_header import FILE_NAME, KINDS, read_gguf_header
 
 DEFAULT_DTYPE: Final = "int8"
 # The head of a safetensors file is a table of its tensors; of a pickled one, the start of it.
@@ -58,6 +56,9 @@ def provide_gguf(
     if not is_whole(target):
         if on_quantize is not None:
             on_quantize(target / FILE_NAME)
+        # All formats of weights: a third of a start that finds its file need not load them.
+        from codegemma.model.write import convert
+
         try:
             convert(place, target, "gguf", dtype)
         except OutputError:

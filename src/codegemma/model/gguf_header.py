@@ -14,6 +14,9 @@ from typing import Final
 from codegemma.errors import InputError
 from codegemma.model.config import GemmaConfig
 
+FILE_NAME: Final = "model.gguf"
+# What the command line calls a type of weights -> what GGUF does.
+KINDS: Final = {"bf16": "bf16", "f16": "f16", "f32": "f32", "int8": "q8_0", "int4": "q4_0"}
 # The key that GGUF's specification has for a `tokenizer.json`.
 TOKENIZER_KEY: Final = "tokenizer.huggingface.json"
 

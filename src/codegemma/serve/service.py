@@ -93,7 +93,8 @@ class Service:
     async def warm_up(self) -> None:
         """Read a short prompt, so that the engine is warm and its speed known."""
         ids = (BOS_ID, *(self.encode("def\n") * _WARM_TOKENS)[:_WARM_TOKENS])
-        async for _ in self._writer.write(Generation(ids, max_new_tokens=1), StopRules(), _report_nothing()):
+        generation = Generation(ids, max_new_tokens=1, priority=Priority.BATCH)  # who asks already does not wait
+        async for _ in self._writer.write(generation, StopRules(), _report_nothing()):
             pass
 
     def close(self) -> None:

@@ -16,14 +16,12 @@ from codegemma.errors import InputError, MissingExtraError
 from codegemma.model.formats.folder import write_config
 from codegemma.model.formats.huggingface import name_tensor, spell_blocks, to_ours
 from codegemma.model.formats.parts import DTYPES, Part, Weights, list_parts
+from codegemma.model.gguf_header import FILE_NAME
 from codegemma.model.lineage import GEMMA_TERMS, LINEAGE_FILE, NOTICE_FILE
 from codegemma.text.tokenizer import TOKENIZER_FILE, Tokenizer
 
-FILE_NAME = "model.gguf"
 # Files beside a model -> metadata in the file.
 _NOTES = {LINEAGE_FILE: "codegemma.lineage", NOTICE_FILE: "codegemma.notice"}
-# What the command line calls a type -> what GGUF does.
-KINDS = {"bf16": "bf16", "f16": "f16", "f32": "f32", "int8": "q8_0", "int4": "q4_0"}
 
 
 def recognize(place: Path) -> bool:

@@ -13,6 +13,7 @@ from codegemma.errors import InputError
 from codegemma.model.config import CONFIG_NAME
 from codegemma.model.formats import flax, gguf_file, huggingface, integers, orbax, peft
 from codegemma.model.formats.parts import DTYPES, Weights
+from codegemma.model.gguf_header import KINDS
 
 Writer = Callable[[Path, Weights, Any], None]
 # Types that weights may be rounded to. f16 is read, and stays as it is, but numbers could pass its range.
@@ -36,7 +37,7 @@ FORMATS: dict[str, Format] = {
     "hf": Format(huggingface.recognize, huggingface.open_weights, huggingface.write_weights),
     "flax": Format(flax.recognize, flax.open_weights, flax.write_weights),
     "orbax": Format(orbax.recognize, orbax.open_weights, orbax.write_weights),
-    "gguf": Format(gguf_file.recognize, gguf_file.open_weights, gguf_file.write_weights, gguf_file.KINDS),
+    "gguf": Format(gguf_file.recognize, gguf_file.open_weights, gguf_file.write_weights, KINDS),
     "qwix": Format(integers.recognize, integers.open_weights, integers.write_weights, integers.BITS),
 }
 

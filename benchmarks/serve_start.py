@@ -1,0 +1,146 @@
+"""How soon `codegemma serve` answers after it was started, beside its floor: bare Python that loads the file the same way.
+
+    python -m benchmarks.serve_start [MODEL] [--rounds 5] [--engine llama.cpp]
+    python -m benchmarks.serve_start --layers 18 --tokenizer tokenizer.json
+
+MODEL is whatever `codegemma serve` takes [default: the shipped base]; with `--layers` it is a file of CodeGemma 2B's
+shape with so many layers, random weights in Q8_0 and a tokenizer, best Gemma's. Its first start is measured once by itself: it
+quantizes, or compiles. Then each round starts both once with the model's files dropped from the system's memory (cold),
+and once more (warm). Timed is from the start of the process to the port, and to the first completion read by a client that
+asks again while it hears 503. The floor loads with the same settings through llama.cpp
+in a process of its own and writes as much. The promise: a later start answers within 3 s.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks.decode_door import draw_model
+from benchmarks.typing_trace import load_tokenizer
+
+from codegemma.model.gguf_cache import find_cache, provide_gguf
+from codegemma.model.hub import locate_model
+
+_PROMISED_S = 3.0
+_BASE = Path(__file__).parents[1] / "src/codegemma/bases/tiny"
+_BODY = json.dumps({"input_prefix": "def add(a, b):\n    return ", "input_suffix": "\n", "n_predict": 4}).encode()
+# A user's modules are compiled.
+_ENVIRONMENT = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+_FLOOR = """
+import sys
+from pathlib import Path
+from codegemma.engine.llama_start import LlamaChoices, start_server
+from codegemma.model.gguf_header import read_gguf_header
+file = Path(sys.argv[1])
+server = start_server(file, read_gguf_header(file), LlamaChoices())
+server.handle_completions({"prompt": [2, 500, 501], "n_predict": 4})
+print("answered", flush=True)
+"""
+
+
+def start(command: list[str]) -> dict[str, float]:
+    """Start a server, ask until it answers, end it; tell the seconds to the port and to the answer."""
+    started = time.perf_counter()
+    times: dict[str, float] = {}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=_ENVIRONMENT) as process:
+        assert process.stderr is not None
+        address = process.stderr.readline().split()[0]
+        times["port"] = time.perf_counter() - started
+        while not ask(f"{address}/infill"):
+            if process.poll() is not None:
+                raise SystemExit(f"the server ended: {process.stderr.read()}")
+            time.sleep(0.01)
+        times["answer"] = time.perf_counter() - started
+        process.terminate()
+    return times
+
+
+def ask(address: str) -> bool:
+    """Ask for a completion; false while the model is loaded."""
+    request = urllib.request.Request(address, _BODY, {"Content-Type": "application/json"})  # noqa: S310
+    try:
+        with urllib.request.urlopen(request, timeout=600) as reply:  # noqa: S310
+            return bool(reply.read())
+    except urllib.error.HTTPError as error:
+        if error.code != 503:
+            raise
+        return False
+
+
+def load_bare(file: Path) -> float:
+    """Load and write in a bare interpreter; tell the seconds to the answer, as its reader sees it."""
+    started = time.perf_counter()
+    command = [sys.executable, "-c", _FLOOR, str(file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=_ENVIRONMENT) as process:
+        assert process.stdout is not None
+        if process.stdout.readline() != "answered\n":
+            raise SystemExit("the floor did not answer")
+        return time.perf_counter() - started
+
+
+def forget_pages(places: list[Path]) -> None:
+    """Have the system drop what it keeps of files, which needs no privilege."""
+    for file in _list_files(places):
+        with file.open("rb") as content:
+            os.posix_fadvise(content.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def _list_files(places: list[Path]) -> Iterator[Path]:
+    for place in places:
+        yield from (place,) if place.is_file() else (file for file in place.rglob("*") if file.is_file())
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", nargs="?", default=str(_BASE))
+    parser.add_argument("--layers", type=int)
+    parser.add_argument("--tokenizer", type=Path)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--engine", default="llama.cpp", choices=["llama.cpp", "jax", "auto"])
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        if options.layers:
+            options.model = str(draw_model(Path(folder), options.layers, load_tokenizer(options.tokenizer)))
+        return measure(options)
+
+
+def measure(options: argparse.Namespace) -> int:
+    """Measure one model and print."""
+    command = [sys.executable, "-m", "codegemma", "serve", options.model, "--port", "0", "--engine", options.engine]
+    place = locate_model(options.model)
+    print(f"first start: answer after {start(command)['answer']:.2f} s")
+    is_llama = options.engine == "llama.cpp"
+    file = provide_gguf(place) if is_llama else None
+    places = [file if file and file.parent.is_relative_to(find_cache()) else place]
+    rounds: list[dict[str, float]] = []
+    for _ in range(options.rounds):
+        row = {}
+        for state in ("cold", "warm"):
+            if state == "cold":
+                forget_pages(places)
+            row |= {f"{state} {name}": seconds for name, seconds in start(command).items()}
+        if file is not None:
+            row["floor"] = load_bare(file)
+        rounds.append(row)
+    medians = {name: statistics.median(row[name] for row in rounds) for name in rounds[0]}
+    for name, seconds in medians.items():
+        worst = max(row[name] for row in rounds)
+        print(f"{name:12} {seconds:6.2f} s at the median, {worst:.2f} at most")
+    if "floor" in medians:
+        print(f"warm answer / floor: {medians['warm answer'] / medians['floor']:.2f}")
+    is_met = medians["cold answer"] <= _PROMISED_S
+    print(f"promise: a later start answers within {_PROMISED_S:g} s:", "kept" if is_met else "BROKEN")
+    return 0 if is_met else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
