@@ -1,14 +1,14 @@
-"""How soon `codegemma serve` answers after it was started, beside its floor: bare Python that loads the file the same way.
+"""How soon `codegemma serve` answers after it was started, beside its floor: bare Python that loads the same file.
 
     python -m benchmarks.serve_start [MODEL] [--rounds 5] [--engine llama.cpp]
     python -m benchmarks.serve_start --layers 18 --tokenizer tokenizer.json
 
 MODEL is whatever `codegemma serve` takes [default: the shipped base]; with `--layers` it is a file of CodeGemma 2B's
-shape with so many layers, random weights in Q8_0 and a tokenizer, best Gemma's. Its first start is measured once by itself: it
-quantizes, or compiles. Then each round starts both once with the model's files dropped from the system's memory (cold),
-and once more (warm). Timed is from the start of the process to the port, and to the first completion read by a client that
-asks again while it hears 503. The floor loads with the same settings through llama.cpp
-in a process of its own and writes as much. The promise: a later start answers within 3 s.
+shape with so many layers, random weights in Q8_0 and a tokenizer, best Gemma's. Its first start is measured once by
+itself: it quantizes, or compiles. Then each round starts both once with the model's files dropped from the system's
+memory (cold), and once more (warm). Timed is from the start of the process to the port, and to the first completion
+read by a client that asks again while it hears 503. The floor loads with the same settings through llama.cpp in a
+process of its own and writes as much. The promise: a later start answers within 3 s.
 """
 
 import argparse
@@ -123,7 +123,7 @@ def measure(options: argparse.Namespace) -> int:
     places = [file if file and file.parent.is_relative_to(find_cache()) else place]
     rounds: list[dict[str, float]] = []
     for _ in range(options.rounds):
-        row = {}
+        row: dict[str, float] = {}
         for state in ("cold", "warm"):
             if state == "cold":
                 forget_pages(places)

@@ -14,6 +14,7 @@ from pathlib import Path
 import ctranslate2
 import numpy as np
 from ctranslate2.specs import common_spec, transformer_spec
+from timing import print_speeds
 
 DRAWN = np.random.default_rng(0).standard_normal(1 << 20).astype(np.float32) * np.float32(0.02)
 
@@ -64,30 +65,13 @@ def main() -> None:
         loaded_s = time.perf_counter() - started
     prompt = [f"t{500 + number % 3000}" for number in range(prompt_tokens)]
 
-    def write(count: int) -> float:
-        began = time.perf_counter()
+    def write(count: int) -> None:
         result = model.generate_batch(
             [prompt], max_length=count, min_length=count, sampling_topk=1, include_prompt_in_result=False
         )
         assert len(result[0].sequences[0]) == count
-        return time.perf_counter() - began
 
-    write(1)
-    one, all_of_them = write(1), write(new_tokens + 1)
-    pages = Path("/proc/self/status").read_text(encoding="ascii")
-    resident = next(int(line.split()[1]) for line in pages.splitlines() if line.startswith("VmRSS"))
-    print(
-        json.dumps(
-            {
-                "version": ctranslate2.__version__,
-                "load_s": loaded_s,
-                "file_bytes": size,
-                "prefill": prompt_tokens / one,
-                "decode": new_tokens / (all_of_them - one),
-                "memory_bytes": resident * 1024,
-            }
-        )
-    )
+    print_speeds(ctranslate2.__version__, write, prompt_tokens, new_tokens, loaded_s, size)
 
 
 if __name__ == "__main__":

@@ -13,14 +13,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.model.llama_cpp import LlamaCpp as Oracle
-from tests.model.llama_cpp import serve
 
 from codegemma.engine.llama_cpp import LlamaCpp
 from codegemma.engine.llama_start import LlamaChoices, count_cache_bytes
 from codegemma.errors import InputError
 from codegemma.model.gguf_header import read_gguf_header
-from codegemma.model.write import convert
 from codegemma.records import (
     CompletionDelta,
     Extent,
@@ -44,19 +41,6 @@ CUTS = [SOURCE.index(mark) + len(mark) for mark in ("def dump(", "if cls is ", "
 GOES_ON = Sampling(logit_bias=tuple((token_id, -1000.0) for token_id in sorted(STOP_IDS)))
 # As exact as llama.cpp can be, and as quick to start as its checks need.
 EXACT = LlamaChoices(slots=4, threads=1, is_exact=True, draft_tokens=0, batch_tokens=32)
-
-
-@pytest.fixture(scope="module")
-def gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("llama") / "tiny-base"
-    convert(BASE, folder, "gguf", "f32")
-    return folder / "model.gguf"
-
-
-@pytest.fixture(scope="module")
-def oracle(gguf) -> Iterator[Oracle]:
-    with serve(gguf) as llama:
-        yield llama
 
 
 @pytest.fixture(scope="module")

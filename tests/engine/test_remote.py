@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.model.llama_cpp import LlamaCpp as Oracle
-from tests.model.llama_cpp import serve as serve_llama_cpp
 from tests.serve.conftest import serve as serve_ours
 
 from codegemma.engine.llama_cpp import LlamaCpp
@@ -20,7 +18,6 @@ from codegemma.engine.llama_start import LlamaChoices
 from codegemma.engine.remote import RemoteCompleter, Route
 from codegemma.engine.wire import ServerError, Wire
 from codegemma.errors import InputError
-from codegemma.model.write import convert
 from codegemma.records import Completer, InfillMode, Neighbor, Request, Sampling, StopReason, Turn
 from codegemma.text.dialects import find_dialect, list_stops, spell_infill
 from codegemma.text.infill_format import format_prompt
@@ -33,19 +30,6 @@ SOURCE = Path(json.__file__).read_text(encoding="utf-8")
 CUT = SOURCE.index("if cls is ") + len("if cls is ")
 OFFSETS = [match.end() for match in re.finditer(r"= |return ", SOURCE) if match.end() > 150][:12]
 HOLE = Request(SOURCE[CUT - 150 : CUT], SOURCE[CUT : CUT + 80], max_new_tokens=12)
-
-
-@pytest.fixture(scope="module")
-def gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("llama") / "tiny-base"
-    convert(BASE, folder, "gguf", "f32")
-    return folder / "model.gguf"
-
-
-@pytest.fixture(scope="module")
-def oracle(gguf) -> Iterator[Oracle]:
-    with serve_llama_cpp(gguf) as llama:
-        yield llama
 
 
 def test_llama_cpp_is_asked_by_infill(oracle):

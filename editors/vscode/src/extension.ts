@@ -2,10 +2,11 @@
 //
 // In: what is typed, and the documents that were open last.
 // Out: inline completions; the editor itself accepts them by Tab, by word and by line.
-// Not: how the server is found (server.ts) and what the status bar says (status.ts).
+// Not: how the server is found (server.ts), what the status bar says (status.ts), what became of a completion (shown.ts).
 
 import * as vscode from "vscode";
 import { Ask, Server, setting } from "./server";
+import { Shows } from "./shown";
 import { Status } from "./status";
 
 const MAX_OTHERS = 8;
@@ -18,14 +19,17 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
   const log = vscode.window.createOutputChannel("codegemma");
   const status = new Status();
   const found = (server = new Server(log));
+  const shows = new Shows(found);
   const { registerCommand } = vscode.commands;
   context.subscriptions.push(
     log,
     status,
-    vscode.languages.registerInlineCompletionItemProvider({ pattern: "**" }, new Completer(found, status, log)),
+    shows,
+    vscode.languages.registerInlineCompletionItemProvider({ pattern: "**" }, new Completer(found, status, shows, log)),
+    vscode.workspace.onDidChangeTextDocument((event) => shows.follow(event)),
     vscode.window.onDidChangeActiveTextEditor((editor) => editor && remember(editor.document)),
     vscode.workspace.onDidCloseTextDocument((document) => forget(document)),
-    registerCommand("codegemma.accepted", (id: string) => found.tell("select", id)),
+    registerCommand("codegemma.accepted", (id: string) => shows.accept(id)),
     registerCommand("codegemma.why", () => status.tell(log)),
     registerCommand("codegemma.toggle", () => {
       const settings = vscode.workspace.getConfiguration("codegemma");
@@ -50,6 +54,7 @@ class Completer implements vscode.InlineCompletionItemProvider {
   constructor(
     private readonly server: Server,
     private readonly status: Status,
+    private readonly shows: Shows,
     private readonly log: vscode.OutputChannel,
   ) {}
 
@@ -73,7 +78,7 @@ class Completer implements vscode.InlineCompletionItemProvider {
     if (!answered?.text || token.isCancellationRequested) return [];
     const item = new vscode.InlineCompletionItem(given + answered.text, range);
     item.command = { title: "Accepted", command: "codegemma.accepted", arguments: [answered.id] };
-    this.server.tell("view", answered.id);
+    this.shows.show(answered.id, document, position, chosen ? "" : answered.text);
     return [item];
   }
 

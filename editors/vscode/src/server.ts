@@ -60,9 +60,9 @@ export class Server {
     return (await reply.json()) as Answer;
   }
 
-  /** Tells what became of a completion; the server counts it and keeps it to itself. */
-  tell(type: "view" | "select", id: string): void {
-    this.fetch("/v1/events", { type, completion_id: id, choice_index: 0 }).catch(() => undefined);
+  /** Tells what became of a completion, and of how many characters of it; the server counts and keeps it to itself. */
+  tell(type: "view" | "select" | "retained", id: string, characters?: number): void {
+    this.fetch("/v1/events", { type, completion_id: id, choice_index: 0, characters }).catch(() => undefined);
   }
 
   stop(): void {

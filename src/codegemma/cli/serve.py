@@ -14,6 +14,7 @@ from codegemma.cli.options import engine_option
 from codegemma.errors import InputError, MissingExtraError
 
 if TYPE_CHECKING:
+    from codegemma.engine.choose import Tell
     from codegemma.serve.choices import ServeChoices
     from codegemma.serve.keys import KeyRing
     from codegemma.serve.service import Service
@@ -78,10 +79,15 @@ def command(  # noqa: PLR0913, PLR0917
     with open_socket(host, port) as listener:
         click.echo(f"http://{host}:{listener.getsockname()[1]} (loading {model})", err=True)
         server = Server(make_app(gate, DOORS), gate, listener)
-        server.run(lambda: open_service(model, engine_name, named, workspace, choices), tell)
+
+        def tell(said: str) -> None:
+            click.echo(said, err=True)
+            gate.doing = said
+
+        server.run(lambda: open_service(model, engine_name, named, workspace, choices, tell), tell)
 
 
-def tell(said: str) -> None:
+def tell_standard_error(said: str) -> None:
     """Say how far the start is."""
     click.echo(said, err=True)
 
@@ -114,7 +120,12 @@ def parse_adapters(adapters: tuple[str, ...]) -> dict[str, Path]:
 
 
 def open_service(
-    model: str, wanted: str, adapters: dict[str, Path], folder: Path | None, choices: "ServeChoices"
+    model: str,
+    wanted: str,
+    adapters: dict[str, Path],
+    folder: Path | None,
+    choices: "ServeChoices",
+    tell: "Tell" = tell_standard_error,
 ) -> "Service":
     """Open the model, and begin to read the folder of the files that will be completed."""
     from codegemma.engine.choose import choose_engine, open_generator

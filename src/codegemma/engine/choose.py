@@ -27,7 +27,7 @@ def choose_engine(place: Path, wanted: str, adapters: Mapping[str, Path]) -> tup
     """Choose the engine, and say why.
 
     Raises:
-        InputError: what is wanted cannot serve this.
+        InputError: no model there, or what is wanted cannot serve it.
     """
     is_gguf = place.suffix == ".gguf" or (place.is_dir() and any(place.glob("*.gguf")))
     # JAX takes adapters as PEFT writes them; llama.cpp's are GGUF files.
@@ -35,6 +35,8 @@ def choose_engine(place: Path, wanted: str, adapters: Mapping[str, Path]) -> tup
     if wanted == "jax" and (is_gguf or not is_peft):
         what = "a GGUF file" if is_gguf else "adapters that are no folders of PEFT"
         raise InputError(f"{place}: {what} cannot be served by JAX; leave --engine out")
+    if not place.exists():
+        raise InputError(f"no such model: {place}; wanted a model folder, a GGUF file or a hub id")
     if wanted != "auto":
         return wanted, "asked for"
     if is_gguf or not is_peft:
@@ -48,7 +50,7 @@ def choose_engine(place: Path, wanted: str, adapters: Mapping[str, Path]) -> tup
     weights = _count_weights(place)
     if weights is not None and weights > _SMALL_WEIGHTS:
         return "llama.cpp", f"{weights / 1e6:,.0f} million weights on a CPU, in eight bits"
-    return "jax", "so small a model is quick as it is"
+    return "jax", "its size is not known yet" if weights is None else "so small a model is quick as it is"
 
 
 def open_model(place: Path, wanted: str, tell: Tell) -> Generator:

@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
-from codegemma.records import Generation, StopReason, StopRules
+from codegemma.records import Generation, StopRules
 from codegemma.serve.answers import Answers, make_answer
 from codegemma.serve.asks import Report, Wishes
 from codegemma.serve.writing import Writer
@@ -46,7 +46,7 @@ class Ahead:
             return
         generation, rules, text = make()
         written = ""
-        stream = self._writer.write(generation, rules, Report("", StopReason.CANCELLED), wishes.least_indent)
+        stream = self._writer.write(generation, rules, Report(), wishes.least_indent)
         async with contextlib.aclosing(stream):
             async for piece in stream:
                 written += piece.text

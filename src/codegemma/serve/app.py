@@ -49,7 +49,7 @@ class Gate:
     def __init__(self, choices: ServeChoices, keys: KeyRing) -> None:
         self.choices, self.keys = choices, keys
         self.service: Service | None = None
-        self.failure = ""
+        self.doing = ""  # what the start is at
 
     async def answer(self, door: Door, request: Request) -> Response:
         """Check a request and have its door answer; every error is spelled in the door's shape."""
@@ -73,7 +73,7 @@ class Gate:
         caller = self._check_key(door, request)
         body = await self._read_body(request) if door.method == "POST" else b""
         if self.service is None:
-            raise RefusalError(503, self.failure or "Loading model")
+            raise RefusalError(503, "Loading model" + (f": {self.doing}" if self.doing else ""))
         fields: Mapping[str, Any] = {}
         if door.fields:
             parsed = await asyncio.to_thread(parse_json, body) if len(body) > _LARGE_BODY_BYTES else parse_json(body)

@@ -7,9 +7,8 @@
 
 from dataclasses import dataclass, field
 
-from codegemma.records import Extent, Neighbor, Priority, Sampling, StopReason, TokenLogprob
+from codegemma.records import Generation, Neighbor, StopReason, TokenLogprob, Usage
 
-_GREEDY = Sampling()
 _CUT_SHORT = (StopReason.PROMPT_BUDGET, StopReason.NEW_BUDGET, StopReason.CANCELLED)
 
 
@@ -28,22 +27,14 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
-    """How an answer is to be written; the fields of `records.Generation` that a client may set.
+class Wishes(Generation):
+    """How an answer is to be written: a `Generation` whose prompt, session and adapter the service fills in.
 
     `least_indent` ends the answer at a line, after its first, that is indented less. `model` is the name asked for: of
     an adapter, or anything else for the base.
     """
 
-    max_new_tokens: int = 128
-    sampling: Sampling = _GREEDY
-    stop_strings: tuple[str, ...] = ()
-    extent: Extent = Extent.OPEN
-    choices: int = 1
-    top_logprobs: int | None = None
-    prompt_budget_s: float | None = None
-    new_budget_s: float | None = None
-    priority: Priority = Priority.KEYSTROKE
+    prompt_ids: tuple[int, ...] = ()
     least_indent: int = 0
     model: str = ""
 
@@ -73,25 +64,17 @@ class PlainAsk:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """Why an answer is as it is.
+class Report(Usage):
+    """What an answer cost, and why it is as it is.
 
     `source` is `engine`, `typed` (an answer that was given before, and typed into since) or `shared` (an identical
     request was under way). `place` is `in place` or why the position is cold. `parts` counts the prompt's tokens by
     part; `neighbors` are the other files shown; `dropped` says what was left out of the prompt.
     """
 
-    answer_id: str
-    stop_reason: StopReason
     prompt_tokens: int = 0
-    cached_tokens: int = 0
-    evaluated_tokens: int = 0
-    new_tokens: int = 0
-    drafted_tokens: int = 0
-    accepted_tokens: int = 0
-    queue_s: float = 0.0
-    prompt_s: float = 0.0
-    new_s: float = 0.0
+    answer_id: str = ""
+    stop_reason: StopReason = StopReason.CANCELLED
     source: str = "engine"
     place: str = ""
     mode: str = ""

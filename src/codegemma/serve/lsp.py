@@ -1,21 +1,24 @@
 """Speaks LSP with an editor over a pipe: inline completion (3.18) for ghost text, and completion for menus.
 
-**In**: a pipe; what opens the service, in this process, once the editor has told its folder.
+**In**: a pipe; what opens the service once the editor has told its folder: in this process, or a server's.
 **Out**: completions, each with a command by which the editor tells that it was accepted; none until the model is there.
-**Not**: the model's address: a model that several editors share is served by HTTP (`server.py`).
+**Not**: prompts and models (`service.py`, `remote_service.py`). Of a completion that is accepted word by word LSP says
+nothing: the changes of its document tell it (`shown.py`).
 
 In 3.18 an editor counts kinds of triggers from 1, in the proposal before it from 0; both are taken.
 """
 
 import asyncio
 import contextlib
+import re
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from typing import Protocol as Interface
 
 import cattrs
 from lsprotocol import types
@@ -29,9 +32,9 @@ from codegemma.records import Neighbor
 from codegemma.serve.api.fields import mend
 from codegemma.serve.api.prompts import make_infill
 from codegemma.serve.api.why import spell_why
-from codegemma.serve.asks import Caller, InfillAsk, Report, Wishes
+from codegemma.serve.asks import Caller, InfillAsk, Piece, Report, Wishes
 from codegemma.serve.open_documents import OpenDocument, OpenDocuments, Place
-from codegemma.serve.service import Service
+from codegemma.serve.shown import Shown
 from codegemma.text.languages import find_language
 
 ACCEPTED, STATUS = "codegemma.accepted", "codegemma.status"
@@ -43,7 +46,27 @@ _MAX_NEIGHBORS = 12
 _REMEMBERED = 64
 _RETAINED_AFTER_S = 30.0
 
-OpenService = Callable[[Path | None], Service]
+
+class Counting(Interface):
+    """Who counts what an editor does: `Metrics`, or a server's."""
+
+    def count_event(self, event: str, answer_id: str, chars: int | None = None) -> bool: ...  # noqa: D102
+    def render(self) -> bytes: ...  # noqa: D102
+
+
+class Answering(Interface):
+    """Who answers an editor: `Service` or `RemoteService`."""
+
+    model_name: str
+
+    @property
+    def metrics(self) -> Counting: ...  # noqa: D102
+    async def warm_up(self) -> None: ...  # noqa: D102
+    def infill(self, ask: InfillAsk, caller: Caller) -> AsyncGenerator[Piece, None]: ...  # noqa: D102
+    def close(self) -> None: ...  # noqa: D102
+
+
+OpenService = Callable[[Path | None], Answering]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +85,7 @@ class Protocol(LanguageServerProtocol):
 
     def __init__(self, server: Any, converter: cattrs.Converter) -> None:
         self.documents = OpenDocuments()
+        self.on_change: Callable[[str, int, int, str], None] = lambda *_: None
         super().__init__(server, converter)
 
     @lsp_method(types.TEXT_DOCUMENT_DID_OPEN)
@@ -79,7 +103,8 @@ class Protocol(LanguageServerProtocol):
             return
         for change in params.content_changes:
             span = getattr(change, "range", None)
-            document.change(span and (_read_place(span.start), _read_place(span.end)), change.text)
+            start, removed = document.change(span and (_read_place(span.start), _read_place(span.end)), change.text)
+            self.on_change(document.uri, start, removed, change.text)
 
     @lsp_method(types.TEXT_DOCUMENT_DID_CLOSE)
     def lsp_text_document__did_close(self, params: types.DidCloseTextDocumentParams) -> None:
@@ -92,11 +117,12 @@ class Editor:
 
     def __init__(self, open_service: OpenService, protocol: Protocol, retained_after_s: float) -> None:
         self._open_service, self._protocol, self._retained_after_s = open_service, protocol, retained_after_s
-        self.service: Service | None = None
+        self.service: Answering | None = None
         self.failure = ""
         self._why: dict[str, Any] = {}
-        self._shown: OrderedDict[str, tuple[str, str]] = OrderedDict()
-        self.is_loading = False
+        self._shown: OrderedDict[str, Shown] = OrderedDict()  # the last one is what the editor shows
+        protocol.on_change = self.follow
+        self.is_loading = self.wants_snippets = False
         self._loading: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -110,24 +136,46 @@ class Editor:
         if document is None or self.service is None:
             return None
         spot = _find_spot(document, position, chosen)
-        text, report = await self._write(self.service, spot, self._make_ask(spot, wishes))
+        try:
+            text, report = await self._write(self.service, spot, self._make_ask(spot, wishes))
+        except UserError as error:  # a server that is gone comes back perhaps
+            self.failure = str(error)
+            return None
+        self.failure = ""
         if report is not None:
             self._why = spell_why(report)
         if not text or report is None:
             return None
         text = spot.given + _end_lines(text, document.line_end)
         self.service.metrics.count_event("shown", report.answer_id)
-        self._shown[report.answer_id] = uri, text
+        self._shown[report.answer_id] = _note_shown(report.answer_id, spot, text)
         while len(self._shown) > _REMEMBERED:
             self._shown.popitem(last=False)
         return _Told(text, spot, types.Command("Accepted", ACCEPTED, arguments=[report.answer_id]))
 
     def accept(self, answer_id: str) -> None:
-        """Count a completion that was accepted, and later whether it was retained."""
+        """Count a completion that was accepted as a whole, and later how much of it stands."""
         shown = self._shown.pop(answer_id, None)
-        if self.service is not None and shown is not None:
-            self.service.metrics.count_event("accepted", answer_id)
-            asyncio.get_running_loop().call_later(self._retained_after_s, self._check_retained, answer_id, *shown)
+        if shown is not None:
+            is_first, shown.accepted = not shown.accepted, len(shown.text)
+            self._note_accepted(shown, is_first=is_first)
+
+    def follow(self, uri: str, start: int, removed: int, inserted: str) -> None:
+        """Follow a change of a document: it may accept a part of what is shown there."""
+        shown = next(reversed(self._shown.values()), None)
+        if shown is None or shown.uri != uri:
+            return
+        is_first = not shown.accepted
+        if shown.follow(start, removed, inserted):
+            self._note_accepted(shown, is_first=is_first)
+
+    def _note_accepted(self, shown: Shown, *, is_first: bool) -> None:
+        if self.service is None:
+            return
+        is_whole = shown.accepted == len(shown.text)
+        self.service.metrics.count_event("accepted", shown.answer_id, None if is_whole else shown.accepted)
+        if is_first:
+            asyncio.get_running_loop().call_later(self._retained_after_s, self._check_retained, shown)
 
     def tell_status(self) -> dict[str, Any]:
         """Say whether the model is there, why the newest answer was as it was, and what was counted."""
@@ -150,8 +198,10 @@ class Editor:
     async def _load(self) -> None:
         try:
             service = await _run_aside(lambda: self._open_service(self._find_folder()))
-            await service.warm_up()
-            self.service = service
+            try:
+                await service.warm_up()
+            finally:
+                self.service = service  # a server that is away now is asked again at every keystroke
         except (UserError, MemoryError) as error:
             self.failure = str(error) or "not enough memory to load the model"
             message = types.ShowMessageParams(types.MessageType.Error, f"codegemma: {self.failure}")
@@ -174,7 +224,7 @@ class Editor:
         path = _find_path(spot.document.uri)
         return make_infill(mend(spot.prefix), mend(spot.suffix), path, wishes, context=context, **more)
 
-    async def _write(self, service: Service, spot: _Spot, ask: InfillAsk) -> tuple[str, Report | None]:
+    async def _write(self, service: Answering, spot: _Spot, ask: InfillAsk) -> tuple[str, Report | None]:
         """Read an answer to its end, or until the document has changed: then nobody waits for it any more."""
         text, report, asked = "", None, spot.document.text
         async with contextlib.aclosing(service.infill(ask, _CALLER)) as pieces:
@@ -184,10 +234,11 @@ class Editor:
                     return "", None
         return text, report
 
-    def _check_retained(self, answer_id: str, uri: str, text: str) -> None:
-        document = self._protocol.documents.find(uri)
-        if self.service is not None and document is not None and text.strip() in document.text:
-            self.service.metrics.count_event("retained", answer_id)
+    def _check_retained(self, shown: Shown) -> None:
+        document = self._protocol.documents.find(shown.uri)
+        if self.service is not None and document is not None:
+            standing = shown.count_standing(document.text)
+            self.service.metrics.count_event("retained", shown.answer_id, standing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +252,7 @@ class _Told:
     def spell_inline(self) -> types.InlineCompletionItem:
         return types.InlineCompletionItem(self.text, range=self.spot.range, command=self.command)
 
-    def spell_item(self) -> types.CompletionItem:
+    def spell_item(self, *, is_snippet: bool) -> types.CompletionItem:
         """Spell it for a menu: with the word that it goes on with, by which editors filter."""
         word = _find_word(self.spot.prefix)
         start = types.Position(self.spot.range.start.line, self.spot.range.start.character - len(word))
@@ -213,9 +264,11 @@ class _Told:
             detail="codegemma",
             documentation=types.MarkupContent(types.MarkupKind.PlainText, text),
             filter_text=text.partition("\n")[0].rstrip("\r") or first,
-            insert_text_format=types.InsertTextFormat.PlainText,
+            insert_text_format=types.InsertTextFormat.Snippet if is_snippet else types.InsertTextFormat.PlainText,
             insert_text_mode=types.InsertTextMode.AsIs,
-            text_edit=types.TextEdit(types.Range(start, self.spot.range.end), text),
+            text_edit=types.TextEdit(
+                types.Range(start, self.spot.range.end), _escape_snippet(text) if is_snippet else text
+            ),
             command=self.command,
         )
 
@@ -236,6 +289,11 @@ def make_server(
     assert isinstance(server.protocol, Protocol)  # noqa: S101 - it was made on the line before
     editor = Editor(open_service, server.protocol, retained_after_s)
 
+    @server.feature(types.INITIALIZE)
+    def meet(params: types.InitializeParams) -> None:
+        # Of a plain text it inserts what stands before the first blank, and no more.
+        editor.wants_snippets = params.client_info is not None and params.client_info.name == "Neovim"
+
     @server.feature(types.INITIALIZED)
     def start(_: types.InitializedParams) -> None:
         editor.start()
@@ -250,7 +308,8 @@ def make_server(
     @server.feature(types.TEXT_DOCUMENT_COMPLETION, types.CompletionOptions())
     async def complete(params: types.CompletionParams) -> types.CompletionList:
         told = await editor.complete(params.text_document.uri, params.position, _TYPING)
-        return types.CompletionList(is_incomplete=True, items=[told.spell_item()] if told else [])
+        items = [told.spell_item(is_snippet=editor.wants_snippets)] if told else []
+        return types.CompletionList(is_incomplete=True, items=items)
 
     @server.command(ACCEPTED)
     def accept(answer_id: str) -> None:
@@ -263,10 +322,10 @@ def make_server(
     return server, editor
 
 
-async def _run_aside(function: Callable[[], Service]) -> Service:
+async def _run_aside(function: Callable[[], Answering]) -> Answering:
     """Run in a thread that the process does not wait for when the editor leaves."""
     loop = asyncio.get_running_loop()
-    result: asyncio.Future[Service] = loop.create_future()
+    result: asyncio.Future[Answering] = loop.create_future()
 
     def run() -> None:
         try:
@@ -290,6 +349,13 @@ def _find_spot(document: OpenDocument, position: types.Position, chosen: Any) ->
     return _Spot(document, chosen.range, chosen.text, document.text[:start] + chosen.text, document.text[end:])
 
 
+def _note_shown(answer_id: str, spot: _Spot, text: str) -> Shown:
+    """Note what is shown; what stands in the place of a menu's choice is accepted as a whole or not at all."""
+    start = len(spot.prefix) - len(spot.given)
+    line = spot.prefix[:start].rpartition("\n")[2]
+    return Shown(answer_id, spot.document.uri, start, text, line, is_gone=bool(spot.given))
+
+
 def _read_place(position: types.Position) -> Place:
     return position.line, position.character
 
@@ -304,6 +370,15 @@ def _find_word(prefix: str) -> str:
     while start and prefix[start - 1].isascii() and (prefix[start - 1].isalnum() or prefix[start - 1] == "_"):
         start -= 1
     return prefix[start:]
+
+
+def _escape_snippet(text: str) -> str:
+    r"""Spell text so that a snippet of it is that text.
+
+    >>> print(_escape_snippet(r"f'{a}\n$'"))
+    f'{a\}\\n\$'
+    """
+    return re.sub(r"[\\$}]", r"\\\g<0>", text)
 
 
 def _end_lines(text: str, line_end: str) -> str:

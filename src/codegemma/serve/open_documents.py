@@ -23,6 +23,7 @@ class OpenDocument:
     >>> document.find_offset((0, 7)), document.find_offset((1, 9)), document.find_place(10)
     (6, 10, (1, 1))
     >>> document.change(((0, 5), (0, 7)), "x")
+    (5, 1)
     >>> document.text
     "é = 'x'\\r\\nb\\r\\n"
     """
@@ -31,13 +32,11 @@ class OpenDocument:
         self.uri, self.language_id, self._encoding = uri, language_id, encoding
         self._set_text(text)
 
-    def change(self, span: tuple[Place, Place] | None, text: str) -> None:
-        """Put a text in the place of a span, or of everything."""
-        if span is None:
-            self._set_text(text)
-            return
-        start, end = sorted(map(self.find_offset, span))
+    def change(self, span: tuple[Place, Place] | None, text: str) -> tuple[int, int]:
+        """Put a text in the place of a span, or of everything; tell from which character on, and how many went."""
+        start, end = (0, len(self.text)) if span is None else sorted(map(self.find_offset, span))
         self._set_text(self.text[:start] + text + self.text[end:])
+        return start, end - start
 
     def find_offset(self, place: Place) -> int:
         """Find the character at a place; what lies past a line's end is its end, past the text the text's end."""

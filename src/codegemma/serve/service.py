@@ -9,9 +9,9 @@ import contextlib
 import re
 import weakref
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
-from codegemma.records import Generation, Generator, Priority, StopReason, StopRules
+from codegemma.records import Generation, Generator, Priority, StopRules
 from codegemma.serve.ahead import Ahead
 from codegemma.serve.answers import Answer, Answers, make_answer
 from codegemma.serve.asks import Caller, InfillAsk, Piece, PlainAsk, Report, Wishes
@@ -94,7 +94,7 @@ class Service:
         """Read a short prompt, so that the engine is warm and its speed known."""
         ids = (BOS_ID, *(self.encode("def\n") * _WARM_TOKENS)[:_WARM_TOKENS])
         generation = Generation(ids, max_new_tokens=1, priority=Priority.BATCH)  # who asks already does not wait
-        async for _ in self._writer.write(generation, StopRules(), _report_nothing()):
+        async for _ in self._writer.write(generation, StopRules(), Report()):
             pass
 
     def close(self) -> None:
@@ -138,22 +138,18 @@ class Service:
         """
         self._ahead.cancel()
         wishes = self._limit(ask.wishes)
-        rules = StopRules(strings=wishes.stop_strings)
+        rules = StopRules(strings=wishes.stop.strings)
         generation = self._make_generation(ask.prompt_ids, wishes, rules, f"{caller.owner}#plain")
-        base = replace(
-            _report_nothing(),
-            dropped=ask.dropped,
-            parts=(("prompt", len(ask.prompt_ids)),),
-            model=self.name_model(wishes),
-        )
+        parts = (("prompt", len(ask.prompt_ids)),)
+        base = Report(dropped=ask.dropped, parts=parts, model=self.name_model(wishes))
         pieces = self._count(self._writer.write(generation, rules, base), "", caller)
         async with contextlib.aclosing(pieces):
             async for piece in pieces:
                 yield piece
 
     def _refuse_secret(self, wishes: Wishes) -> Piece:
-        report = Report(self._writer.name_answer(), StopReason.CANCELLED, source="none", model=self.name_model(wishes))
-        return Piece("", report=replace(report, place="a file that looks like a secret"))
+        name, place = self._writer.name_answer(), "a file that looks like a secret"
+        return Piece("", report=Report(answer_id=name, source="none", place=place, model=self.name_model(wishes)))
 
     def _limit(self, wishes: Wishes) -> Wishes:
         return replace(wishes, max_new_tokens=min(wishes.max_new_tokens, self.choices.max_new_tokens))
@@ -168,32 +164,26 @@ class Service:
     def _make_generation(
         self, prompt_ids: tuple[int, ...], wishes: Wishes, rules: StopRules, session: str, healing: bytes = b""
     ) -> Generation:
-        return Generation(
+        wished = Generation(**{field.name: getattr(wishes, field.name) for field in fields(Generation)})
+        return replace(
+            wished,
             prompt_ids=prompt_ids,
-            max_new_tokens=wishes.max_new_tokens,
-            sampling=wishes.sampling,
             stop=rules,
             healing=healing if wishes.max_new_tokens else b"",
-            choices=wishes.choices,
-            top_logprobs=wishes.top_logprobs,
-            priority=wishes.priority,
-            prompt_budget_s=wishes.prompt_budget_s,
-            new_budget_s=wishes.new_budget_s,
             session=session,
             adapter=wishes.model if wishes.model in self.adapters else None,
         )
 
     def _make_infill(self, ask: InfillAsk, session: Session, layout: Layout) -> tuple[Generation, StopRules]:
         wishes = ask.wishes
-        rules = make_rules(StopRules(wishes.stop_strings, wishes.extent, layout.text, ask.suffix, ask.language))
+        rules = make_rules(replace(wishes.stop, prefix=layout.text, suffix=ask.suffix, language=ask.language))
         return self._make_generation(layout.prompt_ids, wishes, rules, session.name, layout.healing), rules
 
     async def _write_infill(
         self, ask: InfillAsk, session: Session, layout: Layout, answers: Answers
     ) -> AsyncGenerator[Piece, None]:
         generation, rules = self._make_infill(ask, session, layout)
-        base = replace(
-            _report_nothing(),
+        base = Report(
             place=layout.place,
             mode=layout.mode.value,
             parts=layout.parts,
@@ -216,8 +206,8 @@ class Service:
             index = choice % len(known.completions)
             text, tokens = known.completions[index], len(layout.prompt_ids)
             report = Report(
-                self._writer.name_answer(), known.stop_reasons[index], prompt_tokens=tokens, cached_tokens=tokens,
-                new_tokens=len(self.encode(text)), source="typed", place=layout.place, mode=layout.mode.value,
+                tokens, cached_tokens=tokens, new_tokens=len(self.encode(text)), answer_id=self._writer.name_answer(),
+                stop_reason=known.stop_reasons[index], source="typed", place=layout.place, mode=layout.mode.value,
                 parts=layout.parts, neighbors=layout.neighbors, dropped=layout.dropped, model=self.name_model(wishes),
             )  # fmt: skip
             yield Piece(text, choice, report=report)
@@ -249,10 +239,6 @@ class Service:
             return generation, rules, layout.text
 
         self._ahead.start(make, ask.suffix, ask.wishes, answers)
-
-
-def _report_nothing() -> Report:
-    return Report("", StopReason.CANCELLED)
 
 
 def _remember(pieces: Sequence[Piece], ask: InfillAsk, session: Session, layout: Layout, answers: Answers) -> None:

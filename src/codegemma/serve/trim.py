@@ -5,6 +5,8 @@ r"""Cuts an answer to what the editor should show: no repeated suffix, no second
 **Not**: the rules themselves: they are `text/stops.py`'s, and most engines apply them while they write.
 """
 
+from dataclasses import replace
+
 from codegemma.records import StopReason, StopRules
 from codegemma.text.stops import StopWatch, Told
 
@@ -17,9 +19,7 @@ def make_rules(stop: StopRules) -> StopRules:
     prefix = stop.prefix[-_NEAR_CHARS:]
     if len(prefix) < len(stop.prefix):
         prefix = prefix[prefix.find("\n") + 1 :]
-    return StopRules(
-        stop.strings, stop.extent, prefix, stop.suffix[:_NEAR_CHARS], stop.language, stop.control_tokens_end
-    )
+    return replace(stop, prefix=prefix, suffix=stop.suffix[:_NEAR_CHARS])
 
 
 class Trimmer:

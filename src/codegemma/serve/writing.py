@@ -10,7 +10,7 @@ import itertools
 import secrets
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from codegemma.records import CompletionDelta, Generation, Generator, StopReason, StopRules, Usage
 from codegemma.serve.asks import Piece, Report
@@ -20,10 +20,7 @@ from codegemma.serve.trim import Trimmer
 
 # More streams at once than any engine has slots; the rest waits in line.
 _MAX_THREADS = 256
-_COUNTS = (
-    "prompt_tokens", "cached_tokens", "evaluated_tokens", "new_tokens", "drafted_tokens", "accepted_tokens",
-    "queue_s", "prompt_s", "new_s",
-)  # fmt: skip
+_COUNTS = tuple(field.name for field in fields(Usage))
 
 
 class Writer:

@@ -16,12 +16,13 @@ from starlette.responses import Response
 from codegemma.records import Neighbor, StopReason
 from codegemma.serve.api.door import Door, Exchange, Pieces, Whole, collect, reply, reply_events
 from codegemma.serve.api.fields import anything, either, flag, listing, number, stay, table, text, whole
-from codegemma.serve.api.prompts import SAMPLING, make_infill, read_prompt, read_sampling
+from codegemma.serve.api.prompts import SAMPLING, make_infill, read_prompt, read_sampling, read_stop
 from codegemma.serve.api.why import spell_why
 from codegemma.serve.asks import InfillAsk, Piece, Report, Wishes
 from codegemma.serve.chat import TURNS, make_chat_ids
 from codegemma.text.chat_format import CHAT_TEMPLATE
 from codegemma.text.control_tokens import BOS_ID, CONTROL_TOKENS, EOS_ID
+from codegemma.text.languages import find_language
 
 # llama.cpp's words for why an answer ended.
 _STOP_TYPES = {
@@ -72,6 +73,7 @@ _INFILL = _SAMPLING | {
     "prompt": text(),
     "input_extra": listing(_EXTRA, 4096),
     "path": text(),
+    "language": text(),
 }
 
 
@@ -89,12 +91,11 @@ def shape_error(status: int, message: str) -> Mapping[str, Any]:
 def read_wishes(fields: Mapping[str, Any], context_tokens: int, default_temperature: float) -> Wishes:
     """Read what both completion routes share. Without a temperature, `/infill` writes the most probable."""
     asked = fields.get("n_predict", fields.get("max_tokens", -1))
-    stop = fields.get("stop", [])
     milliseconds = {name: fields.get(name, 0) / 1000 or None for name in ("t_max_prompt_ms", "t_max_predict_ms")}
     return Wishes(
         max_new_tokens=context_tokens if asked < 0 else asked,
         sampling=read_sampling(fields, default_temperature, top_k=40, top_p=0.95),
-        stop_strings=tuple(s for s in ([stop] if isinstance(stop, str) else stop) if s),
+        stop=read_stop(fields),
         choices=fields.get("n_cmpl", 1),
         top_logprobs=fields.get("n_probs") or None,
         prompt_budget_s=milliseconds["t_max_prompt_ms"],
@@ -110,7 +111,9 @@ async def infill(exchange: Exchange) -> Response:
     extra = tuple(Neighbor(e.get("filename", ""), e["text"]) for e in fields.get("input_extra", ()))
     prefix = fields.get("input_prefix", "") + fields.get("prompt", "")
     wishes = read_wishes(fields, exchange.service.max_context_tokens, default_temperature=0.0)
-    ask = make_infill(prefix, fields.get("input_suffix", ""), fields.get("path"), wishes, context=extra)
+    language = find_language(fields.get("language", ""))
+    more = {"language": language.name} if language else {}
+    ask = make_infill(prefix, fields.get("input_suffix", ""), fields.get("path"), wishes, context=extra, **more)
     return await _answer(exchange, exchange.service.infill(ask, exchange.caller), ask.wishes)
 
 
@@ -218,7 +221,7 @@ def _spell_settings(exchange: Exchange, wishes: Wishes) -> dict[str, Any]:
         "presence_penalty": float(sampling.presence_penalty),
         "frequency_penalty": float(sampling.frequency_penalty),
         "repeat_last_n": -1 if sampling.penalized_tokens is None else sampling.penalized_tokens,
-        "stop": list(wishes.stop_strings),
+        "stop": list(wishes.stop.strings),
         "max_tokens": wishes.max_new_tokens,
         "n_predict": wishes.max_new_tokens,
         "stream": bool(exchange.fields.get("stream")),

@@ -18,7 +18,7 @@ import codegemma
 from codegemma.records import Priority, StopReason
 from codegemma.serve.api.door import Door, Exchange, Pieces, collect, reply, reply_lines
 from codegemma.serve.api.fields import FieldError, anything, either, flag, listing, table, text, whole
-from codegemma.serve.api.prompts import SAMPLING, make_infill, read_prompt, read_sampling
+from codegemma.serve.api.prompts import SAMPLING, make_infill, read_prompt, read_sampling, read_stop
 from codegemma.serve.api.why import spell_why
 from codegemma.serve.asks import InfillAsk, PlainAsk, Report, Wishes
 from codegemma.serve.chat import TURNS, make_chat_ids
@@ -55,11 +55,10 @@ def shape_error(status: int, message: str) -> Mapping[str, Any]:
 def _read_wishes(exchange: Exchange, default_temperature: float) -> Wishes:
     options = exchange.fields.get("options", {})
     asked = options.get("num_predict", _DEFAULT_NEW_TOKENS)
-    stop = options.get("stop", [])
     return Wishes(
         max_new_tokens=exchange.service.max_context_tokens if asked < 0 else asked,
         sampling=read_sampling(options, default_temperature, top_k=40),
-        stop_strings=tuple(s for s in ([stop] if isinstance(stop, str) else stop) if s),
+        stop=read_stop(options),
         model=exchange.fields.get("model", ""),
     )
 

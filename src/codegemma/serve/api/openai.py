@@ -21,7 +21,7 @@ from starlette.responses import Response
 from codegemma.records import Priority, StopReason, TokenLogprob
 from codegemma.serve.api.door import Door, Exchange, Pieces, Whole, collect, reply, reply_events
 from codegemma.serve.api.fields import FieldError, anything, either, flag, listing, number, table, text, whole
-from codegemma.serve.api.prompts import SAMPLING, make_infill, read_prompt, read_sampling
+from codegemma.serve.api.prompts import SAMPLING, make_infill, read_prompt, read_sampling, read_stop
 from codegemma.serve.api.why import spell_why
 from codegemma.serve.asks import InfillAsk, PlainAsk, Report, Wishes
 from codegemma.serve.chat import TURNS, make_chat_ids
@@ -73,11 +73,10 @@ def shape_error(status: int, message: str) -> Mapping[str, Any]:
 
 def read_wishes(fields: Mapping[str, Any], max_new_tokens: int, default_temperature: float) -> Wishes:
     """Read how an answer is to be written."""
-    stop = fields.get("stop", [])
     return Wishes(
         max_new_tokens=max_new_tokens,
         sampling=read_sampling(fields, default_temperature),
-        stop_strings=tuple(s for s in ([stop] if isinstance(stop, str) else stop) if s),
+        stop=read_stop(fields),
         choices=fields.get("n", 1),
         model=fields.get("model", ""),
     )

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from codegemma.records import Extent, Sampling
+from codegemma.records import Extent, Sampling, StopRules
 from codegemma.serve.api.fields import FieldError, Schema, mend, number, whole
 from codegemma.serve.asks import InfillAsk, PlainAsk, Wishes
 from codegemma.serve.dialects import read_dialect
@@ -67,7 +67,7 @@ def limit_extent(wishes: Wishes, suffix: str) -> Wishes:
     """In the middle of a line an answer ends with the line; else where what encloses the cursor ends."""
     rest = suffix.partition("\n")[0]
     has_words = any(char.isalnum() for char in rest)
-    return replace(wishes, extent=Extent.LINE if has_words else Extent.SCOPE)
+    return replace(wishes, stop=replace(wishes.stop, extent=Extent.LINE if has_words else Extent.SCOPE))
 
 
 def make_plain(service: "Service", ids: Sequence[int], wishes: Wishes) -> PlainAsk:
@@ -96,6 +96,12 @@ def read_sampling(fields: Mapping[str, Any], temperature: float, top_k: int = 0,
         seed=read_seed(fields.get("seed"), temperature),
         logit_bias=read_bias(fields.get("logit_bias")),
     )
+
+
+def read_stop(fields: Mapping[str, Any]) -> StopRules:
+    """Read one string or several that end an answer; an empty one ends nothing."""
+    stop = fields.get("stop", ())
+    return StopRules(tuple(s for s in ([stop] if isinstance(stop, str) else stop) if s))
 
 
 def read_bias(value: Any) -> tuple[tuple[int, float], ...]:

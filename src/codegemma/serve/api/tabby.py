@@ -38,7 +38,8 @@ FIELDS = {
 }
 # The nearest to the cursor is the most useful: declarations of what is used there.
 _SOURCES = ("relevant_snippets_from_recently_opened_files", "relevant_snippets_from_changed_files", "declarations")
-_EVENTS = {"view": "shown", "select": "accepted", "dismiss": "dismissed"}
+# The last is ours: what stood half a minute after it was accepted.
+_EVENTS = {"view": "shown", "select": "accepted", "dismiss": "dismissed", "retained": "retained"}
 
 
 async def completions(exchange: Exchange) -> Response:
@@ -77,7 +78,8 @@ async def events(exchange: Exchange) -> Response:
     """Count what an editor did with a completion; nothing leaves the machine."""
     kind = _EVENTS.get(exchange.fields["type"])
     if kind is not None:
-        exchange.service.metrics.count_event(kind, exchange.fields.get("completion_id", "").removeprefix("cmpl-"))
+        answer_id = exchange.fields.get("completion_id", "").removeprefix("cmpl-")
+        exchange.service.metrics.count_event(kind, answer_id, exchange.fields.get("characters"))
     return Response(status_code=200)
 
 
@@ -111,7 +113,10 @@ async def models(exchange: Exchange) -> Response:
     return reply({"completion": [name], "chat": [name], "embedding": []})
 
 
-_EVENT = {"type": text(), "completion_id": text(), "choice_index": whole(), "view_id": text(), "elapsed": whole()}
+_EVENT = {
+    "type": text(), "completion_id": text(), "choice_index": whole(), "view_id": text(), "elapsed": whole(),
+    "characters": whole(),  # ours: how many were accepted so far, or stood later
+}  # fmt: skip
 
 DOORS = (
     Door("POST", "/v1/events", events, "Count what an editor did.", shape_error, _EVENT, ("type",), False, (200, 400)),

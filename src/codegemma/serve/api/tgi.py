@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from codegemma.serve.api.door import Door, Exchange, collect, reply
 from codegemma.serve.api.fields import anything, flag, listing, number, table, text, whole
-from codegemma.serve.api.prompts import read_prompt, read_sampling
+from codegemma.serve.api.prompts import read_prompt, read_sampling, read_stop
 from codegemma.serve.api.why import spell_why
 from codegemma.serve.asks import InfillAsk, Wishes
 
@@ -50,7 +50,7 @@ async def generate(exchange: Exchange) -> Response:
     wishes = Wishes(
         max_new_tokens=parameters.get("max_new_tokens", _MAX_NEW_TOKENS),
         sampling=read_sampling(parameters | asked, 0.0),
-        stop_strings=tuple(s for s in parameters.get("stop", ()) if s),
+        stop=read_stop(parameters),
     )
     prompt = exchange.fields["inputs"]
     ask = read_prompt(exchange.service, prompt, wishes)
