@@ -14,7 +14,7 @@ import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
-pytest_plugins = ["tests.boxes", "tests.clients.table"]
+pytest_plugins = ["tests.boxes", "tests.clients.table", "tests.serve.fuzz_table"]
 
 # Wrong shapes go on in silence (a broadcast is not an error), so every call is checked against its signature.
 install_import_hook(["codegemma.model", "codegemma.train", "codegemma.engine"], "beartype.beartype")

@@ -19,6 +19,7 @@ from codegemma.engine.remote import RemoteCompleter, Route
 from codegemma.engine.wire import ServerError, Wire
 from codegemma.errors import InputError
 from codegemma.records import Completer, InfillMode, Neighbor, Request, Sampling, StopReason, Turn
+from codegemma.serve.choices import ServeChoices
 from codegemma.text.dialects import find_dialect, list_stops, spell_infill
 from codegemma.text.infill_format import format_prompt
 from codegemma.text.tokenizer import Tokenizer
@@ -92,6 +93,25 @@ def test_our_server_on_llama_cpp_answers_by_infill_and_by_suffix_alike(gguf):
             remote.route = Route.SUFFIX
             assert [answer.text for answer in remote.complete_all(holes)] == by_infill
             assert any(by_infill)
+    finally:
+        engine.close()
+
+
+def test_what_llama_cpp_reads_of_a_cold_prompt_hangs_on_its_measured_speed_and_the_deadline(gguf):
+    engine = LlamaCpp.load(gguf, LlamaChoices(slots=2, threads=1))
+    try:
+        with serve_ours(engine, ServeChoices(prepares_next=False, least_tokens=32)) as running:
+            body = {"input_suffix": "\n", "n_predict": 1, "t_max_prompt_ms": 200}
+            running.post("/infill", input_prefix=SOURCE[:400], input_suffix="\n", n_predict=1)
+            assert running.service.speed_tokens_per_s
+            counts = []
+            for start, speed in ((0, 10_000.0), (2000, 100.0)):
+                running.service._speed.tokens_per_s = speed  # whatever else this machine does
+                reply = running.post("/infill", input_prefix=SOURCE[start : start + 1500], **body)
+                counts.append(reply["tokens_evaluated"])
+            assert counts[1] <= 32 + 8
+            assert counts[1] < counts[0]
+            assert any("prefix" in dropped for dropped in reply["why"]["dropped"])
     finally:
         engine.close()
 

@@ -92,6 +92,7 @@ def test_every_door_answers_503_in_its_shape_while_the_model_is_loaded(tokenizer
     gate, may_load = Gate(ServeChoices(), KeyRing()), threading.Event()
     with open_socket("127.0.0.1", 0) as listener:
         server = Server(make_app(gate, DOORS), gate, listener)
+        gate.doing = "compiling"
 
         def load() -> Service:
             may_load.wait(60)
@@ -105,7 +106,7 @@ def test_every_door_answers_503_in_its_shape_while_the_model_is_loaded(tokenizer
                 connection.request("GET" if body is None else "POST", path, body)
                 reply = connection.getresponse()
                 assert reply.status == 503
-                assert "Loading model" in reply.read().decode()
+                assert "Loading model: compiling" in reply.read().decode()
             connection.close()
         finally:
             may_load.set()

@@ -6,6 +6,7 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
 from tests.serve.conftest import SOURCE, Running, serve
+from tests.serve.fuzz_table import FUZZED
 from tests.serve.parrot import Parrot
 
 from codegemma.serve.api.openapi import describe_doors
@@ -30,7 +31,8 @@ def test_the_document_is_served_and_names_every_door(fuzzed):
 
 @SCHEMA.parametrize()
 @settings(max_examples=TRIES_A_ROUTE, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-def test_whatever_is_tried_gets_an_answer_that_the_document_tells(fuzzed, case):
+def test_whatever_is_tried_gets_an_answer_that_the_document_tells(fuzzed, record_property, case):
     reply = case.call(base_url=fuzzed.url)
+    record_property(FUZZED, reply.status_code)
     told = DOCUMENT["paths"][case.operation.path].get(case.method.lower(), {"responses": {"405": {}}})
     assert str(reply.status_code) in told["responses"], reply.text

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.error import HTTPError
 
 import pytest
+import xllamacpp  # noqa: F401  # where it is missing this fails: nothing else holds what is promised here
 from safetensors import safe_open
 from tests.model.llama_cpp import LlamaCpp, serve
 
