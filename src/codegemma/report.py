@@ -9,7 +9,7 @@ import html
 import io
 import re
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -26,6 +26,9 @@ DASHES = ((), (5, 2), (1.5, 1.5), (7, 2, 1.5, 2), (3, 3), (9, 3))
 PLOT_WIDTH_INCHES, PLOT_HEIGHT_INCHES = 5.2, 2.7
 BAR_HEIGHT_INCHES = 0.29
 FONT_POINTS = 9.5
+_BARS: dict[str, Any] = {
+    "color": SERIES[0], "height": 0.66, "error_kw": {"ecolor": INK, "elinewidth": 1.1, "capsize": 2.5}
+}  # fmt: skip
 THIN_SPACE = "\u202f"
 LEGEND_MIN_SERIES = 2
 CONTENTS_MIN_SECTIONS = 3
@@ -136,6 +139,11 @@ class Report:
             block += f'<p class="truth">In the file: <code>{_escape(truth)}</code></p>'
         self._figure(block, "")
 
+    def fold(self, title: str, panes: Sequence[tuple[str, str]]) -> None:
+        """Add a line that opens to texts side by side, each under its name, escaped and unchanged."""
+        blocks = "".join(f"<div><h4>{_inline(name)}</h4><pre>{_escape(text)}</pre></div>" for name, text in panes)
+        self._parts.append(f'<details><summary>{_inline(title)}</summary><div class="beside">{blocks}</div></details>')
+
     def lines(
         self, series: Sequence[Series], x_label: str, y_label: str, caption: str, *, is_y_log: bool = False
     ) -> None:
@@ -148,11 +156,12 @@ class Report:
             axes.set_yscale("log")
         self._plot(figure, [line.name for line in series], caption)
 
-    def bars(self, values: Mapping[str, float], x_label: str, caption: str, digits: int = 0) -> None:
-        """Add horizontal bars in the given order, each with its value."""
+    def bars(self, values: Mapping[str, float | Estimate], x_label: str, caption: str, digits: int = 0) -> None:
+        """Add horizontal bars in the given order, each with its value, and its interval where it has one."""
         figure, axes = _start_plot(x_label, "", 0.75 + BAR_HEIGHT_INCHES * max(len(values), 1), grid="x")
-        drawn = axes.barh(range(len(values)), list(values.values()), color=SERIES[0], height=0.66)
-        labels = [_format_number(value, digits) for value in values.values()]
+        means = [value.value if isinstance(value, Estimate) else value for value in values.values()]
+        drawn = axes.barh(range(len(values)), means, xerr=_find_spreads(values.values()), **_BARS)
+        labels = [_format_number(mean, digits) for mean in means]
         axes.bar_label(drawn, labels, padding=4, color=INK, fontsize=FONT_POINTS)
         axes.set_yticks(range(len(values)), [_plain(name) for name in values])
         axes.invert_yaxis()
@@ -235,6 +244,17 @@ def _inline(text: str) -> str:
     'see <code>a&lt;b&gt;</code>'
     """
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", _escape(text))
+
+
+def _find_spreads(values: Iterable[float | Estimate]) -> Any:
+    """Tell how far intervals reach below and above; `None` where no value has one."""
+    reaches = [
+        (value.value - value.low, value.high - value.value)
+        if isinstance(value, Estimate) and value.low is not None and value.high is not None
+        else (0.0, 0.0)
+        for value in values
+    ]
+    return list(zip(*reaches, strict=True)) if any(map(any, reaches)) else None
 
 
 def _plain(text: str) -> str:

@@ -8,7 +8,15 @@ import pytest
 
 from codegemma.adapt import find_base
 from codegemma.errors import InputError
-from codegemma.evals.card import check_profile, fill_card, is_fraction, read_published, spell_card
+from codegemma.evals.card import (
+    check_profile,
+    choose_profile,
+    fill_card,
+    is_fraction,
+    list_profile_suites,
+    read_published,
+    spell_card,
+)
 from codegemma.evals.choices import EvalChoices
 from codegemma.evals.measure import Measurement
 from codegemma.evals.run import RESULTS_FILE, Results, SuiteResults, read_results
@@ -76,6 +84,18 @@ def test_profile_tells_every_departure() -> None:
     assert "64 tokens for a middle, where the card has 128" in told
     assert "MBPP: not run" in told
     assert not any(line.startswith("HumanEval:") for line in told)
+
+
+def test_profile_takes_the_card_s_way_or_says_what_stands_against_it() -> None:
+    both = (InfillMode.SPM, InfillMode.PSM)
+    assert choose_profile("codegemma-2024", EvalChoices(), both) == (InfillMode.PSM,)
+    assert list_profile_suites()[:4] == ["humaneval", "mbpp", "infilling-single", "infilling-multi"]
+    with pytest.raises(InputError, match=r"10 tasks, where the card has all; a model that knows the orders SPM"):
+        choose_profile("codegemma-2024", EvalChoices(limit=10), (InfillMode.SPM,))
+    with pytest.raises(InputError, match=r"2 samples at temperature 0\.5"):
+        choose_profile("codegemma-2024", EvalChoices(samples=2, temperature=0.5), both)
+    with pytest.raises(InputError, match="unknown profile 'codegemma-2025'; known: codegemma-2024"):
+        choose_profile("codegemma-2025", EvalChoices(), both)
 
 
 def test_results_of_two_models_make_no_card() -> None:

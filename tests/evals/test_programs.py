@@ -13,13 +13,16 @@ from tests.evals.byte_completer import ByteCompleter, make_byte_tokenizer
 from tests.evals.subjects import find_benchmarks, make_subject
 
 from codegemma.evals.choices import EvalChoices
+from codegemma.evals.examination import Examination
 from codegemma.evals.ngram import train_ngram
 from codegemma.evals.problems import Problem
-from codegemma.evals.programs import Answerer, Asking, estimate_pass_at_k
+from codegemma.evals.programs import Answerer, Asking
 from codegemma.evals.run import evaluate
+from codegemma.evals.samples import Sample, estimate_pass_at_k
 from codegemma.evals.scoring import Subject
 from codegemma.evals.truncation import POLICIES
 from codegemma.records import Completion, InfillMode, Request, StopReason
+from codegemma.runner import ignore_progress
 from codegemma.sandbox.judge import Outcome, PythonJudge
 
 
@@ -55,11 +58,15 @@ def answer(
     choices: EvalChoices,
 ) -> tuple[dict[tuple[str, str], list[Outcome]], KnownAnswers]:
     completer = KnownAnswers(answers)
-    answerer = Answerer(Subject(completer, make_byte_tokenizer(), 4096, ()), judge, choices)
-    found: dict[tuple[str, str], list[Outcome]] = {}
-    for result in answerer.answer(problems, asking):
-        found.setdefault((result.task_id, result.policy), []).append(result.outcome)
+    exam = Examination(Subject(completer, make_byte_tokenizer(), 4096, ()), (), choices, ignore_progress)
+    answerer = Answerer(exam, judge)
+    samples: list[Sample] = []
+    answerer.answer(problems, asking, samples.append)
     answerer.close()
+    found: dict[tuple[str, str], list[Outcome]] = {}
+    for sample in samples:
+        for judged in sample.judged:
+            found.setdefault((sample.task_id, judged.policy), []).append(judged.outcome)
     return found, completer
 
 

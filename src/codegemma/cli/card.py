@@ -41,14 +41,14 @@ def command(
     RESULTS are folders that `codegemma evaluate` wrote. A benchmark that was not run says so. MODEL is a model folder:
     its card has every section of CodeGemma's, each from what is on disk, and "not measured" where nothing is.
     """
-    from codegemma.evals.card import PROFILE, check_profile, fill_card, spell_card
+    from codegemma.evals.card import check_profile, check_profile_name, fill_card, spell_card
     from codegemma.evals.run import read_results
     from codegemma.files import write_whole
     from codegemma.model_card import gather_evidence, write_card
     from codegemma.rating.summary import read_summary
 
-    if profile not in (None, PROFILE):
-        raise click.UsageError(f"unknown profile {profile!r}; known: {PROFILE}")
+    if profile is not None:
+        check_profile_name(profile)
     notes: list[str] = []
     if len(places) == 1 and (places[0] / "config.json").is_file():
         rated = read_summary(ratings) if ratings is not None else None

@@ -9,6 +9,7 @@ import json
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,16 +44,23 @@ class SuiteCommand(click.Command):
     epilog="""\b
 Examples:
   codegemma evaluate my-model/model --suite heldout --data my-model/data --out figures
-  codegemma evaluate my-model/model --suite infilling-single --data benchmarks --out figures --limit 100""",
+  codegemma evaluate my-model/model --suite infilling-single --data benchmarks --out figures --limit 100
+  codegemma evaluate my-model/model --profile codegemma-2024 --data benchmarks --out figures
+  codegemma evaluate http://127.0.0.1:8080 --suite infilling-single --template qwen --data benchmarks --out figures""",
 )
 @click.argument("model")
-@click.option("--suite", "suites", multiple=True, required=True, help="Its name, above, or all; may be repeated.")
+@click.option("--suite", "suites", multiple=True, help="Its name, above, or all; may be repeated.")
 @click.option(
     "--data", multiple=True, type=PLACE, metavar="DIR",
     help="Where a suite's data lies: for heldout the folder or address of `codegemma build`, for benchmarks the folder "
     "of their published files; may be repeated.",
 )  # fmt: skip
 @click.option("--out", required=True, type=LOCAL, metavar="DIR", help="Where the results go.")
+@click.option(
+    "--profile",
+    metavar="NAME",
+    help="codegemma-2024: the suites of CodeGemma's card as it was measured: every task, one greedy answer, PSM.",
+)
 @click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most N holes or tasks a suite.")
 @click.option("--samples", type=click.IntRange(min=1), default=1, show_default=True, help="Answers to each problem.")
 @click.option("--temperature", type=click.FloatRange(min=0), default=0.0, show_default=True, help="0 is greedy.")
@@ -67,6 +75,7 @@ Examples:
 def command(  # noqa: PLR0913, PLR0917
     model: str,
     suites: Sequence[str],
+    profile: str | None,
     data: Sequence[Path],
     out: Path,
     limit: int | None,
@@ -87,13 +96,26 @@ def command(  # noqa: PLR0913, PLR0917
     programs are run, in boxes. `--suite all` runs every suite whose data is at hand, and says why others are not run.
     """
     from codegemma.build import lend_data
+    from codegemma.evals.card import (
+        check_profile,
+        check_profile_name,
+        choose_profile,
+        fill_card,
+        list_profile_suites,
+        spell_card,
+    )
     from codegemma.evals.choices import EvalChoices
+    from codegemma.evals.page import write_page
     from codegemma.evals.run import evaluate
     from codegemma.evals.suites import check_suite
     from codegemma.recipe import to_plain
 
     for suite in suites:
         check_suite(suite)
+    if profile is not None:
+        check_profile_name(profile)
+    elif not suites:
+        raise click.UsageError("nothing to measure; wanted --suite NAME or --profile codegemma-2024")
     subject = _open_subject(model, template, engine_name)
     opinion = _open_judge(judge)
     choices = EvalChoices(
@@ -105,17 +127,28 @@ def command(  # noqa: PLR0913, PLR0917
         unsafe=unsafe,
         online=online,
     )
+    optional: list[str] = []
+    if profile is not None:
+        subject = replace(subject, infill_modes=choose_profile(profile, choices, subject.infill_modes))
+        optional = list_profile_suites()
     with show_progress() as on_progress:
         places = [lend_data(place, on_progress) for place in data]
         results = evaluate(
-            subject, suites, data=places, out=out, model=model, choices=choices, judge=opinion, on_progress=on_progress
-        )
+            subject, suites, data=places, out=out, model=model, choices=choices, judge=opinion, optional=optional,
+            on_progress=on_progress,
+        )  # fmt: skip
+    page = write_page(out)
     if as_json:
         click.echo(json.dumps(to_plain(results), ensure_ascii=False))
         return
     for found in results.suites:
         print_suite(found, Console())
-    click.echo(f"Written: {out / 'results.json'}")
+    if profile is not None:
+        rows = fill_card([results])
+        click.echo(spell_card(rows))
+        for note in check_profile([results], rows):
+            click.echo(f"- {note}", err=True)
+    click.echo(f"Written: {out / 'results.json'}, {page}")
 
 
 def _open_judge(address: str | None) -> "tuple[Completer, str] | None":
@@ -139,15 +172,21 @@ def _open_subject(model: str, template: str | None, engine_name: str) -> "Subjec
 
         remote = RemoteCompleter(model, api_key=os.environ.get("CODEGEMMA_API_KEY"), template=template)
         # The server's own tokenizer is not known: the base's counts more tokens than any, so that windows hold.
-        return Subject(remote, Tokenizer.load(BASES / "tiny"), remote.max_context_tokens, remote.infill_modes)
+        fingerprint = f"{remote.wire.address} {remote.model_name} {remote.route} {template}"
+        window, modes = remote.max_context_tokens, remote.infill_modes
+        return Subject(remote, Tokenizer.load(BASES / "tiny"), window, modes, fingerprint, remote.at_once)
     if template is not None:
         raise InputError(f"--template is for the address of a server; {model} is spelled by its own format")
     from codegemma.engine.choose import open_model
     from codegemma.engine.completer import GeneratorCompleter
     from codegemma.model.hub import locate_model
+    from codegemma.model.identity import hash_files
 
-    engine = open_model(locate_model(model), engine_name, lambda said: click.echo(said, err=True))
-    return Subject(GeneratorCompleter(engine), engine.tokenizer, engine.max_context_tokens, engine.infill_modes)
+    place = locate_model(model)
+    engine = open_model(place, engine_name, lambda said: click.echo(said, err=True))
+    fingerprint = f"{hash_files(place)} {engine.describe()['engine']}"
+    told = engine.tokenizer, engine.max_context_tokens, engine.infill_modes, fingerprint
+    return Subject(GeneratorCompleter(engine), *told)
 
 
 def print_suite(found: "SuiteResults", console: Console) -> None:

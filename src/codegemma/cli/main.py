@@ -36,6 +36,7 @@ VERBS = {
     "evaluate": "Measure a model: held-out holes of a repository, benchmarks whose answers are run.",
     "rate": "Let people rate what models wrote, blind, on a page of this machine.",
     "toolchains": "The compilers that suites of programs need: which are here, and what installs the rest.",
+    "compare": "Two evaluations item by item: what one answers and the other does not.",
     "card": "The model card's table with our figures, or a model's own card.",
 }
 # Those that train, and gain from huge pages.

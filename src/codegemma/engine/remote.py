@@ -78,6 +78,7 @@ class RemoteCompleter:
         self._model, self.max_context_tokens, is_llama_cpp = self._describe(model)
         self.model_name = self._model or self.wire.address
         self.infill_modes = (InfillMode.PSM,)
+        self.at_once = _AT_ONCE
         if self._dialect is not None:
             self.route = Route.TEMPLATE
         else:
@@ -105,7 +106,7 @@ class RemoteCompleter:
 
     def complete_all(self, requests: Sequence[Request]) -> list[Completion]:
         """Answer many requests, some at a time, in order; the first that fails ends them."""
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
+        with ThreadPoolExecutor(self.at_once) as pool:
             futures = [pool.submit(self._answer, request) for request in requests]
             try:
                 return [future.result() for future in futures]

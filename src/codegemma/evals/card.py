@@ -6,14 +6,16 @@
 """
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
 from codegemma.errors import InputError
+from codegemma.evals.choices import EvalChoices
 from codegemma.evals.measure import Measurement
 from codegemma.evals.run import Results
+from codegemma.evals.samples import name_kind
 from codegemma.evals.suites import SUITES
 from codegemma.records import InfillMode
 
@@ -105,14 +107,52 @@ def fill_card(results: Sequence[Results], mode: InfillMode = InfillMode.PSM) -> 
             # The first policy of a suite is its headline.
             if m.metric == _METRIC and m.mode in (None, mode):
                 found.setdefault((suite.suite, m.kind), m)
-    return [
-        CardRow(
-            row,
-            found.get((row.suite, row.kind)),
-            reasons.get((row.suite, row.kind)) or reasons.get((row.suite, ""), ""),
-        )
-        for row in read_published()
-    ]
+    rows = []
+    for row in read_published():
+        names = [(row.suite, kind) for kind in (row.kind, name_kind(row.kind, mode), "")]
+        reason = next((reasons[name] for name in names if name in reasons), "")
+        rows.append(CardRow(row, found.get((row.suite, row.kind)), reason))
+    return rows
+
+
+def choose_profile(name: str, choices: EvalChoices, modes: Sequence[InfillMode]) -> tuple[InfillMode, ...]:
+    """Take the order of the parts in which the card was measured, and refuse choices that are not the card's.
+
+    Raises:
+        InputError: an unknown profile, choices that contradict it, or a model that never learned that order.
+    """
+    check_profile_name(name)
+    told = list(_tell_departures(choices))
+    if choices.limit is not None:
+        told.append(f"{choices.limit} tasks, where the card has all")
+    if InfillMode.PSM not in modes:
+        known = ", ".join(mode.upper() for mode in modes) or "none"
+        told.append(f"a model that knows the orders {known}, where the card's are PSM")
+    if told:
+        raise InputError(f"{name} cannot be measured with {'; '.join(told)}; leave those options or the profile out")
+    return (InfillMode.PSM,)
+
+
+def check_profile_name(name: str) -> None:
+    """Refuse an unknown profile.
+
+    Raises:
+        InputError: the message lists the known ones.
+    """
+    if name != PROFILE:
+        raise InputError(f"unknown profile {name!r}; known: {PROFILE}")
+
+
+def list_profile_suites() -> list[str]:
+    """List the suites of the card's rows, in its order."""
+    return [name for name in dict.fromkeys(row.suite for row in read_published()) if name in SUITES]
+
+
+def _tell_departures(choices: EvalChoices) -> Iterator[str]:
+    if choices.samples != 1 or choices.temperature != 0:
+        yield f"{choices.samples} samples at temperature {choices.temperature:g}, where the card has one, greedy"
+    if choices.max_new_tokens != 128:
+        yield f"{choices.max_new_tokens} tokens for a middle, where the card has 128"
 
 
 def check_profile(results: Sequence[Results], rows: Sequence[CardRow]) -> list[str]:
@@ -120,14 +160,7 @@ def check_profile(results: Sequence[Results], rows: Sequence[CardRow]) -> list[s
 
     Every printed percentage of a whole row must be a fraction of its number of tasks.
     """
-    told = []
-    for choices in (result.choices for result in results):
-        if choices.samples != 1 or choices.temperature != 0:
-            told.append(
-                f"{choices.samples} samples at temperature {choices.temperature:g}, where the card has one, greedy"
-            )
-        if choices.max_new_tokens != 128:
-            told.append(f"{choices.max_new_tokens} tokens for a middle, where the card has 128")
+    told = [line for result in results for line in _tell_departures(result.choices)]
     for row in rows:
         if row.measured is None:
             told.append(f"{row.published.name}: {row.describe()}")

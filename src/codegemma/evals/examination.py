@@ -12,8 +12,10 @@ from typing import Any
 
 from codegemma.errors import InputError
 from codegemma.evals.choices import EvalChoices
+from codegemma.evals.keeping import KeptCompleter
 from codegemma.evals.measure import Measurement
 from codegemma.evals.scoring import Subject
+from codegemma.evals.store import Store
 from codegemma.records import Completer
 from codegemma.runner import Progress
 from codegemma.shards import find_output
@@ -23,9 +25,17 @@ class AbsentError(InputError):
     """What a suite cannot do without is not here: data, a toolchain, a judge. The suite is not run, and says why."""
 
 
+def ignore_record(record: Any) -> None:
+    """Write a record nowhere."""
+
+
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """What every suite is given."""
+    """What every suite is given.
+
+    The subject's completer asks nothing twice (`keeping.py`). `store` keeps what else is dear, such as verdicts.
+    `write` takes records item by item, where there are too many of them to be returned together.
+    """
 
     subject: Subject
     data: tuple[Path, ...]
@@ -34,6 +44,14 @@ class Examination:
     # A second opinion on answers that no program can judge.
     judge: Completer | None = None
     judge_name: str = ""
+    store: Store = field(default_factory=Store)
+    write: Callable[[Any], None] = ignore_record
+
+    @property
+    def kept(self) -> KeptCompleter:
+        """The subject's completer with its memory."""
+        completer = self.subject.completer
+        return completer if isinstance(completer, KeptCompleter) else KeptCompleter(completer, self.store, "")
 
     def find(self, name: str, wanted: str) -> Path:
         """Find a data file in the given folders, or given itself.
@@ -51,7 +69,8 @@ class Examination:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What a suite returns: results item by item (any frozen records of plain data), and what must be said beside them.
+    """What a suite returns: results item by item (any frozen records of plain data) as far as they were not written
+    on the way, and what must be said beside them.
 
     `measurements` are a suite's own; without them, the results are of holes and those of holes are made of them.
     `not_run` tells of kinds that were to be asked and could not be, and why: a language whose compiler is not here.
@@ -59,7 +78,7 @@ class Answers:
 
     scored_by: str
     items: int
-    results: Iterable[Any]
+    results: Iterable[Any] = ()
     notes: tuple[str, ...] = ()
     measurements: tuple[Measurement, ...] | None = None
     not_run: Mapping[str, str] = field(default_factory=dict)

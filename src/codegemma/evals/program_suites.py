@@ -1,7 +1,7 @@
 """HumanEval, MBPP and the infilling sets: answers are programs, and pass or do not.
 
 **In**: an examination with the published files among its data.
-**Out**: `Answers`: a result for each problem, sample, mode and policy; pass@k with intervals.
+**Out**: a `Sample` written for each problem, sample and mode; `Answers`: pass@k with intervals by policy.
 **Not**: other languages than Python.
 
 The card's figures are pass@1 of one greedy sample, by their fractions of 164, 500, 1,033 and 5,815. Which prompt, order
@@ -9,13 +9,12 @@ of the parts and policy gave them is not published: modes and policies stand sid
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from codegemma.evals.choices import EvalChoices
 from codegemma.evals.examination import Answers, Examination, Suite
-from codegemma.evals.measure import Measurement
 from codegemma.evals.problems import (
     MBPP_SHOTS,
     MBPP_TEST,
@@ -27,9 +26,8 @@ from codegemma.evals.problems import (
     read_mbpp,
     read_problems,
 )
-from codegemma.evals.programs import Answerer, Asking, Judge, ProgramResult, estimate_pass_at_k
-from codegemma.evals.statistics import Interval, bootstrap_mean, count_share
-from codegemma.records import InfillMode
+from codegemma.evals.programs import NO_OTHERS, Answerer, Asking, Examine, Judge
+from codegemma.evals.samples import Sample, Tally
 from codegemma.sandbox.box import Safety, Sandbox
 from codegemma.sandbox.judge import PythonJudge
 
@@ -39,7 +37,6 @@ INFILLING_ORIGIN = "https://github.com/openai/human-eval-infilling (folder data)
 MBPP_ORIGIN = "https://github.com/google-research/google-research (folder mbpp), gzipped"
 # Chen et al. wrote at most 300 tokens for a body; Austin et al. give a whole function 512.
 _FUNCTION_TOKENS = 512
-_KS = (1, 10, 100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,19 +112,35 @@ def _need(file: str, origin: str) -> tuple[str, str]:
 
 
 def answer_programs(
-    exam: Examination, problems: Sequence[Problem], askings: Sequence[Asking], judge: Judge | None = None
+    exam: Examination,
+    problems: Sequence[Problem],
+    askings: Sequence[Asking],
+    judge: Judge | None = None,
+    others: Mapping[str, Examine] = NO_OTHERS,
 ) -> Answers:
-    """Ask all problems in every way, have the answers judged (as Python, unless a judge is given), and take figures."""
+    """Ask all problems in every way, have the answers judged (as Python, unless a judge is given), and take figures.
+
+    `others` judge each program again: their figures stand under the policy's name with theirs.
+    """
+    tally = Tally()
+
+    def take(sample: Sample) -> None:
+        tally.add(sample)
+        exam.write(sample)
+
     with contextlib.ExitStack() as opened:
         judge = judge or opened.enter_context(open_python_judge(exam.choices))
-        answerer = opened.enter_context(contextlib.closing(Answerer(exam.subject, judge, exam.choices)))
-        results = [r for asking in askings for r in answerer.answer(problems, asking, exam.on_progress)]
+        answerer = opened.enter_context(contextlib.closing(Answerer(exam, judge, others)))
+        for asking in askings:
+            answerer.answer(problems, asking, take)
         safety = ", ".join(f"{name}: {value}" for name, value in judge.describe().items())
     notes = (
         f"programs ran in boxes ({safety})",
         "policies cut the same answers: the first is the headline, the others tell how much the cut decides",
     )
-    return Answers("tests that were run", len(problems), results, notes, tuple(measure_programs(results, exam.choices)))
+    measured = tuple(tally.measure(exam.choices, len(problems)))
+    lacking = tally.tell_missing(len(problems))
+    return Answers("tests that were run", len(problems), (), notes, measured, lacking)
 
 
 @contextlib.contextmanager
@@ -136,29 +149,6 @@ def open_python_judge(choices: EvalChoices) -> Iterator[PythonJudge]:
     safety = Safety.UNSAFE if choices.unsafe else Safety.BOXED
     with Sandbox(safety=safety) as sandbox, PythonJudge(sandbox) as judge:
         yield judge
-
-
-def measure_programs(results: Sequence[ProgramResult], choices: EvalChoices) -> Iterator[Measurement]:
-    """Estimate pass@k for each kind, mode and policy, for every `k` that the number of samples allows."""
-    groups: dict[tuple[str, InfillMode | None, str], list[ProgramResult]] = {}
-    for result in results:
-        groups.setdefault((result.kind, result.mode, result.policy), []).append(result)
-    for (kind, mode, policy), rows in groups.items():
-        for k in _KS:
-            if k <= choices.samples:
-                interval = _estimate(rows, k, choices.seed)
-                yield Measurement(f"model, {policy}", kind, mode, f"pass_at_{k}", "share", interval)
-
-
-def _estimate(rows: Sequence[ProgramResult], k: int, seed: int) -> Interval:
-    problems: dict[str, list[ProgramResult]] = {}
-    for row in rows:
-        problems.setdefault(row.task_id, []).append(row)
-    groups = [samples[0].group for samples in problems.values()]
-    rates = [estimate_pass_at_k(len(s), sum(r.has_passed for r in s), k) for s in problems.values()]
-    if len(set(groups)) == len(groups) and all(rate in (0.0, 1.0) for rate in rates):
-        return count_share(int(sum(rates)), len(rates))
-    return bootstrap_mean(rates, groups, seed=seed)
 
 
 PROGRAM_SUITES = (

@@ -29,12 +29,18 @@ CHUNK_HOLES = 256
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Who is examined, and in which orders of the parts: those that it was trained on."""
+    """Who is examined, and in which orders of the parts: those that it was trained on.
+
+    `fingerprint` names the weights, or a server's model, exactly enough that answers of a former run may be taken for
+    its own; empty, none are. `at_once` is how many questions a server takes at a time, `None` an engine that takes all.
+    """
 
     completer: Completer
     tokenizer: Tokenizer
     max_context_tokens: int
     infill_modes: tuple[InfillMode, ...]
+    fingerprint: str = ""
+    at_once: int | None = None
 
     def reserve_tokens(self, choices: EvalChoices) -> int:
         """Room kept for the middle: what was chosen, but never more than an eighth of a small window."""

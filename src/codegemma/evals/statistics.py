@@ -97,6 +97,17 @@ def subtract_shares(hits: int, items: int, other_hits: int, other_items: int) ->
     return Interval(mean, mean - below, mean + above, items + other_items, items + other_items)
 
 
+def weigh_discordant(gained: int, lost: int) -> float:
+    """Tell how often a difference at least as large comes by chance (McNemar, 1947; exact, two-sided).
+
+    Only items that one of two systems answers and the other does not count; every item stands for itself.
+
+    >>> weigh_discordant(8, 1), weigh_discordant(0, 0)
+    (0.0390625, 1.0)
+    """
+    return float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+
+
 def bootstrap_share_difference(
     ours: ArrayLike, theirs: ArrayLike, clusters: Sequence[Hashable], *, seed: int, resamples: int = RESAMPLES
 ) -> Interval:

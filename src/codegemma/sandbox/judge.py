@@ -9,6 +9,7 @@ data and compares there (`inside/`). So printing success, leaving early, patchin
 that equal everything gain nothing.
 """
 
+import compileall
 import contextlib
 import platform
 import socket
@@ -24,8 +25,14 @@ from codegemma.sandbox.inside.wire import WireError, receive, send
 
 _INSIDE = Path(__file__).parent / "inside"
 _SHOWN_AS = "/inside"
+_START = (
+    "import sys; sys.path.insert(0, {inside!r}); import candidate; del sys.path[0]; candidate.main(int(sys.argv[1]))"
+)
 # The examiner's own box lives as long as the judge and holds tests only.
 _EXAMINER_LIMITS = Limits(wall_s=10**9, cpu_s=10**9, memory_bytes=2**30, processes=256)
+# A program may compute for ten seconds; that it does not get a processor for a while is not its fault, so that verdicts
+# do not hang on what else the machine does.
+_LIMITS = Limits(wall_s=30.0, cpu_s=10, processes=32)
 # What is left of a verdict once its first byte is there; the rest comes at once or never.
 _PATIENCE_S = 2.0
 
@@ -75,7 +82,7 @@ class Verdict:
 class PythonJudge:
     """Examines programs, many at once, each in a box of its own."""
 
-    def __init__(self, sandbox: Sandbox, limits: Limits = Limits(wall_s=10.0, processes=32)) -> None:  # noqa: B008 (frozen)
+    def __init__(self, sandbox: Sandbox, limits: Limits = _LIMITS) -> None:
         """Start the box of the tests.
 
         Raises:
@@ -88,13 +95,16 @@ class PythonJudge:
         if sandbox.safety is Safety.BOXED:
             self._inside = _SHOWN_AS
             self._shown = self._shown | {_INSIDE: _SHOWN_AS}
+        # As a module it is found compiled; a script would be compiled at every start.
+        self._start = _START.format(inside=self._inside)
+        compileall.compile_dir(_INSIDE, quiet=2)
         self._tests_sandbox = Sandbox(1, sandbox.safety)
         self._lock = threading.Lock()
         self._open_examiner()
 
     def describe(self) -> dict[str, str]:
         """Tell what a verdict hangs on besides the program: the walls, the interpreter, the limits."""
-        limits = f"{self._limits.wall_s:g} s, {self._limits.memory_bytes >> 20} MiB"
+        limits = f"{self._limits.cpu_s} s, {self._limits.memory_bytes >> 20} MiB"
         return {**self._sandbox.describe(), "python": platform.python_version(), "limits": limits}
 
     def examine(self, examinee: Examinee) -> Verdict:
@@ -102,7 +112,7 @@ class PythonJudge:
         ours, theirs = socket.socketpair()
         hears, tells = socket.socketpair()
         with ours, theirs, hears, tells:
-            program = self._describe("candidate.py", theirs.fileno())
+            program = self._describe(theirs.fileno(), "-c", self._start)
             with self._sandbox.start(program, self._limits) as running:
                 theirs.close()
                 self._order(examinee, ours, tells)
@@ -114,7 +124,7 @@ class PythonJudge:
                     told = dict(receive(hears))
                 except (EOFError, OSError, WireError):
                     told = {}
-                return _conclude(told, ran)
+                return _conclude(told, ran, self._limits)
 
     def examine_all(self, examinees: Sequence[Examinee]) -> Iterator[Verdict]:
         """Examine many, in order, as many at once as there are boxes; equal ones run once."""
@@ -137,15 +147,15 @@ class PythonJudge:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _describe(self, script: str, descriptor: int) -> Program:
-        command = [*self._python, f"{self._inside}/{script}", str(descriptor)]
+    def _describe(self, descriptor: int, *script: str) -> Program:
+        command = [*self._python, *script, str(descriptor)]
         return Program(command, read_only=self._shown, descriptors=(descriptor,))
 
     def _open_examiner(self) -> None:
         self._orders, theirs = socket.socketpair()
         with theirs, contextlib.ExitStack() as opened:
             opened.callback(self._orders.close)
-            program = self._describe("examiner.py", theirs.fileno())
+            program = self._describe(theirs.fileno(), f"{self._inside}/examiner.py")
             opened.enter_context(self._tests_sandbox.start(program, _EXAMINER_LIMITS))
             self._examiner = opened.pop_all()
 
@@ -168,9 +178,11 @@ class PythonJudge:
                     self._open_examiner()
 
 
-def _conclude(told: dict[str, str], ran: Ran) -> Verdict:
+def _conclude(told: dict[str, str], ran: Ran, limits: Limits) -> Verdict:
     """Join what the tests say and how the program ended: a limit explains why the tests found it gone."""
     limit = ran.ended.value if ran.ended in (Ended.TIME, Ended.OUTPUT, Ended.MEMORY) else None
+    if limit is None and ran.seconds >= limits.cpu_s:  # the kernel ends who has computed for so long, and does not tell
+        limit = Ended.TIME.value
     if limit is not None and told.get("outcome", Outcome.GONE) == Outcome.GONE:
         return Verdict(Outcome(limit), f"met its limit of {limit}", ran.seconds, ran.stdout, ran.stderr)
     outcome = Outcome(told.get("outcome", Outcome.GONE))

@@ -6,11 +6,10 @@
 """
 
 import contextlib
-import dataclasses
+import functools
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from importlib import resources
 
 from codegemma.errors import InputError
@@ -28,9 +27,8 @@ from codegemma.evals.program_suites import (
     MBPP_ORIGIN,
     SANITIZED_FILE,
     answer_programs,
-    measure_programs,
 )
-from codegemma.evals.programs import Asking, ProgramResult
+from codegemma.evals.programs import Asking
 from codegemma.sandbox.box import Safety, Sandbox
 from codegemma.sandbox.toolchains import look_for, read_toolchains
 
@@ -75,7 +73,7 @@ def make_problem(question: Question, key: str) -> ForeignProblem:
         before=posed.prompt,
         after=posed.after,
         solution=posed.write_stub(),
-        tests="",
+        tests=repr(question.calls),
         language=key,
         stops=target.stops,
         keeps_stop=target.kept_stop,
@@ -88,7 +86,8 @@ def run_babelcode(exam: Examination, suite: str) -> Answers:
     safety = Safety.UNSAFE if exam.choices.unsafe else Safety.BOXED
     with Sandbox(safety=safety) as sandbox:
         questions, origin = _read_questions(exam, sandbox, suite)
-        parts, not_run = [], {}
+        parts: list[Answers] = []
+        not_run: dict[str, str] = {}
         for key in TARGETS:
             try:
                 with _open_judge(sandbox, key, questions) as judge:
@@ -97,7 +96,8 @@ def run_babelcode(exam: Examination, suite: str) -> Answers:
                 if look_for(read_toolchains()[key]).is_ready:
                     raise
                 not_run[key] = str(error)
-    results = [result for part in parts for result in part.results]
+    for part in parts:
+        not_run |= part.not_run
     measurements = tuple(m for part in parts for m in part.measurements or ())
     notes = dict.fromkeys(note for part in parts for note in part.notes)
     left_out = sum(question.left_out for question in questions)
@@ -105,7 +105,7 @@ def run_babelcode(exam: Examination, suite: str) -> Answers:
     told = f"{origin}; {left_out} of {calls} calls have values that no type covers"
     items = max((part.items for part in parts), default=0)
     return Answers(
-        "values that calls gave, compared outside of the box", items, results,
+        "values that calls gave, compared outside of the box", items, (),
         (*notes, told, *spell_ceilings(suite)), measurements, not_run,
     )  # fmt: skip
 
@@ -128,19 +128,8 @@ def _open_judge(sandbox: Sandbox, key: str, questions: Sequence[Question]) -> It
 
 def _answer(exam: Examination, judge: BabelJudge, key: str, questions: Sequence[Question]) -> Answers:
     problems = choose_problems([make_problem(question, key) for question in questions], exam.choices.limit)
-    answers = answer_programs(exam, problems, [Asking(key, None, _POLICIES, _FUNCTION_TOKENS)], judge)
-    published = list(answers.results)
-    found = {problem.task_id: problem for problem in problems}
-    fixed = [_score_again(result, judge, found[result.task_id]) for result in published]
-    results = [*published, *fixed]
-    return dataclasses.replace(answers, results=results, measurements=tuple(measure_programs(results, exam.choices)))
-
-
-def _score_again(result: ProgramResult, judge: BabelJudge, problem: Problem) -> ProgramResult:
-    """Judge an answer with the fixes: its program is known, unless it did not compile."""
-    verdict = judge.examine_by(problem.pose(result.text), Scorer.FIXED)
-    policy = f"{result.policy}, {Scorer.FIXED}"
-    return dataclasses.replace(result, policy=policy, outcome=verdict.outcome, reason=verdict.reason)
+    fixed = {str(Scorer.FIXED): functools.partial(judge.examine_by, scorer=Scorer.FIXED)}
+    return answer_programs(exam, problems, [Asking(key, None, _POLICIES, _FUNCTION_TOKENS)], judge, fixed)
 
 
 def spell_ceilings(suite: str) -> Iterator[str]:
@@ -154,7 +143,7 @@ BABELCODE_SUITES = tuple(
     Suite(
         name,
         f"functions of {name.removeprefix('babelcode-')} in {len(TARGETS)} languages: BabelCode",
-        partial(run_babelcode, suite=name),
+        functools.partial(run_babelcode, suite=name),
         [need],
     )
     for name, need in _FILES.items()

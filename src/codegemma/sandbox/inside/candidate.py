@@ -1,21 +1,23 @@
-"""Runs a program that nobody trusts and lets another box call its functions. Started with the number of an open socket.
+"""Runs a program that nobody trusts and lets another box call its functions. `main` gets the number of an open socket.
 
 **In**: the program's text; then calls.
 **Out**: the names it defined; then what each call gave or raised.
 **Not**: tests. Neither they nor what they expect are ever in this box.
 """
 
-import socket
-import sys
-from collections.abc import Callable
-from pathlib import Path
-from types import ModuleType
-from typing import Any
+from __future__ import annotations
 
-sys.path.insert(0, str(Path(__file__).parent))
+import os
+import sys
+
 from wire import WireError, decode, encode, receive, send  # type: ignore[import-not-found]
 
-sys.path.pop(0)
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+ModuleType = type(sys)
 _MAX_REASON_CHARS = 300
 
 
@@ -33,10 +35,24 @@ class _Kept:
         return self._objects[reference[0]]
 
 
-def main() -> None:
+class _Channel:
+    """A socket by its number, without the module that costs more to load than the program to run."""
+
+    def __init__(self, number: int) -> None:
+        os.set_inheritable(number, False)
+        self._number = number
+
+    def recv(self, size: int) -> bytes:
+        return os.read(self._number, size)
+
+    def sendall(self, data: bytes) -> None:
+        while data:
+            data = data[os.write(self._number, data) :]
+
+
+def main(number: int) -> None:
     """Run the program, then serve calls until nobody asks any more."""
-    channel = socket.socket(fileno=int(sys.argv[1]))
-    channel.set_inheritable(False)
+    channel = _Channel(number)
     sys.set_int_max_str_digits(0)
     kept = _Kept()
     namespace: dict[str, Any] = {"__name__": "candidate"}
@@ -92,7 +108,3 @@ def _describe(error: BaseException) -> dict[str, str]:
     except BaseException:
         reason = "an error that cannot be spelled"
     return {"raised": type(error).__name__, "reason": reason}
-
-
-if __name__ == "__main__":
-    main()

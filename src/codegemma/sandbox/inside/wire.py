@@ -6,17 +6,23 @@
 
 A list that is told is a list on the other side whatever its class was, and its `==` is that of lists: an object that
 calls itself equal to everything does not come through.
+
+A program's box starts for every program, and half of that was imports: so nothing is imported here that an interpreter
+has not loaded by itself, except the part of `json` that is written in C.
 """
 
+from __future__ import annotations
+
 import builtins
-import json
-import socket
-import struct
-from collections.abc import Callable
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable
+    from typing import Any
 
 MAX_MESSAGE_BYTES = 16 * 2**20
-_SIZE = struct.Struct(">I")
+_SIZE_BYTES = 4
 # JSON numbers are exact up to here; larger integers are spelled.
 _MAX_NUMBER = 2**53
 
@@ -32,10 +38,10 @@ def send(channel: socket.socket, message: object) -> None:
         WireError: it is too long.
         OSError: nobody listens any more.
     """
-    data = json.dumps(message, separators=(",", ":")).encode()
+    data = spell_json(message).encode()
     if len(data) > MAX_MESSAGE_BYTES:
         raise WireError(f"a message of {len(data)} bytes, at most {MAX_MESSAGE_BYTES} are passed on")
-    channel.sendall(_SIZE.pack(len(data)) + data)
+    channel.sendall(len(data).to_bytes(_SIZE_BYTES, "big") + data)
 
 
 def receive(channel: socket.socket) -> Any:
@@ -45,14 +51,71 @@ def receive(channel: socket.socket) -> Any:
         WireError: too long, cut off, or not JSON.
         EOFError: the other side is gone.
     """
-    head = _receive_exactly(channel, _SIZE.size)
-    (size,) = _SIZE.unpack(head)
+    size = int.from_bytes(_receive_exactly(channel, _SIZE_BYTES), "big")
     if size > MAX_MESSAGE_BYTES:
         raise WireError(f"a message of {size} bytes, at most {MAX_MESSAGE_BYTES} are passed on")
     try:
-        return json.loads(_receive_exactly(channel, size))
+        return read_json(_receive_exactly(channel, size).decode())
     except (ValueError, RecursionError) as error:
         raise WireError(f"what came is not JSON: {error}") from error
+
+
+class _Rules:
+    """What the scanner asks for: JSON as it is written, and no number that JSON does not know."""
+
+    strict = True
+    object_hook = object_pairs_hook = None
+    parse_float = float
+    parse_int = int
+
+    @staticmethod
+    def parse_constant(name: str) -> float:
+        raise ValueError(f"{name} is no number of JSON")
+
+
+try:
+    from _json import encode_basestring_ascii, make_encoder, make_scanner
+
+    _scan = make_scanner(_Rules)  # type: ignore[arg-type]  # its stub names the class, not what it reads
+
+    def spell_json(value: object) -> str:
+        """Spell plain data without a space."""
+        return "".join(
+            make_encoder(None, _refuse, encode_basestring_ascii, None, ":", ",", False, False, False)(value, 0)
+        )
+
+    def read_json(text: str) -> Any:
+        """Read one value, which is all of the text.
+
+        Raises:
+            ValueError: it is not.
+        """
+        try:
+            value, end = _scan(text, 0)
+        except StopIteration as error:
+            raise ValueError("a value is missing") from error
+        if end != len(text):
+            raise ValueError("something stands behind the value")
+        return value
+
+except ImportError:  # an interpreter without that part: the same in Python
+    import json
+
+    def spell_json(value: object) -> str:
+        """Spell plain data without a space."""
+        return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+    def read_json(text: str) -> Any:
+        """Read one value, which is all of the text.
+
+        Raises:
+            ValueError: it is not.
+        """
+        return json.loads(text)
+
+
+def _refuse(value: object) -> object:
+    raise TypeError(f"a {type(value).__name__} is no plain data")
 
 
 def _receive_exactly(channel: socket.socket, size: int) -> bytes:

@@ -1,0 +1,215 @@
+"""Results as a page: the table against the card, bars with intervals, every failure with its program and its output.
+
+**In**: a folder that `codegemma evaluate` wrote; for a comparison, two.
+**Out**: `report.html`, one file.
+**Not**: figures of its own: everything is read from what the evaluation wrote.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from codegemma.evals.card import fill_card
+from codegemma.evals.measure import Measurement
+from codegemma.evals.pairing import Change, Comparison
+from codegemma.evals.run import Results, SuiteResults, read_results
+from codegemma.evals.samples import Judged, Sample, is_samples, read_samples
+from codegemma.records import InfillMode
+from codegemma.report import Column, Estimate, Report
+
+REPORT_FILE = "report.html"
+# A page opens with some thousands of folded texts; of more, the records have the rest.
+_MAX_SHOWN = 200
+# A shift of a figure that chance brings in fewer than one of twenty comparisons.
+_RARE = 0.05
+
+
+def write_page(folder: Path) -> Path:
+    """Write the page of an evaluation beside its results.
+
+    Raises:
+        InputError: no results there.
+        OutputError: it cannot be written.
+    """
+    results = read_results(folder)
+    asked = f"{results.choices.samples} sample(s), temperature {results.choices.temperature:g}"
+    report = Report(f"Evaluation of `{results.model}`", f"by codegemma, {asked}")
+    _add_card(report, results)
+    for suite in results.suites:
+        if suite.measurements:
+            _add_suite(report, suite)
+    _add_not_run(report, results.suites)
+    for suite in results.suites:
+        if suite.measurements and is_samples(folder / suite.holes_file):
+            _add_failures(report, suite, folder)
+    report.write(folder / REPORT_FILE)
+    return folder / REPORT_FILE
+
+
+def _add_card(report: Report, results: Results) -> None:
+    rows = [row for row in fill_card([results]) if row.measured is not None]
+    if not rows:
+        return
+    report.section("Beside the model card")
+    columns = list(rows[0].published.figures)
+    report.table(
+        ["benchmark", "asked", Column("measured, %", 1, 100), *(Column(f"{name}, %", 1) for name in columns)],
+        [
+            [
+                row.published.name,
+                "all" if row.is_whole else f"{row.measured.interval.items:,} of {row.published.tasks:,}",
+                _estimate(row.measured),
+                *row.published.figures.values(),
+            ]
+            for row in rows
+            if row.measured is not None
+        ],
+        "Ours with its 95 % interval, and what Google published of CodeGemma's releases. A figure of a part "
+        "stands beside the whole's for orientation only.",
+    )
+
+
+def _add_suite(report: Report, suite: SuiteResults) -> None:
+    report.section(suite.suite)
+    for metric in dict.fromkeys(m.metric for m in suite.measurements):
+        rows = [m for m in suite.measurements if m.metric == metric]
+        is_share = rows[0].unit == "share"
+        column = Column(
+            f"{metric.replace('_', ' ')}, {'%' if is_share else rows[0].unit}", *((1, 100) if is_share else (3, 1))
+        )
+        report.table(
+            ["kind", "mode", "system", column, "items"],
+            [[m.kind.replace("_", " "), _name(m.mode), m.system, _estimate(m), m.interval.items] for m in rows],
+            f"Scored by {suite.scored_by}; 95 % intervals." if metric == rows[0].metric else "",
+        )
+    _add_bars(report, suite.measurements)
+    for note in suite.notes:
+        report.text(note)
+
+
+def _add_bars(report: Report, measurements: Sequence[Measurement]) -> None:
+    shares = [m for m in measurements if m.unit == "share" and m.metric in ("pass_at_1", "exact_match", "acc")]
+    if len(shares) < 2:
+        return
+    values: dict[str, float | Estimate] = {}
+    for m in shares:
+        scaled = [None if x is None else 100 * x for x in (m.interval.low, m.interval.high)]
+        values[" ".join(filter(None, (m.kind.replace("_", " "), _name(m.mode), m.system)))] = Estimate(
+            100 * m.interval.mean, *scaled
+        )
+    report.bars(
+        values, "% of the items", "Bars with their 95 % intervals: those that overlap much say little.", digits=1
+    )
+
+
+def _add_not_run(report: Report, suites: Iterable[SuiteResults]) -> None:
+    rows = [[suite.suite, kind.replace("_", " "), reason] for suite in suites for kind, reason in suite.not_run.items()]
+    if rows:
+        report.section("Not run")
+        report.table(["suite", "kind", "why"], rows, "What is not here has no figure; none is taken for zero.")
+
+
+def _add_failures(report: Report, suite: SuiteResults, folder: Path) -> None:
+    report.section(f"{suite.suite}: failures")
+    left = _MAX_SHOWN
+    counts: dict[str, int] = {}
+    for sample, judged in _list_headlines(read_samples(folder / suite.holes_file)):
+        if judged.has_passed:
+            continue
+        counts[judged.outcome] = counts.get(judged.outcome, 0) + 1
+        if left > 0:
+            left -= 1
+            report.fold(_name_failure(sample, judged), _show(sample, judged))
+    told = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(counts.items()))
+    if not told:
+        report.text("None.")
+        return
+    shown = f" The first {_MAX_SHOWN} are above, all are in `{suite.holes_file}`." if left == 0 else ""
+    report.text(f"Answers that did not pass, cut by the headline's policy: {told}.{shown}")
+
+
+def _list_headlines(samples: Iterable[Sample]) -> Iterator[tuple[Sample, Judged]]:
+    """List samples with their verdict under the first policy."""
+    return ((sample, sample.judged[0]) for sample in samples if sample.judged)
+
+
+def _name_failure(sample: Sample, judged: Judged) -> str:
+    mode = f", {_name(sample.mode)}" if sample.mode else ""
+    number = f", sample {sample.sample}" if sample.sample else ""
+    return f"`{sample.task_id}`{mode}{number}: {judged.outcome} {judged.reason}"
+
+
+def _show(sample: Sample, judged: Judged) -> list[tuple[str, str]]:
+    printed = "\n".join(part for part in (judged.reason, judged.stdout, judged.stderr) if part)
+    return [
+        ("program", f"{sample.before}{judged.text}{sample.after}"),
+        (f"{judged.outcome} after {judged.seconds:.2f} s", printed or "(it printed nothing)"),
+    ]
+
+
+def write_comparison(comparison: Comparison, first: Path, second: Path, out: Path) -> None:
+    """Write the page of two results.
+
+    Raises:
+        InputError: records cannot be read.
+        OutputError: it cannot be written.
+    """
+    report = Report(f"`{comparison.second}` beside `{comparison.first}`", "compared by codegemma, item by item")
+    report.section("Differences")
+    report.table(
+        ["suite", "kind", "mode", "system", "figure", "first", "second", Column("second - first", 3), "only second",
+         "only first", Column("by chance", 3)],
+        [_list_cells(change) for change in comparison.changes],
+        "Paired on the same items, 95 % intervals by bootstrap over groups (files or solutions). `only second` and "
+        "`only first` count items that one of the two answers; `by chance` is McNemar's exact probability of such a "
+        "split, which takes every item for independent: where holes share a solution, trust the interval. Of many "
+        "figures one in twenty differs by chance.",
+        strong_rows=[i for i, c in enumerate(comparison.changes) if c.chance is not None and c.chance < _RARE],
+    )  # fmt: skip
+    for note in comparison.notes:
+        report.text(note)
+    _add_answers(report, first, second)
+    report.write(out)
+
+
+def _list_cells(change: Change) -> list[object]:
+    interval = change.difference
+    difference = Estimate(interval.mean, interval.low, interval.high)
+    names = [change.suite, change.kind.replace("_", " "), change.mode.upper(), change.system, change.metric]
+    means = [f"{change.first:.3f}", f"{change.second:.3f}"]
+    return [*names, *means, difference, change.gained, change.lost, change.chance]
+
+
+def _add_answers(report: Report, first: Path, second: Path) -> None:
+    """Show what one of the two answers and the other does not, both answers side by side."""
+    suites = {suite.suite: suite.holes_file for suite in read_results(second).suites if suite.holes_file}
+    for name, file in suites.items():
+        if not is_samples(first / file) or not is_samples(second / file):
+            continue
+        before = {_identify(s): (s, judged) for s, judged in _list_headlines(read_samples(first / file))}
+        pairs = [
+            (before[key], (sample, judged))
+            for sample, judged in _list_headlines(read_samples(second / file))
+            if (key := _identify(sample)) in before and before[key][1].has_passed != judged.has_passed
+        ]
+        report.section(f"{name}: answered by one of the two")
+        for (old, was), (new, judged) in pairs[:_MAX_SHOWN]:
+            winner = "second" if judged.has_passed else "first"
+            report.fold(
+                f"`{new.task_id}`{f', {_name(new.mode)}' if new.mode else ''}: only by the {winner}",
+                [(f"first: {was.outcome} {was.reason}", f"{old.before}{was.text}{old.after}"),
+                 (f"second: {judged.outcome} {judged.reason}", f"{new.before}{judged.text}{new.after}")],
+            )  # fmt: skip
+        report.text(f"{len(pairs):,} answers, under the headline's policy.")
+
+
+def _identify(sample: Sample) -> tuple[str, str, InfillMode | None, int]:
+    return sample.task_id, sample.kind, sample.mode, sample.sample
+
+
+def _name(mode: InfillMode | None) -> str:
+    return mode.upper() if mode else ""
+
+
+def _estimate(measurement: Measurement) -> Estimate:
+    interval = measurement.interval
+    return Estimate(interval.mean, interval.low, interval.high)

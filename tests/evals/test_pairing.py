@@ -1,0 +1,115 @@
+"""Two results side by side: what one answers and the other does not, how sure that is, and a page that shows it."""
+
+import json
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.evals.small_suite import PROBLEMS, Model, TextJudge, make_subject, make_suite, write_answer
+
+from codegemma.cli.main import main
+from codegemma.errors import InputError
+from codegemma.evals.choices import EvalChoices
+from codegemma.evals.page import write_comparison, write_page
+from codegemma.evals.pairing import compare_results, read_items
+from codegemma.evals.run import evaluate
+from codegemma.evals.statistics import weigh_discordant
+from codegemma.evals.suites import SUITES
+from codegemma.records import Completion, Request, StopReason
+
+
+class Better(Model):
+    """Answers two more problems, and one that the other answers not."""
+
+    def complete_all(self, requests: Sequence[Request]) -> list[Completion]:
+        texts = {PROBLEMS[0].prefix: "    return x + 1  # <b>&\n", PROBLEMS[3].prefix: "    return x + 1\n"}
+        texts[PROBLEMS[1].prefix] = "    return 2\n"
+        found = [texts.get(r.prefix, write_answer(r.prefix)) for r in requests]
+        return [Completion(text, (), StopReason.CONTROL_TOKEN, 1) for text in found]
+
+
+@pytest.fixture
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    monkeypatch.setitem(SUITES, "small", make_suite(TextJudge()))
+    for name, model in (("first", Model()), ("second", Better())):
+        subject, choices = make_subject(model, name), EvalChoices()
+        evaluate(subject, ["small"], data=[], out=tmp_path / name, model=name, choices=choices)
+    return tmp_path / "first", tmp_path / "second"
+
+
+def test_difference_is_taken_problem_by_problem(folders: tuple[Path, Path]) -> None:
+    found = compare_results(*folders)
+    change = found.changes[0]
+    assert (change.suite, change.kind, change.system, change.metric) == ("small", "k", "model, all", "pass_at_1")
+    assert (change.gained, change.lost, change.chance) == (2, 1, 1.0)
+    assert (change.first, change.second) == (8 / 12, 9 / 12)
+    assert math.isclose(change.difference.mean, 1 / 12)
+    assert change.difference.low is not None and change.difference.low < 0 < (change.difference.high or 0)
+    assert found.notes == ()
+    same = compare_results(folders[0], folders[0]).changes[0]
+    assert (same.difference.mean, same.gained, same.lost, same.chance) == (0.0, 0, 0, 1.0)
+
+
+@given(st.integers(0, 40), st.integers(0, 40))
+def test_chance_is_that_of_a_fair_coin(gained: int, lost: int) -> None:
+    total, fewer = gained + lost, min(gained, lost)
+    tail = sum(math.comb(total, k) for k in range(fewer + 1)) / 2**total
+    assert math.isclose(weigh_discordant(gained, lost), min(1.0, 2 * tail), rel_tol=1e-9)
+
+
+def test_what_only_one_has_is_said_and_left_out(folders: tuple[Path, Path]) -> None:
+    records = folders[1] / "holes-small.jsonl"
+    lines = records.read_text().splitlines(keepends=True)
+    other = json.loads(lines[2])
+    other["prompt"] = "0"
+    records.write_text("".join([*lines[:2], json.dumps(other) + "\n", *lines[3:-2]]))
+    found = compare_results(*folders)
+    assert found.changes[0].difference.items == 10
+    assert "small, k: 2 items are in one of the two only and left out" in found.notes
+    assert "small, k: 1 of 10 were asked otherwise (window, settings or template)" in found.notes
+
+
+def test_records_of_any_suite_with_items_and_metrics_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "holes-x.jsonl"
+    path.write_text('{"item_id": "a", "task": "boolq", "metrics": {"acc": 1.0}}\n{"judge": 1}\n')
+    ((figure, items),) = read_items(path).items()
+    assert (figure, items["a"].value) == (("boolq", "", "model", "acc"), 1.0)
+    path.write_text("no json\n")
+    with pytest.raises(InputError, match="does not hold records"):
+        read_items(path)
+
+
+def test_page_of_an_evaluation_shows_failures_with_program_and_output(folders: tuple[Path, Path]) -> None:
+    shown = write_page(folders[0]).read_text()
+    assert shown.count("<details>") == 4
+    assert "<code>t/3</code>: failed" in shown
+    assert "<pre>def f3(x):\n    return x\n</pre>" in shown
+    assert "<pre>said</pre>" in shown
+    assert "http" not in shown.split("</style>")[1].replace("http://www.w3.org", "")
+
+
+def test_page_of_two_shows_both_answers_escaped(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    write_comparison(compare_results(*folders), *folders, tmp_path / "page.html")
+    shown = (tmp_path / "page.html").read_text()
+    assert shown.count("<details>") == 3
+    assert "<code>t/1</code>: only by the first" in shown
+    assert "return x + 1  # &lt;b&gt;&amp;" in shown
+    assert "<b>" not in shown
+
+
+def test_command_prints_the_table_and_writes_the_page(
+    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "140")
+    page = tmp_path / "page.html"
+    monkeypatch.setattr(sys, "argv", ["codegemma", "compare", *map(str, folders), "--out", str(page)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 0
+    printed = capsys.readouterr().out
+    assert "+0.083" in printed and "model, all" in printed
+    assert page.is_file()

@@ -1,0 +1,258 @@
+"""Suites run as they should: nothing is done twice, a kill loses little, nobody waits, and no answer is no zero."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from tests.evals.small_suite import (
+    ASKING,
+    PROBLEMS,
+    Model,
+    TextJudge,
+    make_gate,
+    make_problem,
+    make_subject,
+    make_suite,
+    write_answer,
+)
+from tests.evals.small_suite import make_subject as make_small
+from tests.serve_ill import serve_ill
+
+from codegemma.engine.remote import RemoteCompleter
+from codegemma.engine.wire import ServerError, Wire
+from codegemma.errors import OutputError
+from codegemma.evals import programs
+from codegemma.evals.choices import EvalChoices
+from codegemma.evals.examination import Examination
+from codegemma.evals.keeping import KeptCompleter
+from codegemma.evals.programs import Answerer
+from codegemma.evals.run import RESULTS_FILE, Results, evaluate
+from codegemma.evals.samples import Sample, read_samples
+from codegemma.evals.scoring import Subject
+from codegemma.evals.store import STORE_FILE, Store
+from codegemma.evals.suites import SUITES
+from codegemma.records import Completion, Request, StopReason
+from codegemma.runner import ignore_progress
+
+CHOICES = EvalChoices()
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> TextJudge:
+    """Register the small suite, asked four at a time."""
+    judge = TextJudge()
+    monkeypatch.setitem(SUITES, "small", make_suite(judge))
+    monkeypatch.setattr(programs, "CHUNK_REQUESTS", 4)
+    return judge
+
+
+def run_small(subject: Subject, out: Path, choices: EvalChoices = CHOICES) -> Results:
+    return evaluate(subject, ["small"], data=[], out=out, model="m", choices=choices)
+
+
+def read_records(out: Path) -> list[Sample]:
+    """Read the records without their times, which differ from run to run."""
+    return [
+        dataclasses.replace(s, judged=tuple(dataclasses.replace(j, seconds=0.0) for j in s.judged))
+        for s in read_samples(out / "holes-small.jsonl")
+    ]
+
+
+def test_a_suite_is_one_record_and_leaves_a_sample_for_every_problem(small: TextJudge, tmp_path: Path) -> None:
+    results = run_small(make_subject(Model()), tmp_path)
+    shares = {m.system: m.interval.mean for m in results.suites[0].measurements}
+    assert shares == {"model, all": 8 / 12, "model, first_line": 8 / 12}
+    records = read_records(tmp_path)
+    assert [r.task_id for r in records] == [p.task_id for p in PROBLEMS]
+    first = records[1]
+    assert (first.generated, first.stop_reason) == (write_answer("def f1("), StopReason.CONTROL_TOKEN)
+    assert [(j.policy, j.text, j.outcome, j.stdout) for j in first.judged] == [
+        ("all", write_answer("def f1("), "passed", "said"),
+        ("first_line", "    return x + 1\n", "passed", "said"),
+    ]
+    assert first.before + first.judged[0].text + first.after == "def f1(x):\n    return x + 1\n    # and more\n"
+    assert len({r.prompt for r in records}) == 12
+
+
+def test_killed_midway_and_run_again_it_equals_a_run_in_one_go(small: TextJudge, tmp_path: Path) -> None:
+    whole = run_small(make_subject(Model()), tmp_path / "whole")
+
+    def die(count: int) -> None:
+        if count == 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_small(make_subject(Model(die)), tmp_path / "cut")
+    assert not (tmp_path / "cut" / RESULTS_FILE).exists()
+    later = Model()
+    assert run_small(make_subject(later), tmp_path / "cut") == whole
+    assert [r.prefix for r in later.asked] == [p.prefix for p in PROBLEMS[8:]]
+    assert read_records(tmp_path / "cut") == read_records(tmp_path / "whole")
+
+
+def test_a_second_run_asks_and_runs_nothing_and_gives_the_same_bytes(small: TextJudge, tmp_path: Path) -> None:
+    run_small(make_subject(Model()), tmp_path)
+    records, seen = (tmp_path / "holes-small.jsonl").read_bytes(), len(small.seen)
+    model = Model()
+    run_small(make_subject(model), tmp_path)
+    assert (model.asked, len(small.seen)) == ([], seen)
+    assert (tmp_path / "holes-small.jsonl").read_bytes() == records
+
+
+def test_other_weights_or_settings_are_asked_anew(small: TextJudge, tmp_path: Path) -> None:
+    run_small(make_subject(Model()), tmp_path)
+    for fingerprint, choices in (("other", EvalChoices()), ("model", EvalChoices(temperature=0.5))):
+        model = Model()
+        run_small(make_subject(model, fingerprint), tmp_path, choices)
+        assert len(model.asked) == 12
+    # Without a name for the weights nothing is taken for theirs, not even of a run before.
+    model = Model()
+    run_small(make_subject(model, ""), tmp_path)
+    assert len(model.asked) == 12
+
+
+def test_equal_programs_are_run_once(small: TextJudge, tmp_path: Path) -> None:
+    run_small(make_subject(Model()), tmp_path, EvalChoices(samples=5))
+    # Wrong answers are one line, so both policies run the same; of the others they run two.
+    assert len(small.seen) == len(set(small.seen)) == 4 + 2 * 8
+
+
+def ask(model: Model, judge: TextJudge, on_sample: Callable[[Sample], None], choices: EvalChoices = CHOICES) -> None:
+    answerer = Answerer(Examination(make_small(model), (), choices, ignore_progress), judge)
+    try:
+        answerer.answer(PROBLEMS, ASKING, on_sample)
+    finally:
+        answerer.close()
+
+
+def test_generation_goes_on_while_every_judge_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(programs, "CHUNK_REQUESTS", 4)
+    all_written, wait = make_gate()
+    waited: list[bool] = []
+    model = Model(lambda count: all_written.set() if count == 8 else None)
+    samples: list[Sample] = []
+    ask(model, TextJudge(before=lambda: waited.append(wait())), samples.append)
+    assert len(samples) == 12 and all(waited)
+
+
+def test_judging_goes_on_while_the_model_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(programs, "CHUNK_REQUESTS", 4)
+    one_judged, wait = make_gate()
+    waited: list[bool] = []
+    model = Model(lambda count: waited.append(wait()) if count == 8 else None)
+    samples: list[Sample] = []
+    ask(model, TextJudge(before=one_judged.set), samples.append)
+    assert len(samples) == 12 and waited == [True]
+
+
+def test_a_judge_that_fails_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise OSError("no more processes")
+
+    with pytest.raises(OSError, match="no more processes"):
+        ask(Model(), TextJudge(before=fail), lambda _: None)
+
+
+def test_memory_does_not_grow_with_the_number_of_samples() -> None:
+    class Forgetful(Model):
+        def complete_all(self, requests: Sequence[Request]) -> list[Completion]:
+            answers = super().complete_all(requests)
+            self.asked.clear()
+            return answers
+
+    peaks = []
+    for samples in (24, 120):
+        tracemalloc.start()
+        ask(Forgetful(), TextJudge(), lambda _: None, EvalChoices(samples=samples, temperature=0.7))
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.5 * peaks[0]
+
+
+def test_what_was_kept_survives_a_kill(tmp_path: Path) -> None:
+    script = (
+        "import os, sys; from pathlib import Path; from codegemma.evals.store import Store\n"
+        "store = Store(Path(sys.argv[1]))\n"
+        "for i in range(100): store.keep(bytes([i]), i)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False, env=dict(os.environ))
+    assert done.returncode == -signal.SIGKILL
+    with Store(tmp_path) as store:
+        assert [store.find(bytes([i])) for i in range(101)] == [*range(100), None]
+
+
+def test_a_store_is_held_by_one_and_a_foreign_file_is_refused(tmp_path: Path) -> None:
+    with Store(tmp_path) as held:
+        held.keep(b"k", 1)
+        with pytest.raises(OutputError, match="another process holds it"):
+            Store(tmp_path).find(b"k")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / STORE_FILE).write_bytes(b"no database at all" * 100)
+    with pytest.raises(OutputError, match="if it is damaged, remove it"):
+        Store(tmp_path / "other")
+
+
+def test_ratings_are_kept_as_they_were(tmp_path: Path) -> None:
+    class Counted(Model):
+        calls = 0
+
+        def score(self, items: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list:  # type: ignore[type-arg]
+            self.calls += len(items)
+            return super().score(items)
+
+    model, items = Counted(), [([256, 300], [310, 311, 312]), ([256], [320])]
+    for _ in range(2):
+        with Store(tmp_path) as store:
+            scores = KeptCompleter(model, store, "m").score(items)
+        for found, wanted in zip(scores, Model().score(items), strict=True):
+            assert (found.logprobs == wanted.logprobs).all() and (found.argmax_ids == wanted.argmax_ids).all()
+    assert model.calls == 2
+
+
+def make_remote(address: str) -> Subject:
+    remote = RemoteCompleter(address, wire=Wire(address, timeout_s=5.0, tries=2, wait=lambda _: None))
+    subject = make_small(Model())
+    return dataclasses.replace(subject, completer=remote, fingerprint="server", at_once=2)
+
+
+def test_a_server_that_fails_half_way_is_resumed_and_never_a_zero(small: TextJudge, tmp_path: Path) -> None:
+    whole = run_small(make_subject(Model()), tmp_path / "whole")
+    with serve_ill(write_answer) as server:
+        server.is_well_until(3)
+        with pytest.raises(ServerError, match="no answer in 2 tries"):
+            run_small(make_remote(server.address), tmp_path / "out")
+        assert not (tmp_path / "out" / RESULTS_FILE).exists()
+        answered = server.answered
+        assert 0 < answered < len(PROBLEMS)
+        server.is_well_until(None)
+        assert run_small(make_remote(server.address), tmp_path / "out") == whole
+        assert server.answered == len(PROBLEMS)
+    assert read_records(tmp_path / "out") == read_records(tmp_path / "whole")
+
+
+def test_a_problem_that_the_server_refuses_leaves_no_score_but_its_name(small: TextJudge, tmp_path: Path) -> None:
+    with serve_ill(write_answer, refused=make_problem(5).prefix) as server:
+        results = run_small(make_remote(server.address), tmp_path)
+    (suite,) = results.suites
+    assert suite.measurements == ()
+    assert suite.not_run["k"].startswith("no score, 1 of 12 problems lack an answer (t/5): ")
+    assert "400" in suite.not_run["k"]
+    lacking = [r for r in read_records(tmp_path) if r.generated is None]
+    assert [(r.task_id, r.judged) for r in lacking] == [("t/5", ())]
+
+
+def test_what_cannot_be_asked_for_is_an_error_and_no_empty_answer(tmp_path: Path) -> None:
+    with serve_ill(write_answer) as server, Store() as store:
+        subject = make_remote(server.address)
+        kept = KeptCompleter(subject.completer, store, "m", subject.at_once)
+        spm, plain = Request("a", "b", mode="spm"), Request(PROBLEMS[1].prefix, "", mode=None)  # type: ignore[arg-type]
+        refused, answer = kept.complete_each([spm, plain])
+    assert isinstance(refused, Exception)
+    assert isinstance(answer, Completion) and answer.text == write_answer("def f1(")
