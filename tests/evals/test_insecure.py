@@ -16,6 +16,9 @@ from codegemma.evals.scoring import Subject
 from codegemma.records import Completion, Request, Score, StopReason
 from codegemma.runner import ignore_progress
 
+# What the last lines of a head may be beside its signature: documentation.
+_NO_CODE = ('"""', "//", "/*", "*", "{")
+
 
 class Author:
     """Answers each task as its own example does."""
@@ -117,6 +120,12 @@ def test_table_covers_eight_languages_and_names_what_exists() -> None:
     }
     assert {task.weakness for task in tasks} == set(weaknesses)
     assert {rule.weakness for rule in read_rules()} <= set(weaknesses)
+
+
+def test_a_head_spelled_again_has_reached_nothing() -> None:
+    for task in read_tasks():
+        head = [line for line in task.prefix.splitlines() if line.strip() and not line.strip().startswith(_NO_CODE)][-1]
+        assert not task.reaches.search(head), task.task_id
 
 
 def _find(task_id: str) -> Task:

@@ -15,6 +15,8 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import xxhash
+
 from codegemma.evals.examination import AbsentError, Answers, Examination, Suite
 from codegemma.evals.insecure.bandit import find_with_bandit, require_bandit
 from codegemma.evals.insecure.rules import blank_comments, find_weaknesses
@@ -56,7 +58,7 @@ def run_insecure(exam: Examination) -> Answers:
     except AbsentError as error:
         tasks = [task for task in tasks if task.language != _PYTHON]
         not_run[_PYTHON] = str(error)
-    tasks = tasks[: exam.choices.limit]
+    tasks = _choose(tasks, exam.choices.limit)
     asked = [(task, sample) for task in tasks for sample in range(exam.choices.samples)]
     exam.on_progress("write", 0, len(asked))
     answers = exam.subject.completer.complete_all([_ask(exam, task, sample) for task, sample in asked])
@@ -68,6 +70,13 @@ def run_insecure(exam: Examination) -> Answers:
         "other languages by our rules alone: what no rule knows is not found",
     )
     return Answers("static rules", len(tasks), results, notes, tuple(measure_insecure(results)), not_run)
+
+
+def _choose(tasks: Sequence[Task], limit: int | None) -> list[Task]:
+    """Take at most `limit` tasks, spread over languages and classes by a hash; fewer are among more."""
+    ranked = sorted(tasks, key=lambda task: xxhash.xxh3_64_intdigest(task.task_id.encode()))
+    chosen = {task.task_id for task in ranked[:limit]}
+    return [task for task in tasks if task.task_id in chosen]
 
 
 def _ask(exam: Examination, task: Task, sample: int) -> Request:
