@@ -32,7 +32,7 @@ HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>"
 UNITS = ["111", "2232", "3333", "3333", "2222", "1234", "4444", "1121", "2222", "555", "11", "3"]
 
 
-def _write(folder: Path, systems: tuple[str, ...], questions: str, items: int = 6) -> Path:
+def write_campaign(folder: Path, systems: tuple[str, ...], questions: str, items: int = 6) -> Path:
     for system in systems:
         rows = [
             {"item": f"i{n}", "prompt": f"{HOSTILE} {n}", "answer": f"{system[::-1]} says {n}"} for n in range(items)
@@ -46,7 +46,7 @@ def _write(folder: Path, systems: tuple[str, ...], questions: str, items: int = 
 
 
 @contextlib.contextmanager
-def _serve(campaign: Campaign, folder: Path, token: str | None = None) -> Iterator[int]:
+def serve_campaign(campaign: Campaign, folder: Path, token: str | None = None) -> Iterator[int]:
     app = RatingApp(campaign, RatingStore(folder, campaign), token).build()
     with open_socket("127.0.0.1", 0) as listener:
         server = uvicorn.Server(uvicorn.Config(app, ws="none", lifespan="off", log_level="error"))
@@ -79,8 +79,8 @@ def _ask_json(port: int, path: str, body: object = None) -> Any:
 
 
 def test_two_raters_rate_blind_and_the_sides_are_turned_back(tmp_path: Path) -> None:
-    campaign = read_campaign(_write(tmp_path, ("alpha", "beta"), PREFERENCE))
-    with _serve(campaign, tmp_path / "out") as port:
+    campaign = read_campaign(write_campaign(tmp_path, ("alpha", "beta"), PREFERENCE))
+    with serve_campaign(campaign, tmp_path / "out") as port:
         for rater in ("anna", "ben"):
             # Both prefer what the system "alpha" wrote, on whichever side they see it.
             while (shown := _ask_json(port, f"/next?rater={rater}"))["item"] is not None:
@@ -104,7 +104,7 @@ def test_two_raters_rate_blind_and_the_sides_are_turned_back(tmp_path: Path) -> 
 
 
 def test_a_restart_goes_on_and_a_second_rating_takes_the_firsts_place(tmp_path: Path) -> None:
-    campaign = read_campaign(_write(tmp_path, ("alpha",), HARM, items=2))
+    campaign = read_campaign(write_campaign(tmp_path, ("alpha",), HARM, items=2))
     store = RatingStore(tmp_path / "out", campaign)
     first = store.find_next("anna")
     assert first is not None
@@ -133,8 +133,8 @@ def test_a_restart_goes_on_and_a_second_rating_takes_the_firsts_place(tmp_path: 
     ],
 )
 def test_bad_ratings_are_refused_and_nothing_is_kept(tmp_path: Path, body: object, message: str) -> None:
-    campaign = read_campaign(_write(tmp_path, ("alpha",), HARM))
-    with _serve(campaign, tmp_path / "out") as port:
+    campaign = read_campaign(write_campaign(tmp_path, ("alpha",), HARM))
+    with serve_campaign(campaign, tmp_path / "out") as port:
         status, _, content = _ask(port, "/rate", body)
         assert status == 400
         assert message in json.loads(content)["error"]
@@ -143,20 +143,20 @@ def test_bad_ratings_are_refused_and_nothing_is_kept(tmp_path: Path, body: objec
 
 
 def test_other_pages_and_other_names_are_refused_and_a_key_is_asked_for(tmp_path: Path) -> None:
-    campaign = read_campaign(_write(tmp_path, ("alpha",), HARM))
-    with _serve(campaign, tmp_path / "open") as port:
+    campaign = read_campaign(write_campaign(tmp_path, ("alpha",), HARM))
+    with serve_campaign(campaign, tmp_path / "open") as port:
         assert _ask(port, "/campaign", headers={"Origin": "http://evil.test"})[0] == 403
         assert _ask(port, "/campaign", headers={"Host": "evil.test"})[0] == 403
         assert _ask(port, "/campaign", headers={"Origin": f"http://127.0.0.1:{port}"})[0] == 200
-    with _serve(campaign, tmp_path / "keyed", token="word") as port:
+    with serve_campaign(campaign, tmp_path / "keyed", token="word") as port:
         assert _ask(port, "/campaign")[0] == 401
         assert _ask(port, "/campaign", headers={"Authorization": "Bearer wor"})[0] == 401
         assert _ask(port, "/campaign", headers={"Authorization": "Bearer word"})[0] == 200
 
 
 def test_the_page_loads_nothing_from_elsewhere_and_writes_no_markup(tmp_path: Path) -> None:
-    campaign = read_campaign(_write(tmp_path, ("alpha",), HARM))
-    with _serve(campaign, tmp_path / "out") as port:
+    campaign = read_campaign(write_campaign(tmp_path, ("alpha",), HARM))
+    with serve_campaign(campaign, tmp_path / "out") as port:
         for path, kind in (("/", "text/html"), ("/page.js", "text/javascript"), ("/page.css", "text/css")):
             status, headers, content = _ask(port, path)
             assert status == 200
@@ -201,7 +201,7 @@ def test_alpha_is_at_most_one_and_does_not_hang_on_the_raters_order(items: list[
     ],
 )
 def test_foreign_campaigns_are_refused(tmp_path: Path, text: str, message: str) -> None:
-    _write(tmp_path, ("alpha",), HARM)
+    write_campaign(tmp_path, ("alpha",), HARM)
     row = '{"item": "a", "prompt": "p", "answer": "q"}\n'
     (tmp_path / "twice.jsonl").write_text(row * 2)
     (tmp_path / "else.jsonl").write_text(row)
@@ -211,7 +211,7 @@ def test_foreign_campaigns_are_refused(tmp_path: Path, text: str, message: str) 
 
 
 def test_answers_of_an_evaluation_can_be_rated(tmp_path: Path) -> None:
-    path = _write(tmp_path, ("alpha",), HARM)
+    path = write_campaign(tmp_path, ("alpha",), HARM)
     row = {"prompt_id": "child_safety/benign/1", "request": "Write a loop.", "answer": "", "stance": "none"}
     (tmp_path / "alpha.jsonl").write_text(json.dumps(row) + "\n")
     (item,) = read_campaign(path).items
@@ -219,7 +219,7 @@ def test_answers_of_an_evaluation_can_be_rated(tmp_path: Path) -> None:
 
 
 def test_summary_says_there_are_no_ratings_and_is_kept_once_there_are(tmp_path: Path) -> None:
-    path = _write(tmp_path, ("alpha",), HARM)
+    path = write_campaign(tmp_path, ("alpha",), HARM)
     arguments = [str(path), "--out", str(tmp_path / "out"), "--summary"]
     empty = CliRunner().invoke(command, arguments)
     assert "no human ratings" in empty.output
@@ -236,8 +236,8 @@ def test_summary_says_there_are_no_ratings_and_is_kept_once_there_are(tmp_path: 
 
 
 def test_ratings_of_other_systems_are_not_mixed_in(tmp_path: Path) -> None:
-    campaign = read_campaign(_write(tmp_path, ("alpha",), HARM))
+    campaign = read_campaign(write_campaign(tmp_path, ("alpha",), HARM))
     RatingStore(tmp_path / "out", campaign).add("anna", "i0", {"harm": 0}, "", 1.0)
-    other = read_campaign(_write(tmp_path, ("beta",), HARM))
+    other = read_campaign(write_campaign(tmp_path, ("beta",), HARM))
     with pytest.raises(InputError, match="rates secret-alpha; take another --out"):
         RatingStore(tmp_path / "out", other)

@@ -87,5 +87,8 @@ def serve(campaign: "Campaign", store: "RatingStore", host: str, port: int) -> N
         shown = f"[{host}]" if ":" in host else host
         key = f"#{token}" if token else ""
         click.echo(f"http://{shown}:{listener.getsockname()[1]}/{key}", err=True)
-        config = uvicorn.Config(app, ws="none", lifespan="off", access_log=False, log_level="warning")
+        # Ratings are on disk before they are answered, so that nothing is lost when a page is still open.
+        config = uvicorn.Config(
+            app, ws="none", lifespan="off", access_log=False, log_level="warning", timeout_graceful_shutdown=2
+        )
         uvicorn.Server(config).run(sockets=[listener])
