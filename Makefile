@@ -15,7 +15,7 @@ $(VENV)/.ready: pyproject.toml
 	@touch $@
 
 $(VENV)/.ready-dev: $(VENV)/.ready
-	$(BIN)/python -m pip install --quiet --editable ".[jax,tpu,wandb,scale,cloud,formats,quant,hub,sandbox,serve]" --group check --group test --group oracle
+	$(BIN)/python -m pip install --quiet --editable ".[jax,tpu,wandb,scale,cloud,formats,quant,hub,language,sandbox,serve]" --group check --group test --group oracle
 	@touch $@
 
 # The demo's repository is JAX's own source, which setting up has just brought: sizeable (600 Python files, 12 MB), the same on

@@ -37,10 +37,11 @@ VERBS = {
     "rate": "Let people rate what models wrote, blind, on a page of this machine.",
     "toolchains": "The compilers that suites of programs need: which are here, and what installs the rest.",
     "compare": "Two evaluations item by item: what one answers and the other does not.",
+    "ablate": "Which cuts, orders and packs learn most from the same tokens.",
     "card": "The model card's table with our figures, or a model's own card.",
 }
 # Those that train, and gain from huge pages.
-TRAINING_VERBS = frozenset({"adapt", "train"})
+TRAINING_VERBS = frozenset({"ablate", "adapt", "train"})
 
 
 class VerbGroup(click.Group):

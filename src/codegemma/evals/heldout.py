@@ -5,6 +5,7 @@
 **Not**: what a model makes of them (`scoring.py`), or which files are held out (`corpus/split.py`).
 """
 
+import math
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from codegemma.evals.choices import EvalChoices
 from codegemma.records import Pack, PackedFile
 from codegemma.text.languages import DOCUMENT_LANGUAGES, LANGUAGES
 
+RANDOM_SPAN = "random_span"
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\n|\r|\Z)")
 
 
@@ -78,6 +80,28 @@ def make_holes(packs: Iterable[Pack], choices: EvalChoices) -> list[Hole]:
         dealt = sorted((d for d in draws if d.kind is kind), key=lambda d: (d.rank, d.draw, d.repo, d.file.path))
         holes += [_cut(draw, choices) for draw in dealt[: choices.max_holes_per_kind]]
     return holes
+
+
+def make_span_holes(packs: Iterable[Pack], choices: EvalChoices) -> list[Hole]:
+    """Cut spans that begin anywhere, of a length that is uniform in its logarithm; a file gives one after the other."""
+    longest = math.log(choices.max_middle_chars / choices.min_middle_chars)
+    dealt: list[tuple[int, int, Hole]] = []
+    for pack in packs:
+        for file in (file for file in pack.files if file.language not in DOCUMENT_LANGUAGES):
+            for rank in range(min(choices.max_holes_per_file, len(file.text) // choices.max_middle_chars)):
+                key = f"{pack.repo}\0{file.path}\0{RANDOM_SPAN}\0{rank}".encode()
+                draw = xxhash.xxh3_64_intdigest(key, choices.seed)
+                length = round(choices.min_middle_chars * math.exp(longest * (draw % 1000) / 1000))
+                start = (draw >> 12) % (len(file.text) - length)
+                dealt.append((rank, draw, _cut_span(pack.repo, file, start, start + length)))
+    return [hole for *_, hole in sorted(dealt, key=lambda at: at[:2])[: choices.max_holes_per_kind]]
+
+
+def _cut_span(repo: str, file: PackedFile, start: int, end: int) -> Hole:
+    text = file.text
+    line_start = text.rfind("\n", 0, start) + 1
+    place = (text.count("\n", 0, start) + 1, start - line_start + 1)
+    return Hole(repo, file.path, *place, RANDOM_SPAN, prefix=text[:start], middle=text[start:end], suffix=text[end:])
 
 
 def find_lines(text: str, comment_sign: str, choices: EvalChoices) -> Iterator[tuple[int, int, int]]:

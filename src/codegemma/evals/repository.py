@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 import xxhash
 
@@ -111,10 +112,17 @@ def read_repository(root: Path, on_progress: Progress = ignore_progress) -> Repo
             build_files[build.path] = build.text
         if isinstance(found := read_file(listed, choices), SourceFile) and found.language in RULES:
             files[found.path] = found
+    return link_repository(root.resolve(), listing.repo, files, build_files)
+
+
+def link_repository(
+    root: Path, name: str, files: Mapping[str, SourceFile], build_files: Mapping[str, str] = MappingProxyType({})
+) -> Repository:
+    """Find out which of the files import which, and which are tests of which."""
     imports = {path: extract_imports(file.text, file.language) for path, file in files.items()}
     languages = {path: file.language for path, file in files.items()}
-    edges = resolve_imports(imports, listing.repo.rpartition("/")[2], languages, build_files)
-    return Repository(root.resolve(), listing.repo, files, edges, pair_tests(languages))
+    edges = resolve_imports(imports, name.rpartition("/")[2], languages, build_files)
+    return Repository(root, name, files, edges, pair_tests(languages))
 
 
 def read_trained(places: Sequence[Path]) -> TrainedFiles:

@@ -9,12 +9,14 @@ from codegemma.errors import InputError
 from codegemma.evals.babelcode.suites import BABELCODE_SUITES
 from codegemma.evals.conduct.suite import CONDUCT
 from codegemma.evals.examination import Suite
+from codegemma.evals.format_suite import FORMAT
 from codegemma.evals.heldout_suite import HELDOUT
 from codegemma.evals.insecure.suite import INSECURE
 from codegemma.evals.language_suite import LANGUAGE_SUITES
 from codegemma.evals.memorization import MEMORIZATION
 from codegemma.evals.offence.suite import OFFENCE
 from codegemma.evals.program_suites import PROGRAM_SUITES
+from codegemma.evals.repair_suite import REPAIR_SUITES
 from codegemma.evals.repository_suite import REPOSITORY
 
 ALL = "all"
@@ -31,6 +33,8 @@ SUITES: dict[str, Suite] = {
         *LANGUAGE_SUITES,
         REPOSITORY,
         *BABELCODE_SUITES,
+        *REPAIR_SUITES,
+        FORMAT,
     )
 }
 

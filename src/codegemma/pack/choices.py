@@ -14,10 +14,13 @@ class PackOrder(StrEnum):
 
     `CODEGEMMA`: one order for the whole repository, cut where the budget is full (report, section 2.3).
     `GROUPED`: packs joined of files that import each other, which keeps two to three times as many imports together.
+    `ALPHABETICAL` and `RANDOM` know no imports: by name, and shuffled by a hash. They are for comparison.
     """
 
     GROUPED = "grouped"
     CODEGEMMA = "codegemma"
+    ALPHABETICAL = "alphabetical"
+    RANDOM = "random"
 
 
 class PackFormat(StrEnum):

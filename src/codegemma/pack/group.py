@@ -44,8 +44,8 @@ def group_files(graph: RepositoryGraph, order: PackOrder, budget_chars: int) -> 
     >>> group_files(graph, PackOrder.CODEGEMMA, budget_chars=4)
     (('a',), ('z',), ('m',))
     """
-    if order is PackOrder.CODEGEMMA:
-        return cut_order(order_files(graph.size_chars, graph.kept, graph.pairs), graph.size_chars, budget_chars)
+    if order is not PackOrder.GROUPED:
+        return cut_order(_order_all(graph, order), graph.size_chars, budget_chars)
     packs = _merge_small(_join_linked(graph, budget_chars), graph.size_chars, budget_chars)
     pack_of = {path: number for number, pack in enumerate(packs) for path in pack}
     kept_by_pack = defaultdict(list)
@@ -53,6 +53,15 @@ def group_files(graph: RepositoryGraph, order: PackOrder, budget_chars: int) -> 
         if pack_of[edge.importer] == pack_of[edge.imported]:
             kept_by_pack[pack_of[edge.importer]].append(edge)
     return tuple(order_files(pack, kept_by_pack[number], graph.pairs) for number, pack in enumerate(packs))
+
+
+def _order_all(graph: RepositoryGraph, order: PackOrder) -> Iterable[str]:
+    """Put all files in one order; all but the report's know no imports."""
+    if order is PackOrder.CODEGEMMA:
+        return order_files(graph.size_chars, graph.kept, graph.pairs)
+    if order is PackOrder.ALPHABETICAL:
+        return sorted(graph.size_chars)
+    return sorted(graph.size_chars, key=lambda path: hashlib.sha256(path.encode()).digest())
 
 
 def order_files(paths: Iterable[str], kept: Iterable[Edge], pairs: Mapping[str, str]) -> tuple[str, ...]:
@@ -176,14 +185,6 @@ def count_colocated(packs: Iterable[Sequence[str]], edges: Iterable[Edge]) -> in
 def count_colocated_by_order(
     graph: RepositoryGraph, budget_chars: int, known: Mapping[PackOrder, Packs] = MappingProxyType({})
 ) -> dict[str, int]:
-    """Count co-located edges for both orders, and for two that know no imports: by name, and shuffled by a hash.
-
-    `known` are packs of an order that need not be made again.
-    """
-    shuffled = sorted(graph.size_chars, key=lambda path: hashlib.sha256(path.encode()).digest())
-    packs = {
-        **{order.value: known.get(order) or group_files(graph, order, budget_chars) for order in PackOrder},
-        "alphabetical": cut_order(sorted(graph.size_chars), graph.size_chars, budget_chars),
-        "random": cut_order(shuffled, graph.size_chars, budget_chars),
-    }
+    """Count co-located edges for every order; `known` are packs of an order that need not be made again."""
+    packs = {order.value: known.get(order) or group_files(graph, order, budget_chars) for order in PackOrder}
     return {name: count_colocated(divided, graph.edges) for name, divided in packs.items()}

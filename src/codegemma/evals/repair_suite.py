@@ -1,0 +1,216 @@
+"""The suites of repair: a function is asked for in a chat, and where it fails, the failing test is shown.
+
+**In**: an examination with HumanEval or MBPP among its data.
+**Out**: `Answers`: what was written in each turn, and pass@1 after one, two and three turns.
+**Not**: a second chance for an answer that passed, and no test besides the first that failed.
+
+What is said is the same for every model: `ask_for` and `show_failure` below. Code is taken from an answer by the rule
+in `fences.py`; what stands before the asked function in HumanEval's prompt (imports, helpers) is put before it again.
+"""
+
+import ast
+import contextlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+
+from codegemma.evals.examination import Answers, Examination, Suite
+from codegemma.evals.fences import extract_code, parse_python
+from codegemma.evals.measure import Measurement
+from codegemma.evals.problems import MBPP_TEST, Problem, choose_problems, read_humaneval, read_mbpp, read_problems
+from codegemma.evals.program_suites import HUMANEVAL_ORIGIN, MBPP_ORIGIN
+from codegemma.evals.scoring import Subject
+from codegemma.evals.statistics import count_share
+from codegemma.records import Request, Sampling, Turn
+from codegemma.sandbox.box import Safety, Sandbox
+from codegemma.sandbox.judge import Examinee, Outcome, PythonJudge, Verdict
+from codegemma.text.chat_format import format_chat_prompt
+
+MAX_TURNS = 3
+_NEW_TOKENS = 512
+_MARK = "assertion "
+_FILES = {
+    "repair-humaneval": ("HumanEval.jsonl.gz", HUMANEVAL_ORIGIN, 164),
+    "repair-mbpp": ("mbpp.jsonl.gz", MBPP_ORIGIN, 974),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RepairTurn:
+    """One answer of a conversation: what was written, how its code was found, and how it did."""
+
+    text: str
+    rule: str
+    outcome: Outcome
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RepairResult:
+    """A conversation about one problem; it ends with the first answer that passes."""
+
+    task_id: str
+    turns: tuple[RepairTurn, ...]
+
+    def has_passed(self, turns: int) -> bool:
+        """Tell whether one of the first so many answers passed."""
+        return any(turn.outcome is Outcome.PASSED for turn in self.turns[:turns])
+
+
+@dataclass(slots=True)
+class _Talk:
+    """A conversation under way. `tests` number their assertions, `shown` are these by number."""
+
+    problem: Problem
+    tests: str
+    shown: tuple[str, ...]
+    turns: list[Turn]
+    done: list[RepairTurn] = field(default_factory=list)
+
+    @property
+    def is_open(self) -> bool:
+        return not (self.done and self.done[-1].outcome is Outcome.PASSED)
+
+
+def ask_for(problem: Problem) -> str:
+    """Spell the first question: MBPP's own words, or the head of HumanEval's function."""
+    if not problem.before:
+        task = problem.prefix.removesuffix("[BEGIN]\n").strip()
+        return f"{task}\n\nAnswer with one Python code block that holds the whole program."
+    return (
+        "Complete this Python function. Answer with one Python code block that holds the whole function.\n\n"
+        f"```python\n{problem.prefix.rstrip()}\n```"
+    )
+
+
+def show_failure(test: str, verdict: Verdict) -> str:
+    """Spell a further question: the test that failed, or what was raised."""
+    reason = "" if verdict.reason.startswith(_MARK) or not verdict.reason else f"\n\nWhat happened: {verdict.reason}"
+    return (
+        f"That does not pass this test:\n\n```python\n{test}\n```{reason}\n\n"
+        "Mend it. Answer with one Python code block that holds the whole program."
+    )
+
+
+def number_assertions(tests: str) -> tuple[str, tuple[str, ...]]:
+    """Have each assertion tell its number when it fails, and list them.
+
+    >>> number_assertions("assert f(1) == 2\\nassert f(2), 'no'")
+    ("assert f(1) == 2, 'assertion 0'\\nassert f(2), 'assertion 1'", ('assert f(1) == 2', 'assert f(2)'))
+    """
+    tree = parse_python(tests)
+    if tree is None:
+        return tests, ()
+    shown: list[str] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assert):
+            node.msg = None
+            shown.append(ast.unparse(node))
+            node.msg = ast.Constant(f"{_MARK}{len(shown) - 1}")
+    return ast.unparse(ast.fix_missing_locations(tree)), tuple(shown)
+
+
+def run_repair(exam: Examination, name: str) -> Answers:
+    """Talk about every problem, at most three answers each."""
+    file, origin, tasks = _FILES[name]
+    read = read_mbpp if name == "repair-mbpp" else read_humaneval
+    problems = read_problems(exam.find(file, f"the benchmark as published at {origin}"), read, origin, tasks)
+    if name == "repair-mbpp":
+        problems = [p for p in problems if int(p.task_id.rpartition("/")[2]) in MBPP_TEST]
+    talks = [_open_talk(problem) for problem in choose_problems(problems, exam.choices.limit)]
+    with _open_judge(exam) as judge:
+        for turn in range(1, MAX_TURNS + 1):
+            _answer(exam, judge, [talk for talk in talks if talk.is_open], turn)
+    results = [RepairResult(talk.problem.task_id, tuple(talk.done)) for talk in talks]
+    rules = Counter(turn.rule for result in results for turn in result.turns)
+    notes = (
+        "code was found by: " + ", ".join(f"{rule} {count}" for rule, count in rules.most_common()),
+        "after a failure the failing assertion is shown, or what was raised; greedy unless a temperature is given",
+    )
+    return Answers("tests that were run", len(results), results, notes, tuple(_measure(name, results)))
+
+
+def _open_talk(problem: Problem) -> _Talk:
+    tests, shown = number_assertions(problem.tests)
+    return _Talk(problem, tests, shown, [Turn("user", ask_for(problem))])
+
+
+@contextlib.contextmanager
+def _open_judge(exam: Examination) -> Iterator[PythonJudge]:
+    safety = Safety.UNSAFE if exam.choices.unsafe else Safety.BOXED
+    with Sandbox(safety=safety) as sandbox, PythonJudge(sandbox) as judge:
+        yield judge
+
+
+def _answer(exam: Examination, judge: PythonJudge, talks: Sequence[_Talk], turn: int) -> None:
+    """Let the model answer all open conversations, judge the answers, and say what failed."""
+    texts = _write(exam, talks, turn)
+    with ThreadPoolExecutor() as pool:
+        extracted = [extract_code(text) for text in texts]
+        examinees = [_pose(talk, found.code) for talk, found in zip(talks, extracted, strict=True)]
+        verdicts = list(pool.map(judge.examine, examinees))
+    for talk, text, found, verdict in zip(talks, texts, extracted, verdicts, strict=True):
+        talk.done.append(RepairTurn(text, found.rule, verdict.outcome, _tell(talk, verdict)))
+        talk.turns += [Turn("model", text or "..."), Turn("user", show_failure(_find_test(talk, verdict), verdict))]
+
+
+def _write(exam: Examination, talks: Sequence[_Talk], turn: int) -> list[str]:
+    """Write the answers; a conversation that has outgrown the window is answered by nothing."""
+    subject, choices = exam.subject, exam.choices
+    room = min(_NEW_TOKENS, subject.max_context_tokens // 4)
+    sampling = Sampling(temperature=choices.temperature, top_p=choices.top_p, seed=choices.seed)
+    requests = {
+        index: Request("", "", mode=None, max_new_tokens=room, sampling=sampling, turns=tuple(talk.turns))
+        for index, talk in enumerate(talks)
+        if _fits(subject, talk, room)
+    }
+    exam.on_progress(f"turn {turn}", 0, len(talks))
+    answers = subject.completer.complete_all(list(requests.values()))
+    written = {index: answer.text for index, answer in zip(requests, answers, strict=True)}
+    exam.on_progress(f"turn {turn}", len(talks), len(talks))
+    return [written.get(index, "") for index in range(len(talks))]
+
+
+def _fits(subject: Subject, talk: _Talk, room: int) -> bool:
+    return len(format_chat_prompt(subject.tokenizer, talk.turns)) + room <= subject.max_context_tokens
+
+
+def _pose(talk: _Talk, code: str) -> Examinee:
+    problem = talk.problem
+    head = ""
+    if problem.before and problem.names:
+        # Imports and helpers that the prompt gives; the answer holds the function itself.
+        head = problem.before[: max(problem.before.rfind(f"def {problem.names[0]}("), 0)]
+    return Examinee(f"{head}\n{code}\n", talk.tests, problem.trusted, problem.names)
+
+
+def _find_test(talk: _Talk, verdict: Verdict) -> str:
+    number = verdict.reason.removeprefix(_MARK)
+    test = talk.shown[int(number)] if number.isdecimal() and int(number) < len(talk.shown) else ""
+    name = talk.problem.names[0] if talk.problem.names else ""
+    return (test or "\n".join(talk.shown[:1])).replace("candidate", name or "candidate")
+
+
+def _tell(talk: _Talk, verdict: Verdict) -> str:
+    return _find_test(talk, verdict) if verdict.reason.startswith(_MARK) else verdict.reason
+
+
+def _measure(name: str, results: Sequence[RepairResult]) -> Iterator[Measurement]:
+    for turns in range(1, MAX_TURNS + 1):
+        passed = sum(result.has_passed(turns) for result in results)
+        said = f"{turns} turn{'s' * (turns > 1)}"
+        kind = name.replace("-", "_")
+        yield Measurement(f"model, {said}", kind, None, "pass_at_1", "share", count_share(passed, len(results)))
+
+
+REPAIR_SUITES = tuple(
+    Suite(
+        name,
+        f"functions asked for in a chat, the failing test shown, 1 to {MAX_TURNS} turns",
+        partial(run_repair, name=name),
+        ((file, f"the benchmark as published at {origin}"),),
+    )
+    for name, (file, origin, _) in _FILES.items()
+)
