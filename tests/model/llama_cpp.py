@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
+import xllamacpp
 
 # Room for whole infill prompts: the server lets in other files only beyond its batch.
 _CONTEXT_TOKENS, _BATCH_TOKENS = 2048, 512
@@ -50,7 +50,6 @@ class LlamaCpp:
 @contextmanager
 def serve(path: Path, context_tokens: int = _CONTEXT_TOKENS) -> Iterator[LlamaCpp]:
     """Start the server on a free port; everything it keeps is float32."""
-    xllamacpp = pytest.importorskip("xllamacpp", reason="llama.cpp is not installed: make setup-dev")
     params = xllamacpp.CommonParams()
     params.model.path = str(path)
     params.n_ctx, params.n_batch, params.n_ubatch = context_tokens, _BATCH_TOKENS, _BATCH_TOKENS
