@@ -31,6 +31,7 @@ class Target:
 
     `boxed` are the types of items of containers where they differ. `escapes` say how a text is quoted. `words`
     stand in a question in place of Python's. `stops` are BabelCode's; where `kept_stop` one belongs to the answer.
+    `keeps_integers`: an integer among fractions stays one.
     """
 
     key: str
@@ -51,6 +52,7 @@ class Target:
     has_text_keys: bool = False
     has_ordered_maps: bool = False
     has_loose_booleans: bool = False
+    keeps_integers: bool = False
 
     def spell_type(self, found: Type, *, is_item: bool = False) -> str:
         """Spell a type.
@@ -105,6 +107,8 @@ class Target:
         return str(self.literals["boolean"][bool(value)])
 
     def _spell_float(self, value: Any) -> str:
+        if self.keeps_integers and isinstance(value, int):
+            return str(value)
         number = float(value)
         if not math.isfinite(number):
             return str(self.literals["infinite"][2 if math.isnan(number) else number > 0])
