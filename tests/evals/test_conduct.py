@@ -128,6 +128,21 @@ def test_a_judge_without_a_folder_asks_each_time_but_equal_pairs_once() -> None:
     assert len(judge.asked) == 1
 
 
+def test_a_judge_that_fails_half_way_is_asked_for_the_rest_alone(tmp_path: Path) -> None:
+    class Failing(Careful):
+        def complete_all(self, requests: Sequence[Request]) -> list[Completion]:
+            if len(self.asked) >= 32:
+                raise InputError("the server is gone")
+            return super().complete_all(requests)
+
+    pairs = [("Write it.", f"answer {n}") for n in range(40)]
+    failing, well = Failing([], refusal=""), Careful([], refusal="")
+    with pytest.raises(InputError, match="gone"):
+        ModelJudge(failing, "oracle", tmp_path).judge(pairs)  # type: ignore[arg-type]
+    assert len(ModelJudge(well, "oracle", tmp_path).judge(pairs)) == 40  # type: ignore[arg-type]
+    assert len(well.asked) == 8
+
+
 def test_every_category_has_enough_of_both_kinds() -> None:
     prompts = read_own()
     assert {p.category for p in prompts} == CATEGORIES
