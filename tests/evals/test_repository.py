@@ -16,7 +16,7 @@ from codegemma.evals.choices import EvalChoices
 from codegemma.evals.examination import AbsentError, Answers, Examination
 from codegemma.evals.repository import find_definition, make_cross_file_holes, read_repository, read_trained
 from codegemma.evals.repository_suite import REPOSITORY, WITH, WITHOUT, run_repository
-from codegemma.evals.repository_tests import RepositoryTests, Tests
+from codegemma.evals.repository_tests import PassingTests, RepositoryTests
 from codegemma.evals.scoring import HoleResult, Subject
 from codegemma.records import Completion, InfillMode, Pack, Request, Split, StopReason
 from codegemma.runner import ignore_progress
@@ -144,7 +144,7 @@ def test_hole_that_no_test_notices_is_compared_by_text_alone(repo: Path) -> None
     (hole,) = (h.hole for h in make_cross_file_holes(repository, frozenset(), EvalChoices(), 9))
     with Sandbox(boxes=1) as sandbox, contextlib.closing(RepositoryTests(repository, sandbox)) as tests:
         known = tests.find_tests(hole.path)
-        assert known == Tests(("tests/test_app.py",), 1)
+        assert known == PassingTests(("tests/test_app.py",), 1)
         assert tests.submit(known, hole.path, hole.prefix + "0" + hole.suffix).result()
         assert tests.find_tests("lib/unused.go") is None
         assert tests.reasons == {"lib/unused.go": "tests of go are not run, those of Python are"}

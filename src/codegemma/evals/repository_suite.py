@@ -30,7 +30,7 @@ from codegemma.evals.repository import (
     read_repository,
     read_trained,
 )
-from codegemma.evals.repository_tests import RepositoryTests, Tests
+from codegemma.evals.repository_tests import PassingTests, RepositoryTests
 from codegemma.evals.scoring import (
     CHUNK_HOLES,
     HoleResult,
@@ -221,7 +221,7 @@ def _run_tests(
     return finished, notes
 
 
-def _find_noticed(tests: RepositoryTests, holes: Sequence[Hole]) -> dict[str, Tests]:
+def _find_noticed(tests: RepositoryTests, holes: Sequence[Hole]) -> dict[str, PassingTests]:
     """Keep the holes whose tests fail where nothing is put in."""
     runs = {}
     for hole in sorted(holes, key=lambda hole: hole.hole_id):

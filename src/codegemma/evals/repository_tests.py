@@ -30,7 +30,7 @@ _SHOWN_CHARS = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Tests:
+class PassingTests:
     """The tests of one file that pass when nothing is changed: so many of them."""
 
     files: tuple[str, ...]
@@ -45,20 +45,20 @@ class RepositoryTests:
         self._repository, self._sandbox = repository, sandbox
         self._python, self._shown = _find_python(repository.root)
         self._pool = ThreadPoolExecutor(sandbox.boxes)
-        self._known: dict[str, Tests | None] = {}
+        self._known: dict[str, PassingTests | None] = {}
         self.reasons: dict[str, str] = {}
 
     def describe(self) -> str:
         """Name the interpreter."""
         return f"pytest of {self._python}"
 
-    def find_tests(self, path: str) -> Tests | None:
+    def find_tests(self, path: str) -> PassingTests | None:
         """Find the tests of a file, and run them once without a change; `None` where they cannot be used."""
         if path not in self._known:
             self._known[path] = self._try_out(path)
         return self._known[path]
 
-    def submit(self, tests: Tests, path: str, text: str) -> "Future[bool]":
+    def submit(self, tests: PassingTests, path: str, text: str) -> "Future[bool]":
         """Run tests with another text of a file, as soon as a box is free; true where as many pass as before."""
         return self._pool.submit(self._examine, tests, path, text)
 
@@ -66,7 +66,7 @@ class RepositoryTests:
         """Let go of runs that nobody waits for."""
         self._pool.shutdown(cancel_futures=True)
 
-    def _try_out(self, path: str) -> Tests | None:
+    def _try_out(self, path: str) -> PassingTests | None:
         if self._sandbox.safety is not Safety.BOXED:
             self.reasons[path] = "tests of a repository run in a box only"
             return None
@@ -82,9 +82,9 @@ class RepositoryTests:
         if passed is None:
             self.reasons[path] = f"its tests do not pass here without a change: {_explain(ran)}"
             return None
-        return Tests(tuple(files), passed)
+        return PassingTests(tuple(files), passed)
 
-    def _examine(self, tests: Tests, path: str, text: str) -> bool:
+    def _examine(self, tests: PassingTests, path: str, text: str) -> bool:
         with tempfile.TemporaryDirectory() as folder:
             changed = Path(folder) / "changed"
             # Bytes: line ends stay what they are.
