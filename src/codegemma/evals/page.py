@@ -52,7 +52,7 @@ def _add_card(report: Report, results: Results) -> None:
     report.section("Beside the model card")
     columns = list(rows[0].published.figures)
     report.table(
-        ["benchmark", "asked", Column("measured, %", 1, 100), *(Column(f"{name}, %", 1) for name in columns)],
+        ["benchmark", "asked", Column("measured, %", 1, 100), *(Column(name, 1) for name in columns)],
         [
             [
                 row.published.name,
@@ -63,7 +63,7 @@ def _add_card(report: Report, results: Results) -> None:
             for row in rows
             if row.measured is not None
         ],
-        "Ours with its 95 % interval, and what Google published of CodeGemma's releases. A figure of a part "
+        "Ours with its 95 % interval, and, in % too, what Google published of CodeGemma's releases. A figure of a part "
         "stands beside the whole's for orientation only.",
     )
 
