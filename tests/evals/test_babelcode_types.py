@@ -39,6 +39,7 @@ def test_type_joins_with_itself(value: object) -> None:
         (0.12345678, "double"),
         ("a", "character"),
         ("", "string"),
+        ("é", "string"),
         (((1, 2), (3, 4)), "list<list<integer>>"),
         ({1: "ab"}, "map<integer;string>"),
         ({"a": {1, 2}}, "map<string;set<integer>>"),

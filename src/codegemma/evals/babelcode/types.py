@@ -94,7 +94,8 @@ def infer_type(value: Any) -> Type | None:
         fraction = repr(value).partition(".")[2]
         return Type("double" if len(fraction) >= _DOUBLE_DIGITS else "float")
     if isinstance(value, str):
-        return Type("character" if len(value) == 1 else "string")
+        # Beyond ASCII one sign is several characters in some languages.
+        return Type("character" if len(value) == 1 and value.isascii() else "string")
     if isinstance(value, list | tuple | set | frozenset):
         item = join_all([infer_type(item) for item in value])
         return None if item is None else Type("set" if isinstance(value, set | frozenset) else "list", (item,))
