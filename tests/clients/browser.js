@@ -1,6 +1,6 @@
 // Types in code-server as a person would: opens a file, goes to a place, types, waits for ghost text, accepts, saves.
-// node browser.js '{"url", "folder", "file", "line", "typed", "browser", "picture", "tries"}'
-// Types the last character anew up to `tries` times. Prints the ghost text, and what the status bar said at first and then.
+// node browser.js '{"url", "folder", "file", "line", "typed", "browser", "picture", "tries", "accept"}'
+// Accepts by the key "accept". Types the last character anew up to `tries` times. Prints the ghost text, and what the status bar said at first and then.
 
 const { chromium } = require("playwright-core");
 
@@ -32,7 +32,11 @@ async function main() {
   const after = await item.getAttribute("aria-label");
   const shown = await page.locator(".ghost-text-decoration, .ghost-text .view-line").allTextContents();
   if (ask.picture) await page.screenshot({ path: ask.picture });
-  await page.keyboard.press("Tab");
+  await page.keyboard.press(ask.accept);
+  if (ask.accept !== "Tab") {
+    await page.waitForTimeout(1500); // it is told, while the rest is still shown
+    await page.keyboard.press("Escape");
+  }
   await page.waitForSelector(".ghost-text-decoration", { state: "detached" });
   await page.keyboard.press("Control+s");
   await page.waitForTimeout(1500);

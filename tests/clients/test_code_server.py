@@ -60,6 +60,16 @@ def test_code_server_shows_ghost_text_and_tab_accepts_it(running, count_events, 
     assert count_events("accepted") == 1
 
 
+def test_a_word_that_is_accepted_alone_is_counted_with_its_characters(running, count_events, project):
+    file = project / "work.py"
+    file.write_text(BEFORE)
+    with start_code_server(project.parent, {"codegemma.server": running.url}) as url:
+        edit(url, file, LINE, TYPED, accept="Control+ArrowRight")
+    assert file.read_text() == AFTER.replace(TYPED + MIDDLE, TYPED + "st")
+    assert count_events("accepted") == 1
+    assert "codegemma_accepted_characters_total 2.0" in running.client.get("/metrics").text
+
+
 @pytest.mark.slow
 def test_the_extension_starts_a_server_says_so_and_takes_it_along(project):
     program, address = project.parent / "codegemma", find_free_address()
@@ -81,10 +91,11 @@ def test_the_extension_starts_a_server_says_so_and_takes_it_along(project):
         wait_until_gone(f"http://{address}/health")
 
 
-def edit(url: str, file: Path, line: int, typed: str, tries: int = 0) -> dict[str, str]:
+def edit(url: str, file: Path, line: int, typed: str, tries: int = 0, accept: str = "Tab") -> dict[str, str]:
     """Type as a person would, accept what is shown, and save."""
     ask = {
         "url": url, "folder": str(file.parent), "file": str(file), "line": line, "typed": typed, "tries": tries,
+        "accept": accept,
         "browser": find_program("chromium"), "picture": os.environ.get("CODEGEMMA_TEST_PICTURE"),
     }  # fmt: skip
     done = subprocess.run(
