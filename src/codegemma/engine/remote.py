@@ -30,6 +30,8 @@ from codegemma.text.dialects import find_dialect, list_stops, spell_infill
 
 # Where a server does not tell its window.
 _USUAL_WINDOW: Final = 4096
+# Beyond any window here; llama.cpp knows no word for all, and sets aside room for so many.
+_ALL_TOKENS: Final = 65_536
 _AT_ONCE: Final = 8
 _STOP_REASONS: Final = {
     "eos": StopReason.CONTROL_TOKEN,
@@ -201,7 +203,7 @@ def _spell_llama_cpp(sampling: Sampling) -> Mapping[str, Any]:
         "repeat_penalty": sampling.repetition_penalty,
         "presence_penalty": sampling.presence_penalty,
         "frequency_penalty": sampling.frequency_penalty,
-        "repeat_last_n": -1 if sampling.penalized_tokens is None else sampling.penalized_tokens,
+        "repeat_last_n": _ALL_TOKENS if sampling.penalized_tokens is None else sampling.penalized_tokens,
         "logit_bias": [list(pair) for pair in sampling.logit_bias],
         "seed": sampling.seed,
         "samplers": ["penalties", "temperature", "top_k", "top_p", "min_p"],
