@@ -22,6 +22,7 @@ from jaxtyping import Float32, Int32
 
 class SourceKind(StrEnum):
     """What a text is to a mixture. Synthetic is what a program or a model wrote, in a programming language or about it.
+    A conversation's text is its turns (`text/chat_format.py`); `align` makes such packs, a corpus has none.
 
     Whether a file gets holes is another question: its language answers it (`text/languages.py`).
     """
@@ -30,6 +31,7 @@ class SourceKind(StrEnum):
     MATHEMATICS = "mathematics"
     TEXT = "text"
     SYNTHETIC = "synthetic"
+    CONVERSATION = "conversation"
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ VERBS = {
     "forget": "Remove a repository, or files of it, from a data folder, and keep it out.",
     "plan": "Will a training fit on these chips? Compiled without them.",
     "train": "Train on packs; killed and started again, it goes on where it was.",
+    "align": "Tune a model to follow instructions: demonstrations, preferences, rewards from tests.",
     "runs": "Where runs stand, and how they compare; a page with their curves.",
     "convert": "Write a model as another format: Hugging Face, Flax, orbax.",
     "complete": "Complete the code at a cursor.",
@@ -41,7 +42,7 @@ VERBS = {
     "card": "The model card's table with our figures, or a model's own card.",
 }
 # Those that train, and gain from huge pages.
-TRAINING_VERBS = frozenset({"ablate", "adapt", "train"})
+TRAINING_VERBS = frozenset({"ablate", "adapt", "align", "train"})
 
 
 class VerbGroup(click.Group):

@@ -97,6 +97,8 @@ def tell_damaged(listings: Sequence[Listing]) -> Iterator[str]:
                 yield f"{listing.repo}: left out: {entry.refusal[1]}"
 
 
+# Conversations come to `codegemma align` as they are: no filter of a corpus knows turns.
+_CORPUS_KINDS = tuple(kind for kind in SourceKind if kind is not SourceKind.CONVERSATION)
 _LANGUAGE_OF_KIND = MappingProxyType({SourceKind.TEXT: TEXT, SourceKind.MATHEMATICS: MATH})
 
 
@@ -111,7 +113,7 @@ def parse_input(text: str) -> Input:
     Input(place=PosixPath('runs/a=b'), kind=None)
     """
     name, sign, place = text.partition("=")
-    if sign and place and name in tuple(SourceKind):
+    if sign and place and name in _CORPUS_KINDS:
         return Input(parse_place(place), SourceKind(name))
     return Input(parse_place(text))
 

@@ -6,7 +6,7 @@
 
 Everything is drawn from a keyed hash of (seed, epoch, blob, piece start): the same piece in the same epoch is cut in
 the same way whatever the order of the windows or an interruption. Documents that are not code are plain text: they get
-no hole, and no path, which for a record among a thousand says nothing.
+no hole, and no path, which for a record among a thousand says nothing. A conversation is spelled by the chat format.
 """
 
 import functools
@@ -19,12 +19,13 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Int32
 
-from codegemma.feed.choices import FeedChoices
+from codegemma.feed.choices import FeedChoices, FeedError
 from codegemma.feed.cut import Hole, cut_piece
 from codegemma.feed.groups import number_group
 from codegemma.feed.spans import EncodedText
 from codegemma.feed.windows import Piece, Window
-from codegemma.records import InfillMode, Pack
+from codegemma.records import InfillMode, Pack, SourceKind
+from codegemma.text.chat_format import format_chat, load_turns
 from codegemma.text.infill_format import Ids, encode_path, format_infill, format_whole, join_files
 from codegemma.text.languages import DOCUMENT_LANGUAGES
 from codegemma.text.syntax import list_nodes
@@ -97,12 +98,30 @@ class WindowSpeller:
         return encoded
 
     def spell(self, window: Window, epoch: int) -> SpelledWindow:
-        """Draw holes, modes and paths for `epoch` and spell the window."""
+        """Draw holes, modes and paths for `epoch` and spell the window.
+
+        Raises:
+            FeedError: a conversation that is longer than a row.
+        """
+        if self._packs[window[0].pack].kind is SourceKind.CONVERSATION:
+            return self._spell_conversation(window[0])
         spelled = self._spell_pieces(window, epoch, self._choices.infill_share)
         if len(spelled.ids) > self._row_tokens:
             # The cuts split more pieces of the vocabulary than was planned for: rare, and whole it fits for certain.
             spelled = self._spell_pieces(window, epoch, infill_share=0.0)
         return spelled
+
+    def _spell_conversation(self, piece: Piece) -> SpelledWindow:
+        """Weigh the model's turns alone; a conversation is the same in every epoch."""
+        pack = self._packs[piece.pack]
+        ids, weights = format_chat(self._tokenizer, load_turns(pack.files[piece.file].text))
+        if len(ids) > self._row_tokens:
+            raise FeedError(
+                f"the conversation {pack.repo}:{pack.files[piece.file].path} takes {len(ids)} tokens, a row holds "
+                f"{self._row_tokens}: leave it out, or set train.row_tokens higher"
+            )
+        outcome = PieceOutcome(piece, None, None, has_path=False)
+        return SpelledWindow(ids, weights, (outcome,), ((self._number_group(outcome), len(ids)),))
 
     def _spell_pieces(self, window: Window, epoch: int, infill_share: float) -> SpelledWindow:
         spelled, outcomes = [], []

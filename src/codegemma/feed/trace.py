@@ -16,8 +16,8 @@ from jaxtyping import Int32
 from codegemma.errors import InputError
 from codegemma.feed.loader import KnownBatch, Loader
 from codegemma.feed.rows import PieceOutcome, SpelledWindow
-from codegemma.records import InfillMode, PackedFile
-from codegemma.text.control_tokens import CONTROL_TOKENS, FILE_SEPARATOR_ID
+from codegemma.records import InfillMode, PackedFile, SourceKind
+from codegemma.text.control_tokens import CONTROL_TOKENS, FILE_SEPARATOR_ID, RESERVED_IDS
 from codegemma.text.infill_format import Ids, encode_path, format_infill, format_whole, join_files
 
 
@@ -87,7 +87,7 @@ class TextSpan:
 
 @dataclass(frozen=True, slots=True)
 class TokenOrigin:
-    """One token of a row. `piece` is `None` for padding, `span` for padding and control tokens.
+    """One token of a row. `piece` is `None` for padding, `span` for padding, control tokens and what a turn says.
 
     `spelled` is the token's own text, U+FFFD where it is one byte of a character, or the control token's name.
     `redactions` are those of the piece's file in the lines of the span.
@@ -159,9 +159,11 @@ def trace_token(loader: Loader, known: KnownBatch, row: int, token: int) -> Toke
         return TokenOrigin(row, token, token_id, name, Part.CONTROL, segment, position, weight, piece, None)
     part = _read_label(label)
     number = pieces.index(piece)
+    spelled = loader.tokenizer.decode([token_id])
+    if _is_conversation(loader, window):
+        return TokenOrigin(row, token, token_id, spelled, part, segment, position, weight, piece, None)
     index = int(np.count_nonzero(labels[:position] == label))
     span = _find_span(loader, window.outcomes[number], part, index)
-    spelled = loader.tokenizer.decode([token_id])
     redactions = () if part is Part.PATH else _select_redactions(piece.redactions, span)
     return TokenOrigin(row, token, token_id, spelled, part, segment, position, weight, piece, span, redactions)
 
@@ -174,8 +176,11 @@ def _check_index(name: str, index: int, count: int) -> None:
 def _label_tokens(loader: Loader, window: SpelledWindow) -> Int32[np.ndarray, " n"]:
     """Label every token of a window: its part and piece, below 0, or the control token that it is.
 
-    Labels take the place of ids in the very functions that spell a window, so that there is one layout.
+    Labels take the place of ids in the very functions that spell a window, so that there is one layout. Of a
+    conversation, all that is said is one part.
     """
+    if _is_conversation(loader, window):
+        return np.where(window.ids < RESERVED_IDS, window.ids, _make_labels(0, Part.WHOLE, window.ids))
     files = []
     for number, outcome in enumerate(window.outcomes):
         parts = {part: _make_labels(number, part, ids) for part, ids in _encode_parts(loader, outcome).items()}
@@ -190,6 +195,10 @@ def _label_tokens(loader: Loader, window: SpelledWindow) -> Int32[np.ndarray, " 
     if len(labels) != len(window.ids) or not np.array_equal(labels[is_control], window.ids[is_control]):
         raise AssertionError("a window was spelled otherwise than its outcomes tell")
     return labels
+
+
+def _is_conversation(loader: Loader, window: SpelledWindow) -> bool:
+    return loader.packs[window.outcomes[0].piece.pack].kind is SourceKind.CONVERSATION
 
 
 def _make_labels(number: int, part: Part, ids: Ids) -> Ids:

@@ -17,7 +17,7 @@ from jaxtyping import Int32
 
 from codegemma.feed.choices import FeedError
 from codegemma.feed.spans import EncodedText
-from codegemma.records import Pack, PackedFile
+from codegemma.records import Pack, PackedFile, SourceKind
 from codegemma.text.infill_format import UNIT_OVERHEAD_TOKENS, encode_path
 from codegemma.text.tokenizer import Tokenizer
 
@@ -51,13 +51,16 @@ def plan_windows(
     """Divide every pack into windows of at most `row_tokens` tokens, `<bos>` and a hole in each piece included.
 
     `encode(pack, file)` returns that file's encoded text. Windows aim at a length drawn between `min_window_share` of
-    the row and the whole row; with 1.0 every window is filled as far as it goes.
+    the row and the whole row; with 1.0 every window is filled as far as it goes. A conversation is a window, undivided.
 
     Raises:
         FeedError: a path alone fills the row, or there is no text at all.
     """
     windows: list[Window] = []
     for pack_index, pack in enumerate(packs):
+        if pack.kind is SourceKind.CONVERSATION:
+            windows += [(Piece(pack_index, number, 0, len(file.text)),) for number, file in enumerate(pack.files)]
+            continue
         budgets = _draw_budgets(pack.pack_id, row_tokens, min_window_share)
         windows += _plan_pack(pack_index, pack, tokenizer, row_tokens, encode, budgets)
     if not windows:

@@ -11,6 +11,7 @@ import pkgutil
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from codegemma.align.choices import AlignChoices
 from codegemma.corpus.choices import CorpusChoices
 from codegemma.evals.choices import EvalChoices
 from codegemma.feed.choices import FeedChoices
@@ -32,6 +33,7 @@ class Recipe:
     train: TrainChoices = field(default_factory=TrainChoices)
     rounds: RoundChoices = field(default_factory=RoundChoices)
     evals: EvalChoices = field(default_factory=EvalChoices)
+    align: AlignChoices = field(default_factory=AlignChoices)
     # The model that `adapt` starts from where none is named: a folder in `codegemma/bases`, or none.
     base: str | None = None
 

@@ -9,6 +9,7 @@ Layout (Gemma report 2403.08295, table 4); Gemma knows no system role, so a syst
     <bos><start_of_turn>user⏎ ... <end_of_turn>⏎<start_of_turn>model⏎ ... <end_of_turn>⏎
 """
 
+import json
 from collections.abc import Sequence
 from typing import get_args
 
@@ -65,6 +66,29 @@ def format_chat(tokenizer: Tokenizer, turns: Sequence[Turn]) -> tuple[Ids, Float
         InputError: no turn, turns that do not alternate, or half a character.
     """
     return _spell(tokenizer, _merge_system(turns))
+
+
+def store_turns(turns: Sequence[Turn]) -> str:
+    """Spell turns as the text of a file in a pack.
+
+    >>> load_turns(store_turns([Turn("user", "Hi")]))
+    (Turn(role='user', text='Hi'),)
+    """
+    return json.dumps([list(turn) for turn in turns], ensure_ascii=False, separators=(",", ":"))
+
+
+def load_turns(text: str) -> tuple[Turn, ...]:
+    """Read turns that `store_turns` spelled.
+
+    Raises:
+        InputError: the text is something else.
+    """
+    try:
+        return tuple(Turn(role, words) for role, words in json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"a conversation's text holds no turns ({error}): {text[:60]!r}; make its pack anew"
+        ) from error
 
 
 def _merge_system(turns: Sequence[Turn]) -> list[Turn]:

@@ -98,6 +98,15 @@ class Checkpoints:
             )
         return None
 
+    def restore_newest(self, like: TrainState, count: int) -> list[TrainState]:
+        """Read the newest `count` whole checkpoints, the newest last; fewer where there are fewer."""
+        found: list[TrainState] = []
+        for step in share_numbers(sorted(self._manager.all_steps(), reverse=True)):
+            read = self._read(step, like) if len(found) < count else ""
+            if not isinstance(read, str):
+                found.append(read[0])
+        return found[::-1]
+
     def _read(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, Any]] | str:
         """Read a checkpoint, or tell why it is not whole; all processes find the same."""
         try:

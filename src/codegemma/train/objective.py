@@ -99,6 +99,37 @@ def _divide_by_group(surprise: Array, weights: Array, groups: Array) -> dict[str
     return dict(zip(GROUP_METRICS, sums.T, strict=True))
 
 
+# Log-probabilities, at the token that each predicts, to a loss and what is told of it. The loss is a sum over rows, of
+# which this device has its own.
+JudgeTokens = Callable[[Float[Array, "B L"]], tuple[Float[Array, ""], Metrics]]
+
+
+def compute_from_logprobs(
+    params: Params,
+    config: GemmaConfig,
+    rows: Rows,
+    judge: JudgeTokens,
+    execution: Execution = Execution(),  # noqa: B008 (frozen)
+    *,
+    chunk_tokens: int = 4096,
+) -> tuple[Float[Array, ""], Metrics]:
+    """Compute a loss that is any function of the log-probabilities of the tokens that have a weight; others are 0.
+
+    What is returned first has the loss's gradient, not its value: the slope of the loss by each log-probability is the
+    weight with which that token's surprise is taken. So no logits are kept, as in `compute_loss`, whatever the loss.
+    """
+    hidden = forward(params, config, rows.ids, rows.segments, rows.positions, execution)
+    targets = jnp.roll(rows.ids, -1, axis=1)
+    kept = jnp.roll((rows.loss_weights.at[:, 0].set(0.0) > 0).astype(jnp.float32), -1, axis=1)
+    settings = _Settings(jnp.dtype(execution.compute_dtype), chunk_tokens, 0.0, execution.vocabulary)
+    *_, surprise = _sum_surprise(lax.stop_gradient(hidden), lax.stop_gradient(params["emb"]), targets, kept, settings)
+    logprobs = jnp.roll(-surprise * kept, 1, axis=1)
+    (value, metrics), slope = jax.value_and_grad(judge, has_aux=True)(lax.stop_gradient(logprobs))
+    weights = -jnp.roll(slope, -1, axis=1) * kept
+    penalty, *_ = _sum_surprise(hidden, params["emb"], targets, lax.stop_gradient(weights), settings)
+    return penalty, {"loss": value, **metrics}
+
+
 class _Settings(NamedTuple):
     compute_dtype: Any
     chunk_tokens: int

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -82,18 +83,20 @@ def count_devices(mesh: Mesh | None) -> int:
     return 1 if mesh is None else mesh.size
 
 
-def put_rows(batch: Batch, mesh: Mesh | None) -> Rows:
-    """Hand a batch to the devices: each gets its rows."""
+def put_rows(batch: Any, mesh: Mesh | None) -> Any:
+    """Hand a batch, or any tree of arrays by rows, to the devices: each gets its rows."""
     if mesh is None:
-        return put_batch(batch)
+        return put_batch(batch) if isinstance(batch, Batch) else jax.tree.map(jnp.asarray, batch)
     divided = divide_rows(mesh)
 
     def place(array: np.ndarray) -> Array:
         # By what each device holds, not by process: where a tensor axis spans processes, two hold the same rows.
         return jax.make_array_from_callback(array.shape, divided, lambda part: array[part])
 
-    placed = (place(array) for array in (batch.ids, batch.loss_weights, batch.segments, batch.positions))
-    return Rows(*placed, None if batch.groups is None else place(batch.groups))  # type: ignore[call-arg]
+    if not isinstance(batch, Batch):
+        return jax.tree.map(place, batch)
+    parts: Any = (batch.ids, batch.loss_weights, batch.segments, batch.positions, batch.groups)
+    return jax.tree.map(place, Rows(*parts))
 
 
 def place_tree(tree: Any, config: GemmaConfig, mesh: Mesh) -> Any:

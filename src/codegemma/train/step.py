@@ -23,10 +23,9 @@ from codegemma.model.kernels import choose_attention
 from codegemma.model.lora import attach, init_adapters
 from codegemma.model.sharding import AXES, ROW_AXES, add_up, complete_gradients, gather, specify_by_hand
 from codegemma.model.vocabulary import ALONE, Vocabulary, divide_vocabulary
-from codegemma.records import Batch
 from codegemma.train.choices import LoraChoices, TrainChoices
 from codegemma.train.divergence import Watch, describe_watch, judge, keep_if_bad, start_watch
-from codegemma.train.objective import Metrics, Rows, compute_loss
+from codegemma.train.objective import Metrics, compute_loss
 from codegemma.train.placement import place_tree, put_rows
 
 _MAX_UNROLLED_LAYERS = 8
@@ -45,7 +44,10 @@ class TrainState(NamedTuple):
     watch: Watch
 
 
-TrainStep = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+# A batch is a `records.Batch`, or any tree of arrays whose first axis is that of the rows.
+TrainStep = Callable[[TrainState, Any], tuple[TrainState, Metrics]]
+# Parameters, shape, rows, execution; `chunk_tokens`, `z_loss` and `add_up` by name. As `compute_loss`, which is one.
+Objective = Callable[..., tuple[Array, Metrics]]
 
 
 def make_schedule(choices: TrainChoices, total_steps: int) -> optax.Schedule:
@@ -128,13 +130,14 @@ def make_train_step(
     total_steps: int,
     mesh: Mesh | None = None,
     frozen: Params | None = None,
+    objective: Objective = compute_loss,
 ) -> TrainStep:
     """Compile the step. The state that goes in is consumed: use the one that comes out.
 
     `frozen` is the base of adapters, where `choices.lora` trains those. Metrics are those of `compute_loss`,
-    `gradient_norm` (before clipping), `learning_rate` and those of `describe_watch`.
+    `gradient_norm` (before clipping), `learning_rate` and those of `describe_watch`; with another `objective`, its own.
     """
-    step = write_train_step(config, choices, total_steps, mesh)
+    step = write_train_step(config, choices, total_steps, mesh, objective)
     if mesh is None:
         compiled = jax.jit(step, donate_argnums=0)
     else:
@@ -146,20 +149,26 @@ def make_train_step(
 
 
 def write_train_step(
-    config: GemmaConfig, choices: TrainChoices, total_steps: int, mesh: Mesh | None = None
+    config: GemmaConfig,
+    choices: TrainChoices,
+    total_steps: int,
+    mesh: Mesh | None = None,
+    objective: Objective = compute_loss,
 ) -> Callable[..., tuple[TrainState, Metrics]]:
     """Write the step as a function of arrays, on one device or on a mesh, to be compiled by whoever needs it.
 
-    It takes the state, the rows, and the base of adapters where these are trained.
+    It takes the state, the rows, and the base of adapters where these are trained. A loss that may be zero or less, as
+    those of policies, is judged by a `judged_loss` among its metrics, which a usual step has at 1.
     """
     optimizer = make_optimizer(choices, total_steps)
     schedule = make_schedule(choices, total_steps)
-    differentiate = _differentiate_on_one(config, choices) if mesh is None else _divide(config, choices, mesh)
+    write = _differentiate_on_one if mesh is None else partial(_divide, mesh=mesh)
+    differentiate = write(config, choices, objective)
 
-    def run(state: TrainState, rows: Rows, frozen: Params | None = None) -> tuple[TrainState, Metrics]:
+    def run(state: TrainState, rows: Any, frozen: Params | None = None) -> tuple[TrainState, Metrics]:
         gradients, metrics = differentiate(state.params, rows, frozen, state.step)
         norm = optax.tree.norm(gradients)
-        is_bad, watch = judge(state.watch, metrics["loss"], norm, choices)
+        is_bad, watch = judge(state.watch, metrics.get("judged_loss", metrics["loss"]), norm, choices)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = keep_if_bad(is_bad, optax.apply_updates(state.params, updates), state.params)
         opt_state = keep_if_bad(is_bad, opt_state, state.opt_state)
@@ -183,18 +192,18 @@ def join_params(
 
 
 # Trained parameters, rows, frozen parameters, number of the step.
-Differentiate = Callable[[Params, Rows, Params | None, Int[Array, ""]], tuple[Params, Metrics]]
+Differentiate = Callable[[Params, Any, Params | None, Int[Array, ""]], tuple[Params, Metrics]]
 
 
-def _differentiate_on_one(config: GemmaConfig, choices: TrainChoices) -> Differentiate:
+def _differentiate_on_one(config: GemmaConfig, choices: TrainChoices, objective: Objective) -> Differentiate:
     loss = partial(
-        compute_loss,
+        objective,
         execution=choose_execution(config, choices),
         chunk_tokens=choices.loss_chunk_tokens,
         z_loss=choices.z_loss,
     )
 
-    def differentiate(trained: Params, rows: Rows, frozen: Params | None, step: Array) -> tuple[Params, Metrics]:
+    def differentiate(trained: Params, rows: Any, frozen: Params | None, step: Array) -> tuple[Params, Metrics]:
         gradient = jax.grad(lambda t: loss(join_params(t, frozen, choices, step), config, rows), has_aux=True)
         gradients, metrics = gradient(trained)
         return gradients, metrics
@@ -202,27 +211,27 @@ def _differentiate_on_one(config: GemmaConfig, choices: TrainChoices) -> Differe
     return differentiate
 
 
-def _divide(config: GemmaConfig, choices: TrainChoices, mesh: Mesh) -> Differentiate:
+def _divide(config: GemmaConfig, choices: TrainChoices, objective: Objective, mesh: Mesh) -> Differentiate:
     """Give each device its rows and its part of the weights, which it gathers layer by layer."""
     execution = choose_execution(config, choices, mesh)
     loss = partial(
-        compute_loss, execution=execution, chunk_tokens=choices.loss_chunk_tokens, z_loss=choices.z_loss, add_up=add_up
+        objective, execution=execution, chunk_tokens=choices.loss_chunk_tokens, z_loss=choices.z_loss, add_up=add_up
     )
 
-    def differentiate(trained: Params, rows: Rows, frozen: Params | None, step: Array) -> tuple[Params, Metrics]:
+    def differentiate(trained: Params, rows: Any, frozen: Params | None, step: Array) -> tuple[Params, Metrics]:
         part = lax.axis_index(ROW_AXES)
         gradients, metrics = jax.grad(
             lambda t: loss(join_params(t, frozen, choices, step, part), config, rows), has_aux=True
         )(trained)
         return complete_gradients(gradients), metrics
 
-    def run(trained: Params, rows: Rows, frozen: Params | None, step: Array) -> tuple[Params, Metrics]:
+    def run(trained: Params, rows: Any, frozen: Params | None, step: Array) -> tuple[Params, Metrics]:
         parts, frozen_parts = specify_by_hand(config, trained), specify_by_hand(config, frozen)
         divided_rows: Any = PartitionSpec(ROW_AXES)
         divided: Differentiate = jax.shard_map(
             differentiate,
             mesh=mesh,
-            in_specs=(parts, Rows(*[divided_rows] * len(Rows._fields)), frozen_parts, PartitionSpec()),
+            in_specs=(parts, divided_rows, frozen_parts, PartitionSpec()),
             out_specs=(parts, PartitionSpec()),
             # Pallas' kernels want every axis in hand; one that divides something is left to XLA.
             axis_names=set(AXES) if mesh.shape["tensor"] == 1 else set(ROW_AXES),

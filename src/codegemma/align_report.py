@@ -1,0 +1,142 @@
+"""The ending of tuning as a page: problems solved, infilling kept, how each stage went, what to be wary of.
+
+**In**: an `AlignResult`, and the lines that its stages wrote.
+**Out**: `report.html` in the job's folder; `tell_infill`, what infilling lost.
+**Not**: figures of its own.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from codegemma.align.measure import Gain, count_solved
+from codegemma.align.run import AlignJob, AlignResult
+from codegemma.align.stage import METRICS_FILE
+from codegemma.evals.measure import Measurement, compare, measure
+from codegemma.evals.scoring import HoleResult
+from codegemma.evals.statistics import Interval
+from codegemma.report import Column, Estimate, Report, Series
+from codegemma.train.meters import read_metrics
+
+REPORT_FILE = "report.html"
+_CURVES = (
+    ("passed", "share of answers", "Answers that pass all tests, and those that pass them and fail an audit (`gap`): "
+     "tests that no reward knows. Rewards that are gamed show as a gap that grows.", ("passed", "gap")),
+    ("divergence", "nats a token", "How far the policy is from the stage's start (estimate k3), token by token.",
+     ("divergence",)),
+    ("answer_tokens", "tokens", "Length of the answers.", ("answer_tokens",)),
+    ("groups", "share of groups", "Groups in which all answers passed, or none: they teach nothing and are left out.",
+     ("groups_all_passed", "groups_all_failed")),
+    ("seconds", "seconds", "Where a step's time goes: writing, waiting for rewards, the update.",
+     ("write_s", "reward_wait_s", "update_s")),
+)  # fmt: skip
+
+
+def tell_infill(result: AlignResult) -> tuple[list[Measurement], list[Measurement]]:
+    """Measure infilling before and after, and the difference hole by hole; nothing where it was not measured."""
+    if len(result.filled) < 2:
+        return [], []
+    before, *_, after = (_name(holes, name) for name, holes in result.filled.items())
+    return measure([*before, *after]), compare(after, before)
+
+
+def _name(holes: Sequence[HoleResult], system: str) -> list[HoleResult]:
+    return [replace(hole, system=system) for hole in holes]
+
+
+def write_report(job: AlignJob, result: AlignResult) -> Path:
+    """Write the page and return its path."""
+    report = Report("A model that was tuned", f"by codegemma align, recipe {job.recipe.get('name', 'of its own')}")
+    _add_solved(report, result)
+    _add_infill(report, result)
+    for name in result.stages:
+        _add_stage(report, job, name)
+    path = job.out / REPORT_FILE
+    report.write(path)
+    return path
+
+
+def _add_solved(report: Report, result: AlignResult) -> None:
+    report.section("Held-out problems")
+    report.table(
+        [
+            "model",
+            Column("solved, %", 1, 100),
+            Column("solved when drawn, %", 1, 100),
+            Column("operations, 1e12", 2, 1e-12),
+        ],
+        [
+            [
+                name,
+                _estimate(count_solved(found)),
+                _estimate(count_solved(found, "sampled_passed")),
+                result.stages[name].flops if name in result.stages else None,
+            ]
+            for name, found in result.solved.items()
+        ],
+        f"{result.problems[1]:,} problems of compositions that training never had; solved is passing tests and audits, "
+        "greedily and drawn once at temperature 1. Operations are the stage's own. Intervals: 95 %, bootstrap.",
+    )
+    report.table(
+        ["difference", Column("greedy, points", 1, 100), Column("drawn, points", 1, 100)],
+        [[f"{g.ours} - {g.theirs}", _estimate(g.greedy), _estimate(g.sampled)] for g in result.gains],
+        "Stage minus its control, which was tuned on demonstrations with as many operations; paired on the same "
+        "problems.",
+    )
+
+
+def _add_infill(report: Report, result: AlignResult) -> None:
+    report.section("Infilling")
+    figures, differences = tell_infill(result)
+    if not figures:
+        report.text("Not measured: no packs were given, or no hole was asked for.")
+        return
+    wanted = ("exact_match", "bits_per_byte")
+    report.table(
+        ["model", "hole", "figure", Column("value", 3)],
+        [
+            [m.system, m.kind.replace("_", " "), m.metric.replace("_", " "), _estimate(m.interval)]
+            for m in (*figures, *differences)
+            if m.metric in wanted
+        ],
+        "Holes in held-out code before and after tuning, in PSM, teacher-forced; the difference is paired by hole.",
+    )
+
+
+def _add_stage(report: Report, job: AlignJob, name: str) -> None:
+    lines = read_metrics(job.out / name / METRICS_FILE)
+    if not lines:
+        return
+    report.section(f"Stage {name}")
+    told = "The stage's own loss; of a policy it tells little, the curves below tell more."
+    report.lines([_select("loss", lines)], "step", "loss", told)
+    for _, unit, caption, names in _CURVES:
+        series = [found for one in names if (found := _select(one, lines)).x]
+        if series:
+            report.lines(series, "step", unit, caption)
+
+
+def _select(name: str, lines: Sequence[dict[str, float]]) -> Series:
+    told = [(line["step"], line[name]) for line in lines if name in line]
+    return Series(name, [step for step, _ in told], [value for _, value in told])
+
+
+def _estimate(interval: Interval) -> Estimate:
+    return Estimate(interval.mean, interval.low, interval.high)
+
+
+def spell_gain(gain: Gain) -> str:
+    """Spell a difference for the terminal.
+
+    >>> one = Interval(0.125, 0.1, 0.15, 1200, 1200)
+    >>> spell_gain(Gain("dpo", "control-dpo", one, one))
+    'dpo - control-dpo: +12.5 points (+10.0 to +15.0) greedy, +12.5 (+10.0 to +15.0) drawn'
+    """
+
+    def spell(interval: Interval, unit: str) -> str:
+        ends = (
+            "" if interval.low is None or interval.high is None else f" ({interval.low:+.1%} to {interval.high:+.1%})"
+        )
+        return f"{interval.mean:+.1%}{unit}{ends}".replace("%", "")
+
+    return f"{gain.ours} - {gain.theirs}: {spell(gain.greedy, ' points')} greedy, {spell(gain.sampled, '')} drawn"
