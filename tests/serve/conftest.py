@@ -101,7 +101,7 @@ def serve(
             yield running
     finally:
         server.stop()
-        thread.join(30)
+        thread.join(180)
         listener.close()
     assert not thread.is_alive()
 

@@ -36,6 +36,13 @@ GOOD: dict[str, dict[str, Any]] = {
     "/api/show": {"model": "x"},
     "/v1/events": {"type": "view", "completion_id": "x"},
     "/generate": {"inputs": "def a"},
+    "/v1/run": {"language": "shell", "code": "true"},
+    "/v1/tutor/exercise": {"kind": "write"},
+    "/v1/tutor/attempt": {"exercise": "predict-beginner-numbers-1", "code": "1"},
+    "/v1/tutor/hint": {"exercise": "write-beginner-numbers-1"},
+    "/v1/tutor/correct": {"code": "x = 1"},
+    "/v1/tutor/explain": {"code": "x = 1", "line": 1},
+    "/v1/tutor/ask": {"messages": TURNS},
 }
 BAD: list[Any] = [
     None, True, -1, 0, 3.5, 1e300, -1e300, 2**70, -(2**70), "", "text", "\ud800", "a\udfffb", [], [None], ["\ud834"],

@@ -8,6 +8,7 @@ import * as vscode from "vscode";
 import { Ask, Server, setting } from "./server";
 import { Shows } from "./shown";
 import { Status } from "./status";
+import { register } from "./talk";
 
 const MAX_OTHERS = 8;
 const MAX_OTHER_CHARS = 40_000;
@@ -29,6 +30,7 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
     vscode.workspace.onDidChangeTextDocument((event) => shows.follow(event)),
     vscode.window.onDidChangeActiveTextEditor((editor) => editor && remember(editor.document)),
     vscode.workspace.onDidCloseTextDocument((document) => forget(document)),
+    ...register(found, log),
     registerCommand("codegemma.accepted", (id: string) => shows.accept(id)),
     registerCommand("codegemma.why", () => status.tell(log)),
     registerCommand("codegemma.toggle", () => {

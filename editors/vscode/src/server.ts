@@ -60,6 +60,24 @@ export class Server {
     return (await reply.json()) as Answer;
   }
 
+  /** Streams an answer of the server's chat. */
+  async *talk(messages: { role: string; content: string }[], signal: AbortSignal): AsyncGenerator<string> {
+    const reply = await this.fetch("/v1/chat/completions", { messages, stream: true, temperature: 0.2 }, signal);
+    if (reply.status === 503) throw new Error("the model is being loaded");
+    if (!reply.ok || !reply.body) throw new Error(`the server answers ${reply.status}: ${(await reply.text()).slice(0, 200)}`);
+    const decoder = new TextDecoder();
+    let rest = "";
+    for await (const bytes of reply.body as unknown as AsyncIterable<Uint8Array>) {
+      const lines = (rest + decoder.decode(bytes, { stream: true })).split("\n");
+      rest = lines.pop() ?? "";
+      for (const line of lines) {
+        if (!line.startsWith("data: ") || line === "data: [DONE]") continue;
+        const event = JSON.parse(line.slice(6)) as { choices?: { delta?: { content?: string } }[] };
+        yield event.choices?.[0]?.delta?.content ?? "";
+      }
+    }
+  }
+
   /** Tells what became of a completion, and of how many characters of it; the server counts and keeps it to itself. */
   tell(type: "view" | "select" | "retained", id: string, characters?: number): void {
     this.fetch("/v1/events", { type, completion_id: id, choice_index: 0, characters }).catch(() => undefined);

@@ -6,7 +6,7 @@
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -36,7 +36,11 @@ DEFAULT_PORT = 8012  # llama.vim's own
 @click.option("--adapter", "adapters", multiple=True, metavar="NAME=PATH", help="A LoRA over MODEL; may be repeated.")
 @engine_option
 @click.option("--mode", type=click.Choice(["psm", "spm", "spm1"]), help="Order of the parts [default: the model's].")
-@click.option("--debug-prompts", is_flag=True, help="Show layout and timings of the last requests at /.")
+@click.option("--debug-prompts", is_flag=True, help="Show layout and timings of the last requests at /status.")
+@click.option(
+    "--policy", type=click.Path(path_type=Path, dir_okay=False), help="A teacher's rules, TOML; see docs/tutor.md."
+)
+@click.option("--no-run", is_flag=True, help="Run no programs of conversations and exercises.")
 def command(  # noqa: PLR0913, PLR0917
     model: str | None,
     host: str,
@@ -48,8 +52,11 @@ def command(  # noqa: PLR0913, PLR0917
     engine_name: str,
     mode: str | None,
     debug_prompts: bool,
+    policy: Path | None,
+    no_run: bool,
 ) -> None:
-    """Serve MODEL, a model folder, a file or a hub id, to the editors people already use.
+    """Serve MODEL, a model folder, a file or a hub id, to the editors people already use, and
+    to a browser: its address shows chat and tutor.
 
     \b
     Example:
@@ -63,9 +70,11 @@ def command(  # noqa: PLR0913, PLR0917
         raise click.UsageError("which model? Name a folder, a file or a hub id")
     try:
         from codegemma.serve.app import Gate, is_loopback, make_app
+        from codegemma.serve.bench import Bench
         from codegemma.serve.choices import ServeChoices
         from codegemma.serve.doors import DOORS
         from codegemma.serve.server import Server, open_socket
+        from codegemma.serve.tutor.policy import read_policy
     except ImportError as error:
         raise MissingExtraError(f"serving needs {error.name}: install codegemma[serve]") from error
     from codegemma.records import InfillMode
@@ -75,6 +84,8 @@ def command(  # noqa: PLR0913, PLR0917
         raise InputError(f"{host} is reached from other machines: give --api-key-file, made by --new-key NAME")
     named = parse_adapters(adapters)
     choices = ServeChoices(mode=InfillMode(mode) if mode else None, shows_prompts=debug_prompts)
+    rules = None if policy is None else read_policy(policy)
+    more = {"bench": Bench(is_on=not no_run), "policy": rules}
     gate = Gate(choices, keys)
     with open_socket(host, port) as listener:
         click.echo(f"http://{host}:{listener.getsockname()[1]} (loading {model})", err=True)
@@ -84,7 +95,7 @@ def command(  # noqa: PLR0913, PLR0917
             click.echo(said, err=True)
             gate.doing = said
 
-        server.run(lambda: open_service(model, engine_name, named, workspace, choices, tell), tell)
+        server.run(lambda: open_service(model, engine_name, named, workspace, choices, tell, more), tell)
 
 
 def tell_standard_error(said: str) -> None:
@@ -119,13 +130,14 @@ def parse_adapters(adapters: tuple[str, ...]) -> dict[str, Path]:
     return named
 
 
-def open_service(
+def open_service(  # noqa: PLR0917
     model: str,
     wanted: str,
     adapters: dict[str, Path],
     folder: Path | None,
     choices: "ServeChoices",
     tell: "Tell" = tell_standard_error,
+    more: dict[str, Any] | None = None,
 ) -> "Service":
     """Open the model, and begin to read the folder of the files that will be completed."""
     from codegemma.engine.choose import choose_engine, open_generator
@@ -143,4 +155,4 @@ def open_service(
     engine, reason = choose_engine(place, wanted, adapters)
     tell(f"{engine}: {reason}")
     generator = open_generator(place, engine, adapters, tell)
-    return Service(generator, choices, ContextSource(workspace), tuple(adapters))
+    return Service(generator, choices, ContextSource(workspace), tuple(adapters), **(more or {}))

@@ -10,7 +10,7 @@ import ipaddress
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
@@ -72,13 +72,13 @@ class Gate:
             _check_host(request)
         caller = self._check_key(door, request)
         body = await self._read_body(request) if door.method == "POST" else b""
-        if self.service is None:
+        if self.service is None and door.needs_model:
             raise RefusalError(503, "Loading model" + (f": {self.doing}" if self.doing else ""))
         fields: Mapping[str, Any] = {}
         if door.fields:
             parsed = await asyncio.to_thread(parse_json, body) if len(body) > _LARGE_BODY_BYTES else parse_json(body)
             fields = read_fields(parsed, door.fields, door.required)
-        return await door.answer(Exchange(self.service, caller, fields, request))
+        return await door.answer(Exchange(cast(Service, self.service), caller, fields, request))
 
     def _check_key(self, door: Door, request: Request) -> Caller:
         host = request.client.host if request.client else ""

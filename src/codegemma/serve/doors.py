@@ -7,7 +7,7 @@
 
 from starlette.responses import HTMLResponse, Response
 
-from codegemma.serve.api import llama_cpp, mistral, ollama, openai, tabby, tgi
+from codegemma.serve.api import llama_cpp, mistral, ollama, openai, pages, run, tabby, tgi, tutor
 from codegemma.serve.api.door import Door, Exchange, reply
 from codegemma.serve.api.openapi import describe_doors
 from codegemma.serve.status import render_status
@@ -46,6 +46,9 @@ DOORS = (
     *tabby.DOORS,
     *tgi.DOORS,
     Door("GET", "/metrics", metrics, "Tell Prometheus the counters.", openai.shape_error),
-    Door("GET", "/", status, "Show people how the server does.", openai.shape_error),
+    *run.DOORS,
+    *tutor.DOORS,
+    *pages.DOORS,
+    Door("GET", "/status", status, "Show people how the server does.", openai.shape_error),
     Door("GET", "/openapi.json", document, "Describe all doors.", openai.shape_error),
 )  # fmt: skip

@@ -15,6 +15,7 @@ from codegemma.records import Generation, Generator, Priority, StopRules
 from codegemma.serve.ahead import Ahead
 from codegemma.serve.answers import Answer, Answers, make_answer
 from codegemma.serve.asks import Caller, InfillAsk, Piece, PlainAsk, Report, Wishes
+from codegemma.serve.bench import Bench
 from codegemma.serve.choices import ServeChoices
 from codegemma.serve.context import ContextSource
 from codegemma.serve.metrics import Metrics
@@ -23,7 +24,10 @@ from codegemma.serve.secret_files import has_secret_name
 from codegemma.serve.session import Layout, Session
 from codegemma.serve.sessions import Sessions
 from codegemma.serve.speed import SpeedMeter
+from codegemma.serve.supervision import keep_to_line, screen
 from codegemma.serve.trim import make_rules
+from codegemma.serve.tutor.policy import Policy
+from codegemma.serve.tutor.tutor import Tutor
 from codegemma.serve.writing import Writer
 from codegemma.text.control_tokens import BOS_ID, CONTROL_TOKENS
 
@@ -41,6 +45,8 @@ class Service:
         choices: ServeChoices | None = None,
         context: ContextSource | None = None,
         adapters: Sequence[str] = (),
+        bench: Bench | None = None,
+        policy: Policy | None = None,
     ) -> None:
         self.generator, self.tokenizer = generator, generator.tokenizer
         self.choices = choices or ServeChoices()
@@ -53,6 +59,8 @@ class Service:
         self._context = context or ContextSource()
         self._writer = Writer(generator, self._speed)
         self._ahead = Ahead(self._writer)
+        self.bench = bench or Bench()
+        self.tutor = Tutor(policy, self.bench)
 
     @property
     def max_context_tokens(self) -> int:
@@ -101,6 +109,7 @@ class Service:
         """Cancel what runs and close the engine."""
         self._ahead.cancel()
         self._writer.close()
+        self.bench.close()
         self.generator.close()
 
     async def infill(self, ask: InfillAsk, caller: Caller) -> AsyncGenerator[Piece, None]:
@@ -114,7 +123,7 @@ class Service:
             yield self._refuse_secret(ask.wishes)
             return
         path = self._context.spell_path(ask.path) if ask.path else None
-        ask = replace(ask, path=path, wishes=self._limit(ask.wishes))
+        ask = replace(ask, path=path, wishes=keep_to_line(self._limit(ask.wishes), self.tutor.policy))
         session = self._sessions.find(ask, caller)
         layout = self._lay_out(session, ask)
         answers = self._answers.setdefault(session, Answers())
@@ -131,11 +140,18 @@ class Service:
             self._prepare(ask, session, answers)
 
     async def plain(self, ask: PlainAsk, caller: Caller) -> AsyncGenerator[Piece, None]:
-        """Continue a prompt that is spelled already.
+        """Continue a prompt that is spelled already, a conversation's among them, as a teacher's policy lets.
 
         Raises:
-            InputError: the engine refused the request; nothing was yielded then.
+            InputError: the engine or the policy refused the request; nothing was yielded then.
         """
+        pieces = screen(ask, self.tutor, lambda allowed: self.write_unchecked(allowed, caller))
+        async with contextlib.aclosing(pieces):
+            async for piece in pieces:
+                yield piece
+
+    async def write_unchecked(self, ask: PlainAsk, caller: Caller) -> AsyncGenerator[Piece, None]:
+        """Continue a prompt for whoever keeps to the policy by other means."""
         self._ahead.cancel()
         wishes = self._limit(ask.wishes)
         rules = StopRules(strings=wishes.stop.strings)

@@ -43,7 +43,8 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """One route of one protocol. An open one needs no key, and answers while the model is loaded."""
+    """One route of one protocol. An open one needs no key; one that needs no model answers while it is loaded, and
+    must not touch the exchange's service."""
 
     method: str
     path: str
@@ -54,6 +55,7 @@ class Door:
     required: tuple[str, ...] = ()
     is_open: bool = False
     statuses: tuple[int, ...] = (200,)
+    needs_model: bool = True
 
 
 def spell_json(value: Any) -> bytes:

@@ -12,7 +12,8 @@ import codegemma
 from codegemma.serve.api.door import Door
 
 _REASONS = {
-    200: "Done.", 400: "A field is wrong.", 401: "No valid key.", 403: "Refused.", 408: "The body came too slowly.",
+    200: "Done.", 400: "A field is wrong.", 401: "No valid key.", 403: "Refused.", 404: "There is none.",
+    408: "The body came too slowly.",
     413: "The body is too long.", 429: "Too many requests.", 503: "The model is being loaded.",
 }  # fmt: skip
 _ALWAYS = (401, 403, 408, 413, 429, 503)

@@ -1,0 +1,76 @@
+"""The web page at the server's root: its files as they lie in `serve/web/`, under a policy that lets nothing else in.
+
+**In**: `/` and `/web/NAME`.
+**Out**: files, for a browser that runs our scripts alone and speaks with this server alone.
+**Not**: anything of anybody's: the page asks for that through the same doors as everybody, with the same key.
+
+Nothing is built: a browser loads the modules as they are. Trusted Types make it an error to write HTML from a string,
+so that what a model says can only ever become text.
+"""
+
+import functools
+import hashlib
+from importlib import resources
+
+from starlette.responses import Response
+
+from codegemma.serve.api.door import Door, Exchange
+from codegemma.serve.api.openai import shape_error
+
+_KINDS = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; "
+    "trusted-types 'none'"
+)
+_HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Cache-Control": "no-cache",
+}
+
+
+@functools.cache
+def read_page_file(name: str) -> tuple[bytes, str] | None:
+    """Read one file of the page, with its kind; nothing where there is none of that name."""
+    kind = _KINDS.get(name.rpartition(".")[2])
+    found = resources.files("codegemma.serve").joinpath("web", name)
+    if kind is None or "/" in name or not found.is_file():
+        return None
+    return found.read_bytes(), f"{kind}; charset=utf-8"
+
+
+def show_file(exchange: Exchange, name: str) -> Response:
+    """Reply with a file, or say that it is known already."""
+    found = read_page_file(name)
+    if found is None:
+        return Response(f"the page has no file {name}", 404, media_type="text/plain")
+    content, kind = found
+    tag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
+    headers = {**_HEADERS, "ETag": tag}
+    if exchange.request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers=headers)
+    return Response(content, headers={**headers, "Content-Type": kind})
+
+
+async def page(exchange: Exchange) -> Response:
+    """Show the page."""
+    return show_file(exchange, "index.html")
+
+
+async def page_file(exchange: Exchange) -> Response:
+    """Show one of the page's files."""
+    return show_file(exchange, exchange.request.path_params["name"])
+
+
+DOORS = (
+    Door("GET", "/", page, "The page: chat and tutor.", shape_error, is_open=True, needs_model=False),
+    Door(
+        "GET", "/web/{name}", page_file, "A file of the page.", shape_error, is_open=True, needs_model=False,
+        statuses=(200, 404),
+    ),
+)  # fmt: skip
