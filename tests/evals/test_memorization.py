@@ -207,11 +207,15 @@ def test_a_network_that_overfitted_one_file_is_found_out(tmp_path: Path) -> None
 
 
 def _overfit(folder: Path, tokenizer: Tokenizer, text: str) -> Path:
-    """Train on windows of one file until it is known by heart from anywhere in it."""
+    """Train on the two windows of a file that will be asked for until both are known by heart."""
     config = GemmaConfig(
         tokenizer.vocab_size, 64, 2, num_heads=2, num_kv_heads=1, head_dim=32, mlp_dim=192, max_positions=256
     )
-    ids, steps, rows, row_tokens = tokenizer.encode(text), 150, 16, 101
+    ids, steps, rows, row_tokens = tokenizer.encode(text), 120, 8, PROMPT_TOKENS + TRUTH_TOKENS + 1
+    passages, _ = cut_passages(
+        [(Pack("k", "r", None, Split.TRAIN, ()), make_file("known.py", text))], tokenizer, seed=0
+    )
+    starts = [passage.start for passage in passages] * (rows // len(passages))
     choices = TrainChoices(
         batch_rows=rows, row_tokens=row_tokens, warmup_steps=10, peak_learning_rate=4e-3, compute_dtype="float32"
     )
@@ -219,13 +223,11 @@ def _overfit(folder: Path, tokenizer: Tokenizer, text: str) -> Path:
         init_state(init_params(config, jax.random.key(0)), choices, steps),
         make_train_step(config, choices, steps),
     )
-    random = np.random.default_rng(0)
     weights = np.ones((rows, row_tokens), np.float32)
     weights[:, 0] = 0
     positions = np.tile(np.arange(row_tokens, dtype=np.int32), (rows, 1))
+    windows = np.stack([np.append(np.int32(BOS_ID), ids[s : s + row_tokens - 1]) for s in starts]).astype(np.int32)
     for _ in range(steps):
-        starts = np.append(random.integers(0, len(ids) - row_tokens + 2, rows - 1), 0)
-        windows = np.stack([np.append(np.int32(BOS_ID), ids[s : s + row_tokens - 1]) for s in starts]).astype(np.int32)
         state, _ = step(state, Batch(windows, weights, np.ones_like(windows), positions))
     save_model(folder, state.params, config, extra_files={"tokenizer.json": tokenizer.to_json().encode()})
     return folder

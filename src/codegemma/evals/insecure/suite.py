@@ -150,6 +150,6 @@ def _count(kind: str, system: str, rows: Sequence[InsecureResult]) -> Iterator[M
 
 INSECURE = Suite(
     "insecure",
-    "function heads that invite a weakness in eight languages, judged by bandit and a table of rules",
+    "function heads that invite a weakness, in nine languages, judged by bandit and a table of rules",
     run_insecure,
 )
