@@ -93,6 +93,12 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def __del__(self) -> None:
+        # One that nobody closed, such as an examination's own temporary one.
+        rows = getattr(self, "_rows", None)
+        if rows is not None:
+            rows.close()
+
     def _explain(self, error: Exception) -> OutputError:
         place = self._place or "the temporary folder"
         if "locked" in str(error):
