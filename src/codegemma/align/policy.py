@@ -25,7 +25,7 @@ from codegemma.align.objective import PolicyRows, TuneRows, lay_rows, lay_values
 from codegemma.align.rehearsal import Rehearsal
 from codegemma.align.rewards import Judge, Judged
 from codegemma.align.stage import Taken
-from codegemma.align.writing import Writer, Written, rate_rows
+from codegemma.align.writing import Writer, Written, find_in_order, rate_rows
 from codegemma.engine.rollout import Rollout, Writing
 from codegemma.engine.shapes import fit
 from codegemma.model.gemma import Params
@@ -106,12 +106,8 @@ class PolicySource:
 
     def _number(self, step: int) -> list[int]:
         """Number the problems of a step: each comes once before one comes again."""
-        count, size = len(self._problems), self._choices.problems
-        numbers = []
-        for place in range(step * size, (step + 1) * size):
-            turn, number = divmod(place, count)
-            numbers.append(int(np.random.default_rng((self._choices.train.seed, 3, turn)).permutation(count)[number]))
-        return numbers
+        count, size, seed = len(self._problems), self._choices.problems, self._choices.train.seed
+        return [find_in_order((seed, 3), place, count) for place in range(step * size, (step + 1) * size)]
 
     def _lay(self, written: Sequence[Written], judged: Sequence[Judged]) -> tuple[TuneRows | None, int]:
         choices, group = self._choices, self._writing.answers

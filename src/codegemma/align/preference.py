@@ -21,7 +21,7 @@ from codegemma.align.objective import PairRows, TuneRows, lay_rows
 from codegemma.align.rehearsal import Rehearsal
 from codegemma.align.rewards import Judge, Judged
 from codegemma.align.stage import Taken
-from codegemma.align.writing import Writer, Written, rate_rows
+from codegemma.align.writing import Writer, Written, find_in_order, rate_rows
 from codegemma.engine.rollout import Writing
 from codegemma.errors import InputError
 from codegemma.files import write_whole
@@ -138,9 +138,7 @@ class PairSource:
 
     def _number(self, first: int, count: int) -> Iterator[int]:
         for place in range(first, first + count):
-            turn, number = divmod(place, len(self._pairs))
-            order = np.random.default_rng((self._choices.train.seed, turn)).permutation(len(self._pairs))
-            yield int(order[number])
+            yield find_in_order((self._choices.train.seed,), place, len(self._pairs))
 
     def get_state(self) -> dict[str, Any]:
         """Tell where the rehearsal is; the pairs go by the step's number."""

@@ -5,11 +5,13 @@
 **Not**: judging (`rewards.py`).
 """
 
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jaxtyping import Int64
 
 from codegemma.align.exercises import Problem
 from codegemma.align.objective import Laid
@@ -70,6 +72,21 @@ class Writer:
         """Take an answer's text, without the token that ended it."""
         ids = rollout.ids[:-1] if rollout.has_ended else rollout.ids
         return Answer(self.tokenizer.decode(ids), len(rollout.ids), rollout.has_ended)
+
+
+def find_in_order(key: tuple[int, ...], place: int, count: int) -> int:
+    """Tell which of `count` things comes at a place: each comes once before one comes again, in a new order each time.
+
+    >>> sorted(find_in_order((0,), place, 3) for place in range(3, 6))
+    [0, 1, 2]
+    """
+    turn, number = divmod(place, count)
+    return int(_shuffle((*key, turn), count)[number])
+
+
+@functools.lru_cache(4)
+def _shuffle(key: tuple[int, ...], count: int) -> Int64[np.ndarray, " count"]:
+    return np.random.default_rng(key).permutation(count)
 
 
 def rate_rows(params: Params, config: GemmaConfig, laid: Laid) -> Any:
