@@ -179,6 +179,8 @@ def _describe_around(node: ast.stmt) -> Iterator[str]:
 def _describe_names(tree: ast.Module, statement: ast.stmt, number: int) -> Iterator[str]:
     heads = [part for part in ast.iter_child_nodes(statement) if not isinstance(part, ast.stmt)]
     used = {n.id for head in heads for n in ast.walk(head) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
+    if isinstance(statement, ast.AugAssign) and isinstance(statement.target, ast.Name):
+        used.add(statement.target.id)  # it is read before it is written
     for name in sorted(used):
         earlier = [
             n.lineno for n in ast.walk(tree)
