@@ -93,7 +93,7 @@ def test_what_clients_ask_before_they_begin(running):
     assert get("/api/tags")["models"][0]["name"] == "parrot"
     assert running.client.post("/api/pull", json={"model": "x"}).status_code == 403
     assert "codegemma_replies_total" in running.client.get("/metrics").text
-    assert "parrot" in running.client.get("/").text
+    assert "parrot" in running.client.get("/status").text
 
 
 def test_tokens_go_there_and_back(running):
