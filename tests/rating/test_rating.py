@@ -241,3 +241,29 @@ def test_ratings_of_other_systems_are_not_mixed_in(tmp_path: Path) -> None:
     other = read_campaign(write_campaign(tmp_path, ("beta",), HARM))
     with pytest.raises(InputError, match="rates secret-alpha; take another --out"):
         RatingStore(tmp_path / "out", other)
+
+
+def test_a_line_that_was_cut_off_is_not_glued_to_the_next(tmp_path):
+    campaign = read_campaign(write_campaign(tmp_path, ("a", "b"), PREFERENCE, items=3))
+    store = RatingStore(tmp_path / "out", campaign)
+    first, second, third = (item.item_id for item in campaign.items)
+    for item in (first, second):
+        store.add("Zoë", item, {"preference": 0}, "naïve", 1.0)
+    file = tmp_path / "out" / RATINGS_FILE
+    whole = file.read_bytes()
+    for end in range(whole.index(b"\n") + 1, len(whole)):
+        file.write_bytes(whole[:end])
+        RatingStore(tmp_path / "out", campaign).add("Zoë", third, {"preference": 2}, "", 1.0)
+        kept = [second] if end == len(whole) - 1 else []
+        assert [rating.item for rating in read_ratings(file)] == [first, *kept, third]
+
+
+def test_half_a_character_in_an_answer_reaches_the_page(tmp_path):
+    path = write_campaign(tmp_path, ("a",), HARM, items=1)
+    (tmp_path / "a.jsonl").write_text('{"item": "i", "prompt": "p\u2028q", "answer": "\\ud83d"}\n', encoding="utf-8")
+    with serve_campaign(read_campaign(path), tmp_path / "out") as port:
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        with contextlib.closing(connection):
+            connection.request("GET", "/next?rater=Ann")
+            reply = connection.getresponse()
+            assert (reply.status, json.loads(reply.read())["answers"]) == (200, ["\ud83d"])

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from codegemma.errors import UserError
@@ -123,4 +123,5 @@ def _make_page(name: str) -> Answer:
 
 
 def _reply(plain: dict[str, Any], status: int = 200) -> Response:
-    return JSONResponse(plain, status, headers=_HEADERS)
+    # In ASCII: what a model wrote may hold halves of characters, which UTF-8 cannot spell.
+    return Response(json.dumps(plain), status, media_type="application/json", headers=_HEADERS)

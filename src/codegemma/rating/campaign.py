@@ -122,7 +122,7 @@ def _read_answers(file: Path) -> tuple[str, dict[str, tuple[str, str]]]:
     answers: dict[str, tuple[str, str]] = {}
     systems: set[str] = set()
     try:
-        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), 1):
             if not line.strip():
                 continue
             row = json.loads(line)

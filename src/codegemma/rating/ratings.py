@@ -5,7 +5,6 @@
 **Not**: what they say together (`summary.py`).
 """
 
-import contextlib
 import json
 import os
 import threading
@@ -60,6 +59,8 @@ class RatingStore:
             if rating.systems != campaign.systems:
                 raise InputError(f"{self._file} rates {', '.join(rating.systems)}; take another --out")
             self._rated.setdefault(rating.rater, set()).add(rating.item)
+        if self._file.exists():
+            _end_last_line(self._file)
 
     def find_next(self, rater: str) -> Item | None:
         """Find the first item that this person has not rated."""
@@ -105,14 +106,42 @@ class RatingStore:
         return labels - 1 - value if is_swapped else value
 
     def _append(self, rating: Rating) -> None:
-        line = json.dumps(to_plain(rating), ensure_ascii=False) + "\n"
+        line = json.dumps(to_plain(rating)) + "\n"
         try:
             with self._file.open("ab") as file:
-                file.write(line.encode("utf-8", "backslashreplace"))
+                file.write(line.encode())
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
             raise OutputError(f"{self._file}: cannot be written ({error.strerror}); the rating is not kept") from error
+
+
+def _end_last_line(file: Path) -> None:
+    """End the last line, or take it away where a machine that went down left a part: the next is not glued to it.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    try:
+        with file.open("r+b") as opened:
+            content = opened.read()
+            rest = content[content.rfind(b"\n") + 1 :]
+            if not rest:
+                return
+            if _read_line(rest) is not None:
+                opened.write(b"\n")
+            else:
+                opened.truncate(len(content) - len(rest))
+    except OSError as error:
+        raise OutputError(f"{file}: cannot be written ({error.strerror}); choose another --out") from error
+
+
+def _read_line(line: bytes | str) -> Rating | None:
+    try:
+        rating: Rating = from_plain(Rating, json.loads(line))
+    except (ValueError, TypeError):
+        return None
+    return rating
 
 
 def check_name(rater: str) -> str:
@@ -143,6 +172,5 @@ def read_ratings(file: Path) -> list[Rating]:
             ratings.append(from_plain(Rating, json.loads(line)))
         except (ValueError, TypeError) as error:
             raise InputError(f"{file}:{number} is no rating ({error})") from error
-    with contextlib.suppress(ValueError, TypeError):
-        ratings.append(from_plain(Rating, json.loads(rest)))
-    return ratings
+    last = _read_line(rest)
+    return ratings if last is None else [*ratings, last]
