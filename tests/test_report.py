@@ -175,6 +175,13 @@ def test_control_characters_become_visible_signs() -> None:
     assert "a␀b␛[31mc␡\nd\te" in PageReader(report.render()).shown
 
 
+def test_half_a_character_does_not_keep_a_page_from_being_written(tmp_path: Path) -> None:
+    report = Report("t")
+    report.fold("`\ud83d`", [("program", "x = '\udc00'")])
+    report.write(tmp_path / "page.html")
+    assert "x = '\ufffd'" in PageReader((tmp_path / "page.html").read_text(encoding="utf-8")).shown
+
+
 def test_completion_says_whether_it_is_as_in_the_file() -> None:
     shown = PageReader(_full_report().render()).shown
     assert "a.py:1:5as in the file" in shown

@@ -228,12 +228,16 @@ class Report:
 
 
 def _escape(text: str) -> str:
-    """Make text safe in HTML; control characters, which HTML forbids, become visible signs."""
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f]", _show_control, html.escape(text.replace("\r\n", "\n")))
+    """Make text safe in HTML; control characters, which HTML forbids, become visible signs, and so do halves of
+    characters, which a model may write and UTF-8 cannot spell.
+    """
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]", _show_control, html.escape(text.replace("\r\n", "\n")))
 
 
 def _show_control(match: re.Match[str]) -> str:
     code = ord(match.group())
+    if code >= 0xD800:
+        return "\ufffd"
     return chr(0x2421 if code == 0x7F else 0x2400 + code)
 
 

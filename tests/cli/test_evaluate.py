@@ -7,10 +7,12 @@ from pathlib import Path
 
 import jax
 import pytest
+from rich.console import Console
 from tests.evals.subjects import train_packs, write_data
 
+from codegemma.cli.evaluate import print_suite
 from codegemma.cli.main import main
-from codegemma.evals.run import read_hole_results
+from codegemma.evals.run import SuiteResults, read_hole_results
 from codegemma.evals.suites import SUITES
 from codegemma.model.config import GemmaConfig
 from codegemma.model.gemma import init_params
@@ -99,6 +101,11 @@ def test_missing_data_is_asked_for(
 ) -> None:
     assert _run(monkeypatch, model, "--suite", "heldout", "--out", tmp_path) == 3
     assert "no packs-heldout.parquet in --data (no --data given)" in capsys.readouterr().err
+
+
+def test_what_a_server_said_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    print_suite(SuiteResults("mbpp", "", 0, (), (), "", {"": "refused: [/INST] [b]no[/b]"}), Console())
+    assert "mbpp: not run: refused: [/INST] [b]no[/b]" in " ".join(capsys.readouterr().out.split())
 
 
 def test_help_shows_an_example_and_names_every_suite(

@@ -4,6 +4,7 @@ import json
 import math
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,13 @@ from codegemma.evals.choices import EvalChoices
 from codegemma.evals.page import write_comparison, write_page
 from codegemma.evals.pairing import compare_results, read_items
 from codegemma.evals.run import evaluate
+from codegemma.evals.scoring import HoleResult
 from codegemma.evals.statistics import weigh_discordant
 from codegemma.evals.suites import SUITES
+from codegemma.recipe import to_plain
 from codegemma.records import Completion, Request, StopReason
+
+HOLE = HoleResult("h", "one", "setup.py", "line", "model", None, middle_bytes=3, exact_match=True)
 
 
 class Better(Model):
@@ -81,6 +86,14 @@ def test_records_of_any_suite_with_items_and_metrics_are_read(tmp_path: Path) ->
     path.write_text("no json\n")
     with pytest.raises(InputError, match="does not hold records"):
         read_items(path)
+
+
+def test_files_of_one_path_in_two_repositories_are_two_groups(tmp_path: Path) -> None:
+    path = tmp_path / "holes-x.jsonl"
+    holes = [replace(HOLE, hole_id=repo, repo=repo) for repo in ("one", "two")]
+    path.write_text("".join(f"{json.dumps(to_plain(hole))}\n" for hole in holes))
+    ((_, items),) = read_items(path).items()
+    assert {item.group for item in items.values()} == {"one/setup.py", "two/setup.py"}
 
 
 def test_page_of_an_evaluation_shows_failures_with_program_and_output(folders: tuple[Path, Path]) -> None:

@@ -164,7 +164,7 @@ def print_ending(result: "AdaptResult", showcases: "list[Showcase]", report: Pat
         style="dim",
     )
     for note in result.notes:
-        console.print(f"- {note}", style="dim", highlight=False)
+        console.print(f"- {note}", style="dim", highlight=False, markup=False)
     for gain in result.gains:
         if gain.metric == "exact_match" and gain.mode is not None:
             low, high = gain.interval.low, gain.interval.high

@@ -51,6 +51,8 @@ def command(
         check_profile_name(profile)
     notes: list[str] = []
     if len(places) == 1 and (places[0] / "config.json").is_file():
+        if profile is not None:
+            raise InputError(f"{places[0]} is a model; --profile belongs to results: codegemma card RESULTS --profile")
         rated = read_summary(ratings) if ratings is not None else None
         text = write_card(gather_evidence(places[0], data, [read_results(r) for r in results], ratings=rated))
     elif results or data is not None or ratings is not None:

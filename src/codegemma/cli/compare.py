@@ -50,7 +50,7 @@ def command(first: Path, second: Path, out: Path | None, as_json: bool) -> None:
     for suite in dict.fromkeys(change.suite for change in found.changes):
         console.print(_make_table(suite, [change for change in found.changes if change.suite == suite]))
     for note in found.notes:
-        console.print(f"- {note}", style="dim", highlight=False)
+        console.print(f"- {note}", style="dim", highlight=False, markup=False)
     if out is not None:
         click.echo(f"Written: {out}")
 

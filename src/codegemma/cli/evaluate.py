@@ -195,7 +195,7 @@ def print_suite(found: "SuiteResults", console: Console) -> None:
         measured = [m for m in found.measurements if m.kind == kind]
         console.print(make_table(f"{found.suite}: {kind.replace('_', ' ')}", measured))
     for kind, reason in found.not_run.items():
-        console.print(f"{found.suite}{': ' * bool(kind)}{kind}: not run: {reason}", highlight=False)
+        console.print(f"{found.suite}{': ' * bool(kind)}{kind}: not run: {reason}", highlight=False, markup=False)
     if not found.measurements:
         return
     console.print(
@@ -204,4 +204,4 @@ def print_suite(found: "SuiteResults", console: Console) -> None:
         style="dim",
     )
     for note in found.notes:
-        console.print(f"- {note}", style="dim", highlight=False)
+        console.print(f"- {note}", style="dim", highlight=False, markup=False)

@@ -142,7 +142,7 @@ def _read_hole(plain: dict[str, Any]) -> Iterator[tuple[Figure, str, Item]]:
         if value is not None:
             weight = float(hole.middle_bytes) if metric.is_per_byte else 1.0
             figure = (hole.kind, str(hole.mode or ""), hole.system, metric.name)
-            yield figure, hole.hole_id, Item(hole.path, float(value), weight)
+            yield figure, hole.hole_id, Item(f"{hole.repo}/{hole.path}", float(value), weight)
 
 
 def _read_metrics(plain: dict[str, Any]) -> Iterator[tuple[Figure, str, Item]]:

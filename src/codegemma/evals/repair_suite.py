@@ -9,10 +9,8 @@ in `fences.py`; what stands before the asked function in HumanEval's prompt (imp
 """
 
 import ast
-import contextlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -20,11 +18,16 @@ from codegemma.evals.examination import Answers, Examination, Suite
 from codegemma.evals.fences import extract_code, parse_python
 from codegemma.evals.measure import Measurement
 from codegemma.evals.problems import MBPP_TEST, Problem, choose_problems, read_humaneval, read_mbpp, read_problems
-from codegemma.evals.program_suites import HUMANEVAL_ORIGIN, MBPP_ORIGIN
+from codegemma.evals.program_suites import (
+    HUMANEVAL_FILE,
+    HUMANEVAL_ORIGIN,
+    MBPP_FILE,
+    MBPP_ORIGIN,
+    open_python_judge,
+)
 from codegemma.evals.scoring import Subject
 from codegemma.evals.statistics import count_share
 from codegemma.records import Request, Sampling, Turn
-from codegemma.sandbox.box import Safety, Sandbox
 from codegemma.sandbox.judge import Examinee, Outcome, PythonJudge, Verdict
 from codegemma.text.chat_format import format_chat_prompt
 
@@ -32,8 +35,8 @@ MAX_TURNS = 3
 _NEW_TOKENS = 512
 _MARK = "assertion "
 _FILES = {
-    "repair-humaneval": ("HumanEval.jsonl.gz", HUMANEVAL_ORIGIN, 164),
-    "repair-mbpp": ("mbpp.jsonl.gz", MBPP_ORIGIN, 974),
+    "repair-humaneval": (HUMANEVAL_FILE, HUMANEVAL_ORIGIN, 164),
+    "repair-mbpp": (MBPP_FILE, MBPP_ORIGIN, 974),
 }
 
 
@@ -120,7 +123,7 @@ def run_repair(exam: Examination, name: str) -> Answers:
     if name == "repair-mbpp":
         problems = [p for p in problems if int(p.task_id.rpartition("/")[2]) in MBPP_TEST]
     talks = [_open_talk(problem) for problem in choose_problems(problems, exam.choices.limit)]
-    with _open_judge(exam) as judge:
+    with open_python_judge(exam.choices) as judge:
         for turn in range(1, MAX_TURNS + 1):
             _answer(exam, judge, [talk for talk in talks if talk.is_open], turn)
     results = [RepairResult(talk.problem.task_id, tuple(talk.done)) for talk in talks]
@@ -137,20 +140,12 @@ def _open_talk(problem: Problem) -> _Talk:
     return _Talk(problem, tests, shown, [Turn("user", ask_for(problem))])
 
 
-@contextlib.contextmanager
-def _open_judge(exam: Examination) -> Iterator[PythonJudge]:
-    safety = Safety.UNSAFE if exam.choices.unsafe else Safety.BOXED
-    with Sandbox(safety=safety) as sandbox, PythonJudge(sandbox) as judge:
-        yield judge
-
-
 def _answer(exam: Examination, judge: PythonJudge, talks: Sequence[_Talk], turn: int) -> None:
     """Let the model answer all open conversations, judge the answers, and say what failed."""
     texts = _write(exam, talks, turn)
-    with ThreadPoolExecutor() as pool:
-        extracted = [extract_code(text) for text in texts]
-        examinees = [_pose(talk, found.code) for talk, found in zip(talks, extracted, strict=True)]
-        verdicts = list(pool.map(judge.examine, examinees))
+    extracted = [extract_code(text) for text in texts]
+    examinees = [_pose(talk, found.code) for talk, found in zip(talks, extracted, strict=True)]
+    verdicts = list(judge.examine_all(examinees))
     for talk, text, found, verdict in zip(talks, texts, extracted, verdicts, strict=True):
         talk.done.append(RepairTurn(text, found.rule, verdict.outcome, _tell(talk, verdict)))
         talk.turns += [Turn("model", text or "..."), Turn("user", show_failure(_find_test(talk, verdict), verdict))]
@@ -208,7 +203,7 @@ def _measure(name: str, results: Sequence[RepairResult]) -> Iterator[Measurement
 REPAIR_SUITES = tuple(
     Suite(
         name,
-        f"functions asked for in a chat, the failing test shown, 1 to {MAX_TURNS} turns",
+        f"{file.partition('.')[0]} asked for in a chat, the failing test shown, 1 to {MAX_TURNS} turns",
         partial(run_repair, name=name),
         ((file, f"the benchmark as published at {origin}"),),
     )

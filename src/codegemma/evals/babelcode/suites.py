@@ -142,9 +142,9 @@ def spell_ceilings(suite: str) -> Iterator[str]:
 BABELCODE_SUITES = tuple(
     Suite(
         name,
-        f"functions of {name.removeprefix('babelcode-')} in {len(TARGETS)} languages: BabelCode",
+        f"functions of {file.partition('.')[0]} in {len(TARGETS)} languages, as BabelCode asks them",
         functools.partial(run_babelcode, suite=name),
-        [need],
+        [(file, wanted)],
     )
-    for name, need in _FILES.items()
+    for name, (file, wanted) in _FILES.items()
 )
