@@ -117,12 +117,13 @@ def test_page_of_two_shows_both_answers_escaped(folders: tuple[Path, Path], tmp_
 def test_command_prints_the_table_and_writes_the_page(
     folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "140")
+    monkeypatch.setenv("COLUMNS", "80")
     page = tmp_path / "page.html"
     monkeypatch.setattr(sys, "argv", ["codegemma", "compare", *map(str, folders), "--out", str(page)])
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 0
     printed = capsys.readouterr().out
-    assert "+0.083" in printed and "model, all" in printed
+    assert "+0.083" in printed and "…" not in printed
+    assert "  model, all " in printed and "  pass_at_1 " in printed
     assert page.is_file()

@@ -13,11 +13,15 @@ import click
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from codegemma.cli.options import LOCAL, json_option
 
 if TYPE_CHECKING:
     from codegemma.evals.pairing import Change
+
+# Narrow enough that a terminal of 80 columns has room for them and for the names.
+_HEADINGS = ("first", "second", "difference", "only\nsecond", "only\nfirst", "by\nchance")
 
 
 @click.command(
@@ -57,13 +61,12 @@ def command(first: Path, second: Path, out: Path | None, as_json: bool) -> None:
 
 def _make_table(suite: str, changes: "list[Change]") -> Table:
     table = Table(title=suite, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
-    for heading in ("kind", "mode", "system", "figure"):
-        table.add_column(heading)
-    for heading in ("first", "second", "difference", "only second", "only first", "by chance"):
-        table.add_column(heading, justify="right")
+    table.add_column("figure", overflow="fold")
+    for heading in _HEADINGS:
+        table.add_column(heading, justify="right", no_wrap=True)
     for change in changes:
-        names = change.kind.replace("_", " "), change.mode.upper(), change.system, change.metric
-        table.add_row(*names, *_spell(change))
+        kind = f"{change.kind.replace('_', ' ')} {change.mode.upper()}".strip()
+        table.add_row(Text(f"{kind}\n{change.system}\n{change.metric}"), *_spell(change))
     return table
 
 
