@@ -167,3 +167,9 @@ def test_a_pipe_gets_the_answer_and_nothing_else(tokenizer: Tokenizer):
         asked = tokenizer.decode(list(running.parrot.generations[-1].prompt_ids))
     assert done.stdout == ANSWER + "\n"
     assert "some context" in asked
+
+
+def test_notes_do_not_go_into_a_pipe(capsys):
+    Screen().show_answer([Said("yes"), Said("", "left out: much")])
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("yes\n", "left out: much\n")

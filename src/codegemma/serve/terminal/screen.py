@@ -23,18 +23,20 @@ _SHOWN_LINES = 200
 
 
 class Screen:
-    """A terminal, or a pipe, to which answers go as plain text."""
+    """A terminal; or a pipe, to which answers go as plain text, and nothing else: notes go to standard error."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False)
+        is_pipe = console is None and not self.console.is_terminal
+        self._notes = Console(stderr=True, highlight=False) if is_pipe else self.console
 
     def note(self, text: str) -> None:
         """Say something that is not part of the conversation."""
-        self.console.print(Text(strip_controls(text), style="dim italic"))
+        self._notes.print(Text(strip_controls(text), style="dim italic"))
 
     def fail(self, text: str) -> None:
         """Say what went wrong."""
-        self.console.print(Text(strip_controls(text), style="red"))
+        self._notes.print(Text(strip_controls(text), style="red"))
 
     def show_answer(self, pieces: Iterable[Said]) -> str:
         """Show an answer while it is written; Ctrl+C ends it, and what is there by then counts."""
