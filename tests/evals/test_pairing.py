@@ -17,7 +17,7 @@ from codegemma.errors import InputError
 from codegemma.evals.choices import EvalChoices
 from codegemma.evals.page import write_comparison, write_page
 from codegemma.evals.pairing import compare_results, read_items
-from codegemma.evals.run import evaluate
+from codegemma.evals.run import RESULTS_FILE, evaluate, read_results
 from codegemma.evals.scoring import HoleResult
 from codegemma.evals.statistics import weigh_discordant
 from codegemma.evals.suites import SUITES
@@ -86,6 +86,17 @@ def test_records_of_any_suite_with_items_and_metrics_are_read(tmp_path: Path) ->
     path.write_text("no json\n")
     with pytest.raises(InputError, match="does not hold records"):
         read_items(path)
+
+
+def test_a_suite_that_cannot_be_paired_is_named(folders: tuple[Path, Path]) -> None:
+    for folder in folders:
+        results = read_results(folder)
+        other = replace(results.suites[0], suite="content-safety", holes_file="holes-content-safety.jsonl")
+        (folder / other.holes_file).write_text('{"prompt_id": "a", "stance": "refused"}\n')
+        (folder / RESULTS_FILE).write_text(json.dumps(to_plain(replace(results, suites=(*results.suites, other)))))
+    found = compare_results(*folders)
+    assert {change.suite for change in found.changes} == {"small"}
+    assert "content-safety: its records hold no figures to pair item by item" in found.notes
 
 
 def test_files_of_one_path_in_two_repositories_are_two_groups(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def compare_results(first: Path, second: Path, seed: int = 0) -> Comparison:
         files = [place / suite.holes_file for place, suite in zip((first, second), pair, strict=True) if suite]
         found, said = _compare_suite(name, read_items(files[0]), read_items(files[1]), seed)
         changes += found
-        notes += said
+        notes += said or ([] if found else [f"{name}: its records hold no figures to pair item by item"])
     if not changes:
         raise InputError(
             f"{first} and {second} have no item in common ({'; '.join(notes)}); run the same suites on both"
