@@ -12,11 +12,14 @@ from tests.evals.subjects import train_packs, write_data
 
 from codegemma.cli.evaluate import print_suite
 from codegemma.cli.main import main
+from codegemma.evals.measure import Measurement
 from codegemma.evals.run import SuiteResults, read_hole_results
+from codegemma.evals.statistics import Interval
 from codegemma.evals.suites import SUITES
 from codegemma.model.config import GemmaConfig
 from codegemma.model.gemma import init_params
 from codegemma.model.weights import save_model
+from codegemma.records import InfillMode
 from codegemma.text.tokenizer import train_tokenizer
 
 
@@ -101,6 +104,17 @@ def test_missing_data_is_asked_for(
 ) -> None:
     assert _run(monkeypatch, model, "--suite", "heldout", "--out", tmp_path) == 3
     assert "no packs-heldout.parquet in --data (no --data given)" in capsys.readouterr().err
+
+
+def test_80_columns_hold_a_repository_s_figures_and_their_differences(capsys: pytest.CaptureFixture[str]) -> None:
+    units = {"tests_passed": "share", "exact_match": "share", "line_match": "share", "edit_similarity": "similarity",
+             "bits_per_byte": "bits/byte"}  # fmt: skip
+    system, interval = "with other files - without", Interval(-0.2, -0.278, -0.1, 9, 9)
+    measured = tuple(Measurement(system, "cross_file", InfillMode.SPM1, m, u, interval) for m, u in units.items())
+    print_suite(SuiteResults("repository", "text", 9, measured, (), ""), Console(width=80))
+    printed = capsys.readouterr().out
+    assert printed.count("-27.8–-10.0") == 2 and printed.count("-0.278–-0.100") == 2
+    assert "…" not in printed
 
 
 def test_what_a_server_said_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@
 **Not**: the page of a report (`codegemma.report`), or figures: they come measured.
 """
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,8 @@ from rich.table import Table
 if TYPE_CHECKING:
     from codegemma.evals.measure import Measurement
 
-# An interval is never broken over two lines.
-MIN_WIDTH = 11
+# A longer title is broken over lines: four figures and a system fill 80 columns.
+_TITLE_WIDTH = 13
 # metric -> (column title, what the value is multiplied by, digits); others are shown by their names, in the order met.
 COLUMNS = {
     "tests_passed": ("tests passed, %", 100, 1),
@@ -38,6 +39,8 @@ def make_table(name: str, measured: "Sequence[Measurement]", strong: str | None 
     metrics = [*(m for m in COLUMNS if m in columns), *(m for m in columns if m not in (*COLUMNS, *_LEFT_OUT))]
     if "exact_match" in metrics and "generated_match" in metrics:
         metrics.remove("generated_match")  # the same of fewer holes, and 80 columns hold four figures
+    if "tests_passed" in metrics and "line_match" in metrics:
+        metrics.remove("line_match")
     holes, files = max(m.interval.items for m in measured), max(m.interval.clusters for m in measured)
     counted = f"{holes:,} asked"
     if any(metric.startswith("pass_at_") for metric in metrics):
@@ -46,12 +49,16 @@ def make_table(name: str, measured: "Sequence[Measurement]", strong: str | None 
         counted = f"{holes:,} questions"
     elif any(metric in COLUMNS for metric in metrics):
         counted = f"{holes:,} holes, {files:,} files"
-    title = f"{name} ({counted})"
-    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    caption = f"{name} ({counted})"
+    table = Table(title=caption, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
     for heading in ("system", "mode"):
         table.add_column(heading)
     for metric in metrics:
-        table.add_column(columns[metric][0], justify="right", min_width=MIN_WIDTH)
+        # An interval is never broken over two lines, nor cut: the names of systems give way, and titles are broken.
+        width = max(len(text) for m in measured if m.metric == metric for text in _spell(m))
+        title = columns[metric][0]
+        title = title if len(title) <= _TITLE_WIDTH else textwrap.fill(title, width)
+        table.add_column(title, justify="right", no_wrap=True)
     for system, mode in dict.fromkeys((m.system, m.mode) for m in measured):
         row = {m.metric: m for m in measured if (m.system, m.mode) == (system, mode)}
         cells = [_format(row[metric]) if metric in row else "–" for metric in metrics]
@@ -67,9 +74,14 @@ def _title_column(measurement: "Measurement") -> tuple[str, int, int]:
 
 
 def _format(measurement: "Measurement") -> str:
+    shown, spread = _spell(measurement)
+    return f"{shown}\n[dim]{spread}[/dim]"
+
+
+def _spell(measurement: "Measurement") -> tuple[str, str]:
     _, scale, digits = _title_column(measurement)
     interval = measurement.interval
     shown = f"{interval.mean * scale:.{digits}f}"
     if interval.low is None or interval.high is None:
-        return f"{shown}\n[dim]no interval[/dim]"
-    return f"{shown}\n[dim]{interval.low * scale:.{digits}f}–{interval.high * scale:.{digits}f}[/dim]"
+        return shown, "no interval"
+    return shown, f"{interval.low * scale:.{digits}f}–{interval.high * scale:.{digits}f}"
