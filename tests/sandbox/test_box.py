@@ -1,5 +1,6 @@
 """What a box lets a program do, and what it does not."""
 
+import os
 import subprocess
 import threading
 import time
@@ -125,6 +126,21 @@ def test_groups_are_gone_after_the_sandbox_is_closed() -> None:
     made.run(Program(["/bin/true"]))
     made.close()
     assert not any(folder.exists() for folder in folders)
+
+
+def test_boxes_that_are_ended_leave_nothing_in_their_group() -> None:
+    with Sandbox(1) as made:
+        if not made.has_groups:
+            pytest.skip("this machine lets us make no control groups")
+        hears, tells = os.pipe()
+        os.write(tells, b".")
+        for _ in range(40):
+            with made.start(Program(["/bin/sleep", "60"]), Limits(processes=16)) as running:
+                time.sleep(0.03)
+                assert running.wait(until=hears).ended is Ended.STOPPED
+        os.close(hears)
+        os.close(tells)
+        assert made.run(Program(["/bin/echo", "still"])).stdout == b"still\n"
 
 
 def test_bare_subprocess_would_have_seen_this_machine(sandbox: Sandbox, tmp_path: Path) -> None:

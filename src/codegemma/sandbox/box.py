@@ -112,6 +112,8 @@ _WALLS = (
     "--setenv", "LANG", "C.UTF-8",
 )  # fmt: skip
 _READ_BYTES = 65536
+# How long bubblewrap may take to notice that its box has ended.
+_COLLECTING_S = 2.0
 
 
 class Sandbox:
@@ -160,7 +162,8 @@ class Sandbox:
         try:
             if group is not None:
                 group.limit(limits.memory_bytes, limits.processes)
-            running = Running(self._spawn(program, limits, group), program.stdin, limits, group)
+            process = self._spawn(program, limits, group)
+            running = Running(process, program.stdin, limits, group, is_boxed=self.safety is Safety.BOXED)
             try:
                 yield running
             finally:
@@ -225,8 +228,11 @@ class Sandbox:
 class Running:
     """A program under way."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", stdin: bytes, limits: Limits, group: Group | None) -> None:
+    def __init__(
+        self, process: "subprocess.Popen[bytes]", stdin: bytes, limits: Limits, group: Group | None, *, is_boxed: bool
+    ) -> None:
         self._process, self._stdin, self._limits, self._group = process, stdin, limits, group
+        self._is_boxed = is_boxed
         self._input, self._stdout, self._stderr = (
             cast(IO[bytes], stream) for stream in (process.stdin, process.stdout, process.stderr)
         )
@@ -252,6 +258,8 @@ class Running:
 
     def end(self) -> None:
         """End it now, with all that it started."""
+        if self._is_boxed:
+            self._end_inside()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
@@ -260,6 +268,22 @@ class Running:
         for stream in (self._input, self._stdout, self._stderr):
             with contextlib.suppress(OSError):
                 stream.close()
+
+    def _end_inside(self) -> None:
+        """End the box's first process, and with it all in the box, and let bubblewrap collect it.
+
+        Were bubblewrap ended first, the box would be left to this machine's init, which may collect it late or never,
+        as in containers whose first process is no init; until then it counts against the group's number of processes.
+        """
+        if self._process.poll() is not None:
+            return
+        number = self._process.pid
+        with contextlib.suppress(OSError, ValueError, subprocess.TimeoutExpired):
+            children = Path(f"/proc/{number}/task/{number}/children").read_text().split()
+            for child in children:
+                os.kill(int(child), signal.SIGKILL)
+            if children:
+                self._process.wait(_COLLECTING_S)
 
     def _left(self) -> float:
         return self._limits.wall_s - (time.perf_counter() - self._started)

@@ -13,6 +13,7 @@ import gzip
 import inspect
 import json
 import tomllib
+import warnings
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -64,7 +65,7 @@ def read_humaneval_source(row: Mapping[str, Any]) -> Source:
     """Read a row of HumanEval; its text is the docstring of the function that is asked for."""
     name = str(row["entry_point"])
     solution = str(row["prompt"]) + str(row["canonical_solution"])
-    text = _find_docstring(_find_function(ast.parse(solution), name))
+    text = _find_docstring(_find_function(_parse(solution), name))
     return Source(str(row["task_id"]), solution, f"{row['test']}\ncheck({name})\n", name, text)
 
 
@@ -72,8 +73,8 @@ def read_mbpp_source(row: Mapping[str, Any]) -> Source:
     """Read a row of MBPP; the function that is asked for is the one of the solution's that a test calls first."""
     solution = str(row["code"]).replace("\r\n", "\n")
     tests = "\n".join(map(str, row["test_list"]))
-    defined = {node.name for node in ast.parse(solution).body if isinstance(node, ast.FunctionDef)}
-    called = (n.func.id for n in ast.walk(ast.parse(tests)) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name))
+    defined = {node.name for node in _parse(solution).body if isinstance(node, ast.FunctionDef)}
+    called = (n.func.id for n in ast.walk(_parse(tests)) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name))
     name = next((name for name in called if name in defined), "")
     # The copy of the sanitized set that is about has lost its imports.
     return Source(
@@ -102,7 +103,7 @@ def make_question(source: Source, calls: Sequence[Call]) -> Question:
     Raises:
         InputError: no call has values of types that all languages share.
     """
-    function = _find_function(ast.parse(source.solution), source.name)
+    function = _find_function(_parse(source.solution), source.name)
     names = [argument.arg for argument in function.args.args][: len(calls[0].arguments)]
     annotations = [*(argument.annotation for argument in function.args.args[: len(names)]), function.returns]
     kept, types = agree_on_types([_spell_mixed(call) for call in calls if len(call.arguments) == len(names)])
@@ -158,6 +159,13 @@ def _widen(found: Type, annotation: ast.expr | None) -> Type:
     if found.kind == "character" and is_string:
         return Type("string")
     return Type(found.kind, tuple(_widen(item, annotation) for item in found.items))
+
+
+def _parse(program: str) -> ast.Module:
+    with warnings.catch_warnings():
+        # Published programs spell patterns with single backslashes, of which Python warns.
+        warnings.simplefilter("ignore")
+        return ast.parse(program)
 
 
 def _find_docstring(function: ast.FunctionDef) -> str:
