@@ -13,11 +13,9 @@ engine is left out.
 import argparse
 import asyncio
 import os
-import socket
 import statistics
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
@@ -26,7 +24,7 @@ from benchmarks import typing_trace
 from benchmarks.decode_door import draw_model
 from benchmarks.traces import COLD, FILES_PER_LANGUAGE, Keystroke, describe, make_trace
 from benchmarks.typing_trace import Row, run_llama_cpp, run_ours
-from tests.model.llama_cpp import LlamaCpp as Peer
+from tests.model.llama_cpp import run as run_peer
 
 from codegemma.engine.llama_cpp import LlamaCpp
 from codegemma.engine.llama_start import LlamaChoices
@@ -49,21 +47,13 @@ def choose_keystrokes(files: int, keystrokes: int) -> list[Keystroke]:
     return [keystroke for place in order[:files] for keystroke in by_file[place]]
 
 
-@contextmanager
-def serve_peer(file: Path, threads: int) -> Iterator[Peer]:
-    """Start llama.cpp's own server as it comes, with one slot."""
+def describe_peer(file: Path, threads: int) -> xllamacpp.CommonParams:
+    """Describe llama.cpp's own server as it comes, with one slot."""
     params = xllamacpp.CommonParams()
     params.model.path = str(file)
-    params.n_ctx, params.n_parallel, params.verbosity = _CONTEXT_TOKENS, 1, -1
+    params.n_ctx, params.n_parallel = _CONTEXT_TOKENS, 1
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        params.port = free.getsockname()[1]
-    server = xllamacpp.Server(params)
-    try:
-        yield Peer(server)
-    finally:
-        del server
+    return params
 
 
 def summarise(name: str, rows: Sequence[Row]) -> dict[str, float]:
@@ -99,7 +89,7 @@ def main() -> int:
             )
         finally:
             engine.close()
-        with serve_peer(file, options.threads) as peer:
+        with run_peer(describe_peer(file, options.threads)) as peer:
             theirs = summarise("llama.cpp /infill", run_llama_cpp(peer, trace))
     ratios = {name: theirs[name] / ours[name] for name in _WANTED}
     print(

@@ -58,6 +58,13 @@ def serve(path: Path, context_tokens: int = _CONTEXT_TOKENS) -> Iterator[LlamaCp
     params.warmup = params.fit_params = False
     params.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
     params.cache_type_k = params.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+    with run(params) as server:
+        yield server
+
+
+@contextmanager
+def run(params: Any) -> Iterator[LlamaCpp]:
+    """Start a server of these `xllamacpp.CommonParams` on a free port."""
     params.verbosity = -1
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
