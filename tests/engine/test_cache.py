@@ -2,7 +2,16 @@
 
 import hypothesis.strategies as st
 from hypothesis import settings
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule
+from hypothesis.stateful import (
+    Bundle,
+    MultipleResults,
+    RuleBasedStateMachine,
+    consumes,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+)
 
 from codegemma.engine.cache import Lease, PageCache, _Node
 
@@ -78,13 +87,13 @@ class Histories(RuleBasedStateMachine):
             self.cache.publish(lease, ids)
 
     @rule(target=leases, opened=leases, share=st.floats(0, 1))
-    def fork(self, opened: tuple[Lease, list[int]], share: float) -> tuple[Lease, list[int]]:
+    def fork(self, opened: tuple[Lease, list[int]], share: float) -> "tuple[Lease, list[int]] | MultipleResults":
         lease, ids = opened
         known = ids[: int(share * len(ids))]
         twin = self.cache.fork(lease, len(known))
         if twin is None:
             assert self.cache.available_pages == 0
-            return opened
+            return multiple()  # not `opened` again: a lease with two names would be used after it was given back
         for source, target in twin[1]:
             self.content[target] = list(self.content[source])
         assert self.read(twin[0]) == known

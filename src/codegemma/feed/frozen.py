@@ -259,7 +259,9 @@ def read_frozen(folder: Path, first_step: int = 1) -> Iterator[Batch]:
 def _read_shard(folder: Path, manifest: FrozenManifest, shard: FrozenShard, skipped_steps: int) -> Iterator[Batch]:
     shape = (shard.steps, manifest.batch_rows, manifest.row_tokens)
     try:
-        table = pq.read_table(io.BytesIO(_read_shard_bytes(folder, shard)), columns=list(_ARRAYS))
+        # Without threads: Arrow's may still run when a short program ends, and abort it.
+        data = pa.BufferReader(_read_shard_bytes(folder, shard))
+        table = pq.read_table(data, columns=list(_ARRAYS), use_threads=False, pre_buffer=False)
         arrays = {
             name: table.column(name).combine_chunks().flatten().to_numpy().astype(kind, copy=False).reshape(shape)
             for name, kind in _ARRAYS.items()
