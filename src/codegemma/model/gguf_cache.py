@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from codegemma.errors import InputError, OutputError
-from codegemma.folders import walk_visible
 from codegemma.model.gguf_header import FILE_NAME, KINDS, read_gguf_header
+from codegemma.model.identity import list_model_files
 
 DEFAULT_DTYPE: Final = "int8"
 # The head of a safetensors file is a table of its tensors; of a pickled one, the start of it.
@@ -72,9 +72,7 @@ def name_model(place: Path, dtype: str) -> str:
     if not place.exists():
         raise InputError(f"no such model: {place}; wanted a GGUF file, a model folder or a hub id")
     digest = hashlib.sha256(f"{_FORMAT} {dtype}".encode())
-    # A model's card changes nothing of it.
-    files = [(place.name, place)] if place.is_file() else [f for f in walk_visible(place) if not f[0].endswith(".md")]
-    for name, file in files:
+    for name, file in list_model_files(place):
         facts = file.stat()
         digest.update(f"\0{name}\0{facts.st_size}\0{facts.st_mtime_ns}\0".encode())
         with file.open("rb") as content:
