@@ -352,12 +352,16 @@ class CompletionDelta:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """A whole answer: `text` without the control token that ended it."""
+    """A whole answer: `text` without the control token that ended it.
+
+    `new_tokens` is what a server counted that tells no ids; `None` where it did not.
+    """
 
     text: str
     token_ids: tuple[int, ...]
     stop_reason: StopReason
     prompt_tokens: int
+    new_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,13 +16,13 @@ from tests.serve.conftest import serve as serve_ours
 from codegemma.engine.llama_cpp import LlamaCpp
 from codegemma.engine.llama_start import LlamaChoices
 from codegemma.engine.remote import RemoteCompleter, Route
-from codegemma.engine.wire import ServerError, Wire
 from codegemma.errors import InputError
 from codegemma.records import Completer, InfillMode, Neighbor, Request, Sampling, StopReason, Turn
 from codegemma.serve.choices import ServeChoices
 from codegemma.text.dialects import find_dialect, list_stops, spell_infill
 from codegemma.text.infill_format import format_prompt
 from codegemma.text.tokenizer import Tokenizer
+from codegemma.wire import ServerError, Wire
 
 pytest.importorskip("xllamacpp", reason="llama.cpp is not installed: make setup-dev")
 

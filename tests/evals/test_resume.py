@@ -25,7 +25,6 @@ from tests.evals.small_suite import make_subject as make_small
 from tests.serve_ill import serve_ill
 
 from codegemma.engine.remote import RemoteCompleter
-from codegemma.engine.wire import ServerError, Wire
 from codegemma.errors import OutputError
 from codegemma.evals import programs
 from codegemma.evals.choices import EvalChoices
@@ -39,6 +38,7 @@ from codegemma.evals.store import STORE_FILE, Store
 from codegemma.evals.suites import SUITES
 from codegemma.records import Completion, Request, StopReason
 from codegemma.runner import ignore_progress
+from codegemma.wire import ServerError, Wire
 
 CHOICES = EvalChoices()
 

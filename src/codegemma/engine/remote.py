@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from typing import Any, Final
 
-from codegemma.engine.wire import ServerError, Wire
 from codegemma.errors import InputError
 from codegemma.records import (
     Completion,
@@ -27,6 +26,7 @@ from codegemma.records import (
     Usage,
 )
 from codegemma.text.dialects import find_dialect, list_stops, spell_infill
+from codegemma.wire import ServerError, Wire
 
 # Where a server does not tell its window.
 _USUAL_WINDOW: Final = 4096
@@ -97,19 +97,20 @@ class RemoteCompleter:
             known = ", ".join(str(entry.get("id")) for entry in entries) or "none"
             raise InputError(f"{self.wire.address} has no model {model!r}; it has {known}")
         meta = found.get("meta") if isinstance(found.get("meta"), dict) else {}
-        window = found.get("max_model_len") or meta.get("n_ctx") or meta.get("n_ctx_train") or _USUAL_WINDOW
-        return str(found.get("id", "")), int(window), found.get("owned_by") == "llamacpp" or bool(meta)
+        told = (found.get("max_model_len"), meta.get("n_ctx"), meta.get("n_ctx_train"))
+        window = next((one for one in told if isinstance(one, int) and one > 0), _USUAL_WINDOW)
+        return str(found.get("id", "")), window, found.get("owned_by") == "llamacpp" or bool(meta)
 
     def complete(self, request: Request) -> Generator[CompletionDelta, None, None]:
         """Answer one request, in one piece."""
-        answer = self._answer(request)
+        answer = self.answer(request)
         usage = Usage(answer.prompt_tokens)
         yield CompletionDelta(answer.text, answer.token_ids, answer.stop_reason, usage=usage)
 
     def complete_all(self, requests: Sequence[Request]) -> list[Completion]:
         """Answer many requests, some at a time, in order; the first that fails ends them."""
         with ThreadPoolExecutor(self.at_once) as pool:
-            futures = [pool.submit(self._answer, request) for request in requests]
+            futures = [pool.submit(self.answer, request) for request in requests]
             try:
                 return [future.result() for future in futures]
             finally:
@@ -124,7 +125,8 @@ class RemoteCompleter:
         """
         raise NotImplementedError(f"{self.wire.address} cannot rate {len(items)} given continuations")
 
-    def _answer(self, request: Request) -> Completion:
+    def answer(self, request: Request) -> Completion:
+        """Answer one request; from any thread."""
         if request.turns:
             return self._ask_chat(request)
         if request.mode not in (None, *self.infill_modes):
@@ -143,7 +145,8 @@ class RemoteCompleter:
         reply = self.wire.ask("/infill", body)
         if not isinstance(reply, dict) or not isinstance(reply.get("content"), str):
             raise ServerError(f"{self.wire.address}/infill replied without a content: {str(reply)[:200]}")
-        return self._read(reply["content"], reply.get("stop_type"), reply.get("tokens_evaluated"))
+        counts = {"prompt_tokens": reply.get("tokens_evaluated"), "completion_tokens": reply.get("tokens_predicted")}
+        return self._read(reply["content"], reply.get("stop_type"), counts)
 
     def _ask_completions(self, request: Request) -> Completion:
         body: dict[str, Any] = {
@@ -161,11 +164,10 @@ class RemoteCompleter:
         if stops:
             body["stop"] = stops
         reply = self.wire.ask("/v1/completions", body)
-        choices = reply.get("choices") if isinstance(reply, dict) else None
-        if not isinstance(choices, list) or not choices or not isinstance(choices[0].get("text"), str):
+        choice = _find_choice(reply)
+        if not isinstance(choice.get("text"), str):
             raise ServerError(f"{self.wire.address}/v1/completions replied without a text: {str(reply)[:200]}")
-        usage = reply.get("usage") or {}
-        return self._read(choices[0]["text"], choices[0].get("finish_reason"), usage.get("prompt_tokens"))
+        return self._read(choice["text"], choice.get("finish_reason"), reply.get("usage"))
 
     def _ask_chat(self, request: Request) -> Completion:
         if request.prefix:
@@ -178,20 +180,28 @@ class RemoteCompleter:
             **_spell_openai(request.sampling),
         }  # fmt: skip
         reply = self.wire.ask("/v1/chat/completions", body)
-        choices = reply.get("choices") if isinstance(reply, dict) else None
-        choice = choices[0] if isinstance(choices, list) and choices else {}
+        choice = _find_choice(reply)
         message = choice.get("message")
         if not isinstance(message, dict) or not isinstance(message.get("content"), str):
             raise ServerError(f"{self.wire.address}/v1/chat/completions replied without a message: {str(reply)[:200]}")
-        usage = reply.get("usage") or {}
-        return self._read(message["content"], choice.get("finish_reason"), usage.get("prompt_tokens"))
+        return self._read(message["content"], choice.get("finish_reason"), reply.get("usage"))
 
-    def _read(self, text: str, ended_by: object, prompt_tokens: object) -> Completion:
+    def _read(self, text: str, ended_by: object, usage: object) -> Completion:
         reason = _STOP_REASONS.get(str(ended_by))
         if reason is None and not text:
             raise ServerError(f"{self.wire.address} replied with no text and no reason ({ended_by!r}): not counted")
-        tokens = prompt_tokens if isinstance(prompt_tokens, int) else 0
-        return Completion(text, (), reason or StopReason.CONTROL_TOKEN, tokens)
+        counts = usage if isinstance(usage, dict) else {}
+        read, written = (_read_count(counts.get(name)) for name in ("prompt_tokens", "completion_tokens"))
+        return Completion(text, (), reason or StopReason.CONTROL_TOKEN, read or 0, written)
+
+
+def _find_choice(reply: Any) -> Mapping[str, Any]:
+    choices = reply.get("choices") if isinstance(reply, dict) else None
+    return choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+
+
+def _read_count(value: object) -> int | None:
+    return value if isinstance(value, int) and value >= 0 else None
 
 
 def _spell_llama_cpp(sampling: Sampling) -> Mapping[str, Any]:

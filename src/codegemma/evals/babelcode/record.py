@@ -39,7 +39,7 @@ class Source:
     text: str
 
 
-def record_calls(sandbox: Sandbox, sources: Sequence[Source]) -> list[list[Call]]:
+def record_calls(sandbox: Sandbox, sources: Sequence[Source], limits: Limits = _LIMITS) -> list[list[Call]]:
     """Run all, in one box.
 
     Raises:
@@ -51,7 +51,7 @@ def record_calls(sandbox: Sandbox, sources: Sequence[Source]) -> list[list[Call]
     place = "/inside" if sandbox.safety is Safety.BOXED else str(inside)
     command = [*python, f"{place}/recorder.py"]
     program = Program(command, stdin=json.dumps(jobs).encode(), read_only={**shown, inside: "/inside"})
-    ran = sandbox.run(program, _LIMITS)
+    ran = sandbox.run(program, limits)
     if ran.ended is not Ended.EXITED or ran.exit_code != 0:
         reason = ran.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
         raise InputError(

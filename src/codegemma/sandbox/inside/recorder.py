@@ -5,6 +5,7 @@
 **Not**: any judgement: a solution that fails its tests is an error here.
 """
 
+import contextlib
 import copy
 import json
 import random
@@ -53,4 +54,6 @@ def _refuse(value: object) -> None:
 
 if __name__ == "__main__":
     sys.set_int_max_str_digits(0)
-    json.dump([record(job) for job in json.load(sys.stdin)], sys.stdout)
+    with contextlib.redirect_stdout(sys.stderr):  # what programs print is no answer
+        told = [record(job) for job in json.load(sys.stdin)]
+    json.dump(told, sys.stdout)

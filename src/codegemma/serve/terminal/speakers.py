@@ -6,26 +6,17 @@
 """
 
 import contextlib
-import http.client
-import json
 from collections.abc import Generator as Pieces
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
-from urllib.parse import urlsplit
 
-from codegemma.errors import InputError, UserError
 from codegemma.records import Generation, Generator, Priority, Sampling, StopReason, Turn
 from codegemma.text.chat_window import fit_chat
+from codegemma.wire import Wire
 
 _LEAST_ANSWER_SHARE = 0.25
 _TIMEOUT_S = 300.0
 _ROLES = {"system": "system", "user": "user", "model": "assistant"}
-
-
-class SpeakerError(UserError):
-    """A server does not answer, or not in the form that it should."""
-
-    exit_code = 3
 
 
 class Said(NamedTuple):
@@ -80,69 +71,28 @@ class RemoteSpeaker:
         Raises:
             InputError: no address.
         """
-        parts = urlsplit(address)
-        if parts.scheme not in ("http", "https") or not parts.netloc:
-            raise InputError(f"{address!r} is no address of a server; wanted http://HOST:PORT")
-        self.name, self._parts = address, parts
-        self._path = parts.path.rstrip("/").removesuffix("/v1") + "/v1/chat/completions"
-        self._key, self._temperature, self._max_new_tokens = api_key, temperature, max_new_tokens
+        self.name, self._wire = address, Wire(address, api_key=api_key, timeout_s=_TIMEOUT_S)
+        self._temperature, self._max_new_tokens = temperature, max_new_tokens
 
     def answer(self, turns: Sequence[Turn]) -> Pieces[Said, None, None]:
         """Answer as the server streams.
 
         Raises:
-            SpeakerError: it is not there, refuses, or speaks something else.
+            ServerError: it is not there, refuses, or speaks something else.
         """
         messages = [{"role": _ROLES[turn.role], "content": turn.text} for turn in turns]
         body = {
             "messages": messages, "stream": True, "temperature": self._temperature, "max_tokens": self._max_new_tokens,
         }  # fmt: skip
-        try:
-            with contextlib.closing(self._connect()) as connection:
-                connection.request("POST", self._path, json.dumps(body).encode(), self._make_headers())
-                reply = connection.getresponse()
-                if reply.status != 200:
-                    raise SpeakerError(f"{self.name} refused: {reply.status} {_read_message(reply.read())}")
-                for event in _read_events(reply):
-                    yield from _read_event(event)
-        except (OSError, http.client.HTTPException) as error:
-            raise SpeakerError(f"{self.name} does not answer ({error}); is `codegemma serve` running?") from error
-
-    def _connect(self) -> http.client.HTTPConnection:
-        kind = http.client.HTTPSConnection if self._parts.scheme == "https" else http.client.HTTPConnection
-        return kind(self._parts.netloc, timeout=_TIMEOUT_S)
-
-    def _make_headers(self) -> dict[str, str]:
-        return {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self._key}"} if self._key else {})
-
-
-def _read_events(reply: http.client.HTTPResponse) -> Iterator[dict[str, Any]]:
-    for line in reply:
-        kind, _, value = line.decode("utf-8", "replace").partition(":")
-        if kind != "data" or not value.strip() or value.strip() == "[DONE]":
-            continue
-        try:
-            event = json.loads(value)
-        except ValueError as error:
-            raise SpeakerError(f"the server streams what is no JSON: {value.strip()[:80]!r}") from error
-        if isinstance(event, dict):
-            yield event
+        with contextlib.closing(self._wire.stream("/v1/chat/completions", body)) as events:
+            for event in events:
+                yield from _read_event(event)
 
 
 def _read_event(event: dict[str, Any]) -> Iterator[Said]:
-    if "error" in event:
-        raise SpeakerError(f"the server broke off: {_read_message(json.dumps(event).encode())}")
     for choice in event.get("choices") or ():
         yield Said((choice.get("delta") or {}).get("content") or "")
         if choice.get("finish_reason") == "length":
             yield Said("", "cut off: the answer met its limit of tokens")
     for left_out in (event.get("why") or {}).get("dropped") or ():
         yield Said("", f"left out to fit the model's window: {left_out}")
-
-
-def _read_message(content: bytes) -> str:
-    try:
-        error = json.loads(content)["error"]
-        return str(error["message"] if isinstance(error, dict) else error)[:300]
-    except (ValueError, KeyError, TypeError):
-        return content.decode("utf-8", "replace").strip()[:300]

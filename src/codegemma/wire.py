@@ -1,0 +1,184 @@
+"""Asks a server over HTTP and tries again where that may help: JSON out, JSON in, whole or as a stream of events.
+
+**In**: a route and a body.
+**Out**: the reply, or one clear error.
+**Not**: a dependency: the standard library is enough, with a thread for each request under way. A stream is not tried
+again: part of it was read already.
+"""
+
+import json
+import random
+import socket
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Generator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http.client import HTTPException
+from typing import Any, Final
+
+from codegemma.errors import InputError, UserError
+from codegemma.pace import Pace
+
+# A server that loads, is full or behind a restarting proxy; other errors do not go away.
+_PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+_FIRST_WAIT_S: Final = 0.5
+_LONGEST_WAIT_S: Final = 30.0
+# What a server may wish for itself.
+_LONGEST_WISH_S: Final = 600.0
+_MAX_REPLY_BYTES: Final = 64_000_000
+_SHOWN_CHARS: Final = 300
+
+
+class ServerError(UserError):
+    """A server does not answer, or not in the form that it should. `status` is set where it refused."""
+
+    exit_code = 3
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Wire:
+    """One server."""
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        api_key: str | None = None,
+        timeout_s: float = 120.0,
+        tries: int = 6,
+        wait: Callable[[float], None] = time.sleep,
+        pace: Pace | None = None,
+    ) -> None:
+        """Take the server's address, with or without `/v1`. Tries keep to the `pace`, which counts those that failed.
+
+        Raises:
+            InputError: no address.
+        """
+        if not address.startswith(("http://", "https://")):
+            raise InputError(f"{address!r} is no address of a server; wanted http://HOST:PORT")
+        self.address = address.rstrip("/").removesuffix("/v1")
+        self._headers = {"Content-Type": "application/json"} | (
+            {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        )
+        self._timeout_s, self._tries, self._wait = timeout_s, tries, wait
+        self._pace = pace or Pace()
+
+    def ask(self, route: str, body: Mapping[str, Any] | None = None, *, is_first: bool = False) -> Any:
+        """Ask, and ask again after a while where the server was busy or did not answer in time.
+
+        At the first question of all a server that is not there is not waited for.
+
+        Raises:
+            ServerError: refused, or no answer at the last try.
+        """
+        found: Exception | str = ""
+        for number in range(self._tries):
+            self._pace.await_turn()
+            wish_s = None
+            try:
+                return self._ask_once(route, body)
+            except urllib.error.HTTPError as error:
+                found, wish_s = f"{error.code} {_read_message(error)}", _read_retry_after(error)
+                self._pace.count(str(error.code))
+                if error.code not in _PASSING:
+                    raise ServerError(f"{self.address}{route} refused: {found}", error.code) from error
+            except (OSError, HTTPException) as error:  # refused, reset, cut off or too slow
+                found = error
+                self._pace.count(_name_failure(error))
+                if is_first and isinstance(getattr(error, "reason", error), (ConnectionRefusedError, socket.gaierror)):
+                    raise ServerError(f"{self.address} does not answer ({error}); is the server up?") from error
+            if number + 1 < self._tries:
+                self._rest(number, wish_s)
+        raise ServerError(f"{self.address}{route} gave no answer in {self._tries} tries ({found}); is the server up?")
+
+    def stream(self, route: str, body: Mapping[str, Any]) -> Generator[dict[str, Any], None, None]:
+        """Ask once for events that the server sends as they come; closing the iterator closes the connection.
+
+        Raises:
+            ServerError: it is not there, refuses, breaks off, or sends what is no JSON.
+        """
+        try:
+            with self._open(route, body) as reply:
+                for line in reply:
+                    kind, _, value = line.decode("utf-8", "replace").partition(":")
+                    if kind == "data" and value.strip() and value.strip() != "[DONE]":
+                        yield self._read_event(value.strip())
+        except urllib.error.HTTPError as error:
+            raise ServerError(f"{self.address} refused: {error.code} {_read_message(error)}", error.code) from error
+        except (OSError, HTTPException) as error:
+            raise ServerError(f"{self.address} does not answer ({error}); is `codegemma serve` running?") from error
+
+    def _read_event(self, value: str) -> dict[str, Any]:
+        try:
+            event = json.loads(value)
+        except ValueError as error:
+            raise ServerError(f"{self.address} streams what is no JSON: {value[:80]!r}") from error
+        if not isinstance(event, dict):
+            return {}
+        if "error" in event:
+            raise ServerError(f"{self.address} broke off: {_find_message(event)}")
+        return event
+
+    def _rest(self, number: int, wish_s: float | None) -> None:
+        """Wait before the next try: as long as the server wishes, and then nobody else asks either; or ever longer."""
+        if wish_s is not None:
+            self._pace.hold(wish_s)
+        self._wait(wish_s or min(_FIRST_WAIT_S * 2**number * (1 + random.random() / 4), _LONGEST_WAIT_S))
+
+    def _open(self, route: str, body: Mapping[str, Any] | None) -> Any:
+        request = urllib.request.Request(  # noqa: S310  # the scheme was looked at
+            self.address + route, None if body is None else json.dumps(body).encode(), self._headers
+        )
+        return urllib.request.urlopen(request, timeout=self._timeout_s)  # noqa: S310
+
+    def _ask_once(self, route: str, body: Mapping[str, Any] | None) -> Any:
+        with self._open(route, body) as reply:
+            content = reply.read(_MAX_REPLY_BYTES + 1)
+        if len(content) > _MAX_REPLY_BYTES:
+            raise ServerError(f"{self.address}{route} replied with over {_MAX_REPLY_BYTES:,} bytes")
+        try:
+            return json.loads(content)
+        except (ValueError, RecursionError) as error:
+            self._pace.count("no JSON")
+            shown = content[:_SHOWN_CHARS].decode("utf-8", errors="replace")
+            raise ServerError(f"{self.address}{route} replied with no JSON: {shown!r}") from error
+
+
+def _name_failure(error: Exception) -> str:
+    reason = getattr(error, "reason", error)
+    return "time-out" if isinstance(reason, TimeoutError) else type(reason).__name__
+
+
+def _read_message(error: urllib.error.HTTPError) -> str:
+    """Read what a server says of an error, in whichever of the usual shapes."""
+    try:
+        content = error.read(_MAX_REPLY_BYTES).decode("utf-8", errors="replace")
+    except (OSError, HTTPException):
+        return error.reason
+    try:
+        text = _find_message(json.loads(content))
+    except (ValueError, AttributeError):
+        text = content
+    return text.strip()[:_SHOWN_CHARS] or error.reason
+
+
+def _find_message(found: Any) -> str:
+    error = found.get("error", found)
+    return str(error.get("message", error) if isinstance(error, dict) else error)[:_SHOWN_CHARS]
+
+
+def _read_retry_after(error: urllib.error.HTTPError) -> float | None:
+    """Read for how long the server wants peace: seconds, or a date (RFC 9110, section 10.2.3)."""
+    value = error.headers.get("Retry-After", "") if error.headers else ""
+    try:
+        wish_s = (
+            float(value) if value.isdecimal() else (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds()
+        )
+    except (ValueError, TypeError):
+        return None
+    return min(wish_s, _LONGEST_WISH_S) if wish_s > 0 else None
