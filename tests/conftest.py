@@ -19,8 +19,8 @@ pytest_plugins = ["tests.boxes", "tests.clients.table", "tests.serve.fuzz_table"
 # Wrong shapes go on in silence (a broadcast is not an error), so every call is checked against its signature.
 install_import_hook(["codegemma.model", "codegemma.train", "codegemma.engine"], "beartype.beartype")
 
-# A machine that is busy with something else is no defect of the code. What decides whether a change lands tries the same
-# examples each time, so that it fails for what the change did; `make test-all` searches anew.
+# A machine that is busy with something else is no defect of the code. What decides whether a change lands tries the
+# same examples each time, so that it fails for what the change did; `make test-all` searches anew.
 settings.register_profile("project", deadline=None, derandomize=not os.environ.get("CODEGEMMA_TEST_ALL"))
 settings.load_profile("project")
 
