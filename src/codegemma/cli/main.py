@@ -26,6 +26,7 @@ VERBS = {
     "plan": "Will a training fit on these chips? Compiled without them.",
     "train": "Train on packs; killed and started again, it goes on where it was.",
     "synthesize": "Let a model write problems with solutions and tests; keep what stands every filter.",
+    "instruct": "Conversations to tune on: mathematics, generated algebra, a repository's own history.",
     "align": "Tune a model to follow instructions: demonstrations, preferences, rewards from tests.",
     "runs": "Where runs stand, and how they compare; a page with their curves.",
     "convert": "Write a model as another format: Hugging Face, Flax, orbax.",

@@ -102,6 +102,7 @@ SHAPES = (
     Shape("MultiPL-E", ("prompt", "tests"), {Part.PROBLEM: (("prompt",),), Part.TESTS: (("tests",),)}),
     Shape("GSM8K", ("question", "answer"), {Part.PROBLEM: (("question",),), Part.SOLUTION: (("answer",),)}),
     Shape("APPS", ("question", "solutions"), {Part.PROBLEM: (("question",),), Part.SOLUTION: (("solutions",),)}),
+    Shape("MathQA", ("Problem", "Rationale"), {Part.PROBLEM: (("Problem",),), Part.SOLUTION: (("Rationale",),)}),
     Shape("MATH", ("problem", "solution"), {Part.PROBLEM: (("problem",),), Part.SOLUTION: (("solution",),)}),
 )
 ITEM_FIELDS = ("task_id", "qid", "problem_id", "unique_id", "name", "id")
@@ -195,15 +196,24 @@ def _strip_suffix(name: str) -> str:
 
 
 def _read_file(file: Path, benchmark: str) -> Iterator[BenchmarkText]:
+    for place, row in read_rows(file):
+        yield from _read_row(row, benchmark, place, file)
+
+
+def read_rows(file: Path) -> Iterator[tuple[str, Any]]:
+    """Read the rows of a file as they are, each with its place in it.
+
+    Raises:
+        InputError: truncated or damaged.
+    """
     try:
-        for place, row in _read_rows(file):
-            yield from _read_row(row, benchmark, place, file)
+        yield from _parse_rows(file)
     except (OSError, EOFError, zlib.error, ValueError, RecursionError, pa.ArrowException) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(f"{file}: truncated or damaged ({reason}); get it again") from error
 
 
-def _read_rows(file: Path) -> Iterator[tuple[str, Any]]:
+def _parse_rows(file: Path) -> Iterator[tuple[str, Any]]:
     if file.name.endswith(".parquet"):
         with pq.ParquetFile(file) as parquet:
             rows = (row for batch in parquet.iter_batches(batch_size=1024) for row in batch.to_pylist())
@@ -251,8 +261,17 @@ def _join_fields(values: list[Any], part: Part) -> list[str]:
     else:
         texts = ["".join(value for value in values if isinstance(value, str))]
     # GSM8K's solutions go about with and without the marks of its calculator.
-    texts += [_CALCULATIONS.sub("", text) for text in texts if _CALCULATIONS.search(text)]
+    texts += [without for text in texts if (without := strip_calculations(text)) != text]
     return [text for text in texts if text.strip()]
+
+
+def strip_calculations(text: str) -> str:
+    """Take away the marks of GSM8K's calculator.
+
+    >>> strip_calculations("48/2 = <<48/2=24>>24")
+    '48/2 = 24'
+    """
+    return _CALCULATIONS.sub("", text)
 
 
 def _list_several(value: Any) -> list[str] | None:

@@ -1,0 +1,1 @@
+"""Conversations to tune on that need no model to write them: mathematics, generated algebra, a repository's history."""

@@ -1,0 +1,1 @@
+"""Algebra problems with worked steps, correct by construction."""
