@@ -12,6 +12,7 @@ compilers, the same programs one by one, without a box.
 
 import argparse
 import collections
+import resource
 import subprocess
 import tempfile
 import time
@@ -49,8 +50,8 @@ BEFORE = {"rust": "rustc --edition 2021 -A warnings --crate-type rlib --crate-na
 def judge_all(
     sandbox: Sandbox, key: str, questions: Sequence[Question], write: Callable[[Posed], str] = Posed.write_stub
 ) -> tuple[dict[Scorer, dict[str, str]], float]:
-    """Judge an answer to every question; tell why those that fail do, and how long it took."""
-    target, started = read_target(key), time.perf_counter()
+    """Judge an answer to every question; tell why those that fail do, and the seconds of processor it took."""
+    target, started = read_target(key), spend_core_s()
     with (
         BabelJudge(sandbox, read_toolchains()[key], target, questions) as judge,
         ThreadPoolExecutor(judge.boxes) as pool,
@@ -65,11 +66,17 @@ def judge_all(
                 for attempt, verdict in zip(attempts, verdicts, strict=True)
                 if not verdict.has_passed
             }
-    return failed, time.perf_counter() - started
+    return failed, spend_core_s() - started
+
+
+def spend_core_s() -> float:
+    """Tell the processor time of this process and of all that it has seen end."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def run_plainly(key: str, questions: Sequence[Question]) -> float:
-    """Compile and run the same programs by plain commands, one by one; tell how long it took."""
+    """Compile and run the same programs by plain commands, one by one; tell the seconds of processor it took."""
     target, seconds = read_target(key), 0.0
     for question in questions:
         posed = pose(question, target)
@@ -80,9 +87,9 @@ def run_plainly(key: str, questions: Sequence[Question]) -> float:
             for file, content in read_preludes(key).items():
                 folder.joinpath(file).write_bytes(content)
             run_shell(BEFORE.get(key, "true"), folder)
-            started = time.perf_counter()
+            started = spend_core_s()
             run_shell(PLAIN[key], folder)
-            seconds += time.perf_counter() - started
+            seconds += spend_core_s() - started
     return seconds
 
 

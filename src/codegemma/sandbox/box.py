@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from shutil import which
-from typing import IO, cast
+from typing import IO, Protocol, cast
 
 from codegemma.errors import InputError
 from codegemma.sandbox.groups import Group, make_group
@@ -68,7 +68,9 @@ class Limits:
 class Program:
     """What to run. `files` lie in /job, where it starts; `read_only` are paths of this machine that it may also see,
     with where they appear; `job` is a folder of this machine that takes the place of /job, so that what is written
-    there stays. `descriptors` are open files that it inherits under the same numbers."""
+    there stays. `descriptors` are open files that it inherits under the same numbers. `makes_walls` is for a program of
+    ours that puts others behind walls of their own: no call is denied to it, what all of them see is read-only, and its
+    /proc is this machine's (the kernel allows a new one only to who sees the whole of one)."""
 
     command: Sequence[str]
     files: Mapping[str, bytes] = field(default_factory=dict)
@@ -77,6 +79,7 @@ class Program:
     job: Path | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     descriptors: tuple[int, ...] = ()
+    makes_walls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +104,7 @@ _SYSTEM = (
     "--ro-bind", "/usr", "/usr", "--symlink", "usr/bin", "/bin", "--symlink", "usr/lib", "/lib",
     "--symlink", "usr/lib64", "/lib64", "--symlink", "usr/sbin", "/sbin",
     "--ro-bind-try", "/etc/alternatives", "/etc/alternatives", "--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache",
-    "--proc", "/proc", "--dev", "/dev",
+    "--dev", "/dev",
 )  # fmt: skip
 # All namespaces but the time's, which needs no hiding. What makes another is denied by the filter: bubblewrap's own
 # --disable-userns costs a third of its start.
@@ -133,10 +136,10 @@ class Sandbox:
         for group in made:
             self._groups.put(group)
         self._all_groups = made
-        self._filter = b""
+        self.filter = b""
         if safety is Safety.BOXED:
             self._bwrap = _find_bubblewrap()
-            self._filter = make_filter()
+            self.filter = make_filter()
             _try_out(self)
 
     def describe(self) -> dict[str, str]:
@@ -163,7 +166,8 @@ class Sandbox:
             if group is not None:
                 group.limit(limits.memory_bytes, limits.processes)
             process = self._spawn(program, limits, group)
-            running = Running(process, program.stdin, limits, group, is_boxed=self.safety is Safety.BOXED)
+            started = _Started(process, group, is_boxed=self.safety is Safety.BOXED)
+            running = Running(started, (process.stdin, process.stdout, process.stderr), program.stdin, limits, group)
             try:
                 yield running
             finally:
@@ -207,83 +211,85 @@ class Sandbox:
         self, program: Program, limits: Limits, opened: contextlib.ExitStack
     ) -> tuple[list[str], tuple[int, ...]]:
         """Write bubblewrap's command line; files go in through descriptors, so nothing lies on this machine's disk."""
-        fds = [_hold(self._filter, opened)]
+        fds = [hold(self.filter, opened)]
         size = str(limits.disk_bytes)
-        command = [self._bwrap, *_WALLS, *_SYSTEM, "--seccomp", str(fds[0])]
+        own = ["--bind", "/proc", "/proc"] if program.makes_walls else ["--proc", "/proc", "--seccomp", str(fds[0])]
+        command = [self._bwrap, *_WALLS, *_SYSTEM, *own]
         command += ["--size", size, "--perms", "1777", "--tmpfs", "/tmp"]  # noqa: S108 (the box's own)
         if program.job is None:
             command += ["--size", size, "--perms", "0777", "--tmpfs", "/job"]
         else:
             command += ["--bind", str(program.job), "/job"]
         for path, content in program.files.items():
-            fds.append(_hold(content, opened))
+            fds.append(hold(content, opened))
             command += ["--perms", "0755", "--file", str(fds[-1]), f"/job/{path}"]
         for place, inside in program.read_only.items():
             command += ["--ro-bind", str(place), inside]
         for name, value in program.environment.items():
             command += ["--setenv", name, value]
+        if program.makes_walls:
+            command += ["--remount-ro", "/dev", "--remount-ro", "/"]
         return [*command, "--chdir", "/job", "--"], tuple(fds)
 
 
+class Process(Protocol):
+    """Whatever can be waited for and ended."""
+
+    @property
+    def returncode(self) -> int | None:
+        """What it ended with, where that is known."""
+        ...
+
+    def wait(self, timeout: float) -> object:
+        """Wait for its end; raises `subprocess.TimeoutExpired`."""
+        ...
+
+    def end(self) -> None:
+        """End it, if it has not ended, with all that it started."""
+        ...
+
+
 class Running:
-    """A program under way."""
+    """A program under way: its process, and its input (if it has any), output and errors."""
 
     def __init__(
-        self, process: "subprocess.Popen[bytes]", stdin: bytes, limits: Limits, group: Group | None, *, is_boxed: bool
+        self,
+        process: Process,
+        streams: tuple[IO[bytes] | None, IO[bytes] | None, IO[bytes] | None],
+        stdin: bytes,
+        limits: Limits,
+        group: Group | None,
     ) -> None:
-        self._process, self._stdin, self._limits, self._group = process, stdin, limits, group
-        self._is_boxed = is_boxed
-        self._input, self._stdout, self._stderr = (
-            cast(IO[bytes], stream) for stream in (process.stdin, process.stdout, process.stderr)
-        )
+        self.group = group
+        self._process, self._stdin, self._limits = process, stdin, limits
+        self._input = streams[0]
+        self._stdout, self._stderr = (cast(IO[bytes], stream) for stream in streams[1:])
         self._started = time.perf_counter()
         self._killed_for_memory = 0 if group is None else group.count_out_of_memory()
 
     def wait(self, until: int | None = None) -> Ran:
         """Read what it writes until it ends or meets a limit, or until the descriptor `until` has something to read."""
-        process = self._process
         chunks: dict[int, list[bytes]] = {self._stdout.fileno(): [], self._stderr.fileno(): []}
         ended = self._read(chunks, until)
         if ended is Ended.EXITED:
             try:
-                process.wait(max(0.0, self._left()))
+                self._process.wait(max(0.0, self._left()))
             except subprocess.TimeoutExpired:
                 ended = Ended.TIME
         self.end()
-        if self._group is not None and self._group.count_out_of_memory() > self._killed_for_memory:
+        if self.group is not None and self.group.count_out_of_memory() > self._killed_for_memory:
             ended = Ended.MEMORY
         stdout, stderr = (b"".join(parts) for parts in chunks.values())
-        code = process.returncode if ended is Ended.EXITED else None
+        code = self._process.returncode if ended is Ended.EXITED else None
         return Ran(ended, code, stdout, stderr, time.perf_counter() - self._started)
 
     def end(self) -> None:
         """End it now, with all that it started."""
-        if self._is_boxed:
-            self._end_inside()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        if self._group is not None:
-            self._group.kill()
+        self._process.end()
         for stream in (self._input, self._stdout, self._stderr):
-            with contextlib.suppress(OSError):
-                stream.close()
-
-    def _end_inside(self) -> None:
-        """End the box's first process, and with it all in the box, and let bubblewrap collect it.
-
-        Were bubblewrap ended first, the box would be left to this machine's init, which may collect it late or never,
-        as in containers whose first process is no init; until then it counts against the group's number of processes.
-        """
-        if self._process.poll() is not None:
-            return
-        number = self._process.pid
-        with contextlib.suppress(OSError, ValueError, subprocess.TimeoutExpired):
-            children = Path(f"/proc/{number}/task/{number}/children").read_text().split()
-            for child in children:
-                os.kill(int(child), signal.SIGKILL)
-            if children:
-                self._process.wait(_COLLECTING_S)
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
 
     def _left(self) -> float:
         return self._limits.wall_s - (time.perf_counter() - self._started)
@@ -315,6 +321,8 @@ class Running:
         return Ended.EXITED
 
     def _offer_stdin(self, selector: selectors.BaseSelector) -> None:
+        if self._input is None:
+            return
         if self._stdin:
             os.set_blocking(self._input.fileno(), False)
             selector.register(self._input.fileno(), selectors.EVENT_WRITE)
@@ -322,15 +330,55 @@ class Running:
             self._input.close()
 
     def _write_some(self, selector: selectors.BaseSelector) -> None:
+        stream = cast(IO[bytes], self._input)
         try:
-            self._stdin = self._stdin[os.write(self._input.fileno(), self._stdin[:_READ_BYTES]) :]
+            self._stdin = self._stdin[os.write(stream.fileno(), self._stdin[:_READ_BYTES]) :]
         except BlockingIOError:
             return
         except BrokenPipeError:
             self._stdin = b""
         if not self._stdin:
-            selector.unregister(self._input.fileno())
-            self._input.close()
+            selector.unregister(stream.fileno())
+            stream.close()
+
+
+class _Started:
+    """A process that this one has started, in a box or not."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", group: Group | None, *, is_boxed: bool) -> None:
+        self._process, self._group, self._is_boxed = process, group, is_boxed
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.returncode
+
+    def wait(self, timeout: float) -> None:
+        self._process.wait(timeout)
+
+    def end(self) -> None:
+        if self._is_boxed:
+            self._end_inside()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        if self._group is not None:
+            self._group.kill()
+
+    def _end_inside(self) -> None:
+        """End the box's first process, and with it all in the box, and let bubblewrap collect it.
+
+        Were bubblewrap ended first, the box would be left to this machine's init, which may collect it late or never,
+        as in containers whose first process is no init; until then it counts against the group's number of processes.
+        """
+        if self._process.poll() is not None:
+            return
+        number = self._process.pid
+        with contextlib.suppress(OSError, ValueError, subprocess.TimeoutExpired):
+            children = Path(f"/proc/{number}/task/{number}/children").read_text().split()
+            for child in children:
+                os.kill(int(child), signal.SIGKILL)
+            if children:
+                self._process.wait(_COLLECTING_S)
 
 
 def name_python() -> tuple[list[str], dict[Path, str]]:
@@ -341,7 +389,8 @@ def name_python() -> tuple[list[str], dict[Path, str]]:
     return [str(binary), "-I", "-S", "-X", "utf8"], shown
 
 
-def _hold(content: bytes, opened: contextlib.ExitStack) -> int:
+def hold(content: bytes, opened: contextlib.ExitStack) -> int:
+    """Put bytes into an open file that lies on no disk; its number, until `opened` is closed."""
     number = os.memfd_create("box")
     opened.callback(os.close, number)
     with open(number, "wb", closefd=False) as file:

@@ -12,6 +12,7 @@ that equal everything gain nothing.
 import compileall
 import contextlib
 import platform
+import queue
 import socket
 import threading
 from collections.abc import Iterator, Sequence
@@ -20,8 +21,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from codegemma.sandbox.box import Ended, Limits, Program, Ran, Safety, Sandbox, name_python
+from codegemma.sandbox.box import Ended, Limits, Program, Ran, Running, Safety, Sandbox, name_python
 from codegemma.sandbox.inside.wire import WireError, receive, send
+from codegemma.sandbox.zygote import Zygote, open_zygote
 
 _INSIDE = Path(__file__).parent / "inside"
 _SHOWN_AS = "/inside"
@@ -98,33 +100,36 @@ class PythonJudge:
         # As a module it is found compiled; a script would be compiled at every start.
         self._start = _START.format(inside=self._inside)
         compileall.compile_dir(_INSIDE, quiet=2)
-        self._tests_sandbox = Sandbox(1, sandbox.safety)
+        # One box for the tests, and one for each program that is under way.
+        self._own_sandbox = Sandbox(1 + sandbox.boxes, sandbox.safety)
         self._lock = threading.Lock()
         self._open_examiner()
+        self._zygotes: queue.SimpleQueue[Zygote] = queue.SimpleQueue()
+        self._opened = contextlib.ExitStack()
+        self.is_copying = sandbox.safety is Safety.BOXED and self._open_zygotes()
 
     def describe(self) -> dict[str, str]:
         """Tell what a verdict hangs on besides the program: the walls, the interpreter, the limits."""
         limits = f"{self._limits.cpu_s} s, {self._limits.memory_bytes >> 20} MiB"
-        return {**self._sandbox.describe(), "python": platform.python_version(), "limits": limits}
+        start = "a copy behind walls of its own" if self.is_copying else "a box for each program"
+        return {**self._sandbox.describe(), "python": platform.python_version(), "limits": limits, "start": start}
 
     def examine(self, examinee: Examinee) -> Verdict:
         """Run one program and its tests; waits for a free box."""
         ours, theirs = socket.socketpair()
         hears, tells = socket.socketpair()
-        with ours, theirs, hears, tells:
-            program = self._describe(theirs.fileno(), "-c", self._start)
-            with self._sandbox.start(program, self._limits) as running:
-                theirs.close()
-                self._order(examinee, ours, tells)
-                ours.close()
-                tells.close()
-                ran = running.wait(until=hears.fileno())
-                hears.settimeout(_PATIENCE_S)
-                try:
-                    told = dict(receive(hears))
-                except (EOFError, OSError, WireError):
-                    told = {}
-                return _conclude(told, ran, self._limits)
+        with ours, theirs, hears, tells, self._start_program(theirs.fileno()) as running:
+            theirs.close()
+            self._order(examinee, ours, tells)
+            ours.close()
+            tells.close()
+            ran = running.wait(until=hears.fileno())
+            hears.settimeout(_PATIENCE_S)
+            try:
+                told = dict(receive(hears))
+            except (EOFError, OSError, WireError):
+                told = {}
+            return _conclude(told, ran, self._limits)
 
     def examine_all(self, examinees: Sequence[Examinee]) -> Iterator[Verdict]:
         """Examine many, in order, as many at once as there are boxes; equal ones run once."""
@@ -138,14 +143,38 @@ class PythonJudge:
 
     def close(self) -> None:
         """End the box of the tests."""
+        self._opened.close()
         self._close_examiner()
-        self._tests_sandbox.close()
+        self._own_sandbox.close()
 
     def __enter__(self) -> "PythonJudge":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @contextlib.contextmanager
+    def _start_program(self, channel: int) -> Iterator[Running]:
+        if not self.is_copying:
+            program = self._describe(channel, "-c", self._start)
+            with self._sandbox.start(program, self._limits) as running:
+                yield running
+            return
+        zygote = self._zygotes.get()
+        try:
+            with zygote.start(channel) as running:
+                yield running
+        finally:
+            self._zygotes.put(zygote)
+
+    def _open_zygotes(self) -> bool:
+        for _ in range(self.boxes):
+            zygote, _ = open_zygote(self._own_sandbox, self._python, self._shown, self._limits)
+            if zygote is None:
+                return False
+            self._opened.callback(zygote.close)
+            self._zygotes.put(zygote)
+        return True
 
     def _describe(self, descriptor: int, *script: str) -> Program:
         command = [*self._python, *script, str(descriptor)]
@@ -156,7 +185,7 @@ class PythonJudge:
         with theirs, contextlib.ExitStack() as opened:
             opened.callback(self._orders.close)
             program = self._describe(theirs.fileno(), f"{self._inside}/examiner.py")
-            opened.enter_context(self._tests_sandbox.start(program, _EXAMINER_LIMITS))
+            opened.enter_context(self._own_sandbox.start(program, _EXAMINER_LIMITS))
             self._examiner = opened.pop_all()
 
     def _close_examiner(self) -> None:
