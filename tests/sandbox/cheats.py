@@ -155,12 +155,12 @@ BREAKOUTS = (
     Cheat(
         "surviving children",
         "daemon with a session of its own",
-        "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        time.sleep(1.0)\n        open(os.environ['LATE'], 'w').write('done')\n    os._exit(0)\nos.wait()\n",
+        "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n        time.sleep(0.4)\n        open(os.environ['LATE'], 'w').write('done')\n    os._exit(0)\nos.wait()\n",
     ),
     Cheat(
         "surviving children",
         "child that ignores signals",
-        "import os, signal, time\nif os.fork() == 0:\n    for n in (1, 2, 15): signal.signal(n, signal.SIG_IGN)\n    time.sleep(1.0)\n    open(os.environ['LATE'], 'w').write('done')\n    os._exit(0)\n",
+        "import os, signal, time\nif os.fork() == 0:\n    for n in (1, 2, 15): signal.signal(n, signal.SIG_IGN)\n    time.sleep(0.4)\n    open(os.environ['LATE'], 'w').write('done')\n    os._exit(0)\n",
     ),
     Cheat(
         "links and /proc",
@@ -228,7 +228,7 @@ COMPILED = (
     Cheat(
         "surviving children",
         "C: daemon",
-        '#include <stdio.h>\n#include <stdlib.h>\n#include <unistd.h>\nint main(){if(!fork()){setsid();sleep(1);FILE*f=fopen(getenv("LATE"),"w");if(f)fputs("done",f);_exit(0);}}',
+        '#include <stdio.h>\n#include <stdlib.h>\n#include <unistd.h>\nint main(){if(!fork()){setsid();usleep(400000);FILE*f=fopen(getenv("LATE"),"w");if(f)fputs("done",f);_exit(0);}}',
     ),
     Cheat(
         "links and /proc",

@@ -57,9 +57,9 @@ def test_limit_of_time_and_of_output_ends_a_program(sandbox: Sandbox, source: st
 def test_memory_of_all_processes_together_is_limited(sandbox: Sandbox) -> None:
     if not sandbox.has_groups:
         pytest.skip("this machine lets us make no control groups")
-    child = "  if os.fork() == 0:\n    b = bytearray(60 * 2**20); time.sleep(9)\n"
-    source = f"import os, time\nfor _ in range(4):\n{child}time.sleep(9)"
-    ran = run(sandbox, source, Limits(wall_s=5, memory_bytes=150 * 2**20))
+    child = "  if os.fork() == 0:\n    b = bytearray(60 * 2**20); time.sleep(60)\n"
+    source = f"import os, time\nfor _ in range(4):\n{child}os.wait()"
+    ran = run(sandbox, source, Limits(wall_s=60, memory_bytes=150 * 2**20))
     assert ran.ended is Ended.MEMORY
 
 
@@ -71,12 +71,12 @@ def test_next_program_of_a_box_starts_with_whole_limits(sandbox: Sandbox) -> Non
 
 def test_child_that_outlives_its_parent_is_ended_with_the_box(sandbox: Sandbox, tmp_path: Path) -> None:
     source = (
-        "import os, time\nif os.fork() == 0:\n  os.setsid()\n  time.sleep(2)\n  open('/job/late', 'w').write('alive')\n"
+        "import os, time\nif os.fork() == 0:\n  os.setsid()\n  time.sleep(1)\n  open('/job/late', 'w').write('alive')\n"
         "print('parent is done')"
     )
     ran = run(sandbox, source, job=tmp_path)
     assert ran.stdout == b"parent is done\n"
-    time.sleep(2.5)
+    time.sleep(1.5)
     assert not (tmp_path / "late").exists()
 
 

@@ -1,8 +1,10 @@
-"""Every cheat works where program and tests share a process or the machine, and gains nothing here.
+"""Every cheat works where program and tests share a process or the machine, and gains nothing here: neither in a box of
+its own nor behind the walls of a copy.
 
 Prints the table of them.
 """
 
+import base64
 import collections
 import contextlib
 import os
@@ -22,6 +24,7 @@ from codegemma.sandbox.judge import Examinee, PythonJudge
 
 PYTHON, SHOWN = name_python()
 LIMITS = Limits(wall_s=20, memory_bytes=256 * 2**20, processes=64, output_bytes=2**20)
+BARE_PATIENCE_S = 30.0
 ALL = (*FORGERIES, *BREAKOUTS, *COMPILED)
 
 
@@ -78,14 +81,26 @@ def surroundings(tmp_path: Path) -> Iterator[dict[str, str]]:
         }
 
 
-def has_happened(stdout: bytes, surroundings: dict[str, str]) -> bool:
-    late = Path(surroundings["LATE"])
-    if not stdout.endswith(b"done\n"):
-        deadline = time.monotonic() + 4
-        while not late.exists() and time.monotonic() < deadline and not stdout:
-            time.sleep(0.1)
-    outside = Path(surroundings["OUTSIDE"])
-    return stdout.endswith(b"done\n") or late.exists() or any((outside / n).exists() for n in "ac")
+@pytest.fixture(scope="module")
+def strict_judge(sandbox: Sandbox) -> Iterator[PythonJudge]:
+    with PythonJudge(sandbox, LIMITS) as made:
+        yield made
+
+
+def has_happened(stdout: bytes, surroundings: dict[str, str], patience_s: float) -> bool:
+    late, outside = Path(surroundings["LATE"]), Path(surroundings["OUTSIDE"])
+    deadline = time.monotonic() + patience_s
+    while True:
+        if stdout.endswith(b"done\n") or late.exists() or any((outside / n).exists() for n in "ac"):
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+
+
+def wait_for(cheat: Cheat) -> float:
+    """Only what survives can still happen after its program is gone: 0.4 s after it was started."""
+    return 1.0 if cheat.kind == "surviving children" else 0.0
 
 
 def run_bare(command: list[str], surroundings: dict[str, str]) -> bool:
@@ -94,29 +109,47 @@ def run_bare(command: list[str], surroundings: dict[str, str]) -> bool:
     done = subprocess.run(
         ["/bin/sh", "-c", '"$@"; exit $?', "sh", *command], capture_output=True, env=environment, check=False
     )
-    return has_happened(done.stdout, surroundings)
+    return has_happened(done.stdout, surroundings, BARE_PATIENCE_S)
 
 
-def run_boxed(sandbox: Sandbox, program: Program, surroundings: dict[str, str]) -> bool:
-    ran = sandbox.run(program, LIMITS)
-    return has_happened(ran.stdout, surroundings)
+def run_behind_walls(judge: PythonJudge, cheat: Cheat, source: str, surroundings: dict[str, str]) -> bool:
+    told = f"import os, sys\nos.environ.update({surroundings!r})\n"
+    verdict = judge.examine(Examinee(f"{told}{source}\nsys.stdout.flush()\n", "assert False"))
+    assert not verdict.has_passed
+    return has_happened(verdict.stdout, surroundings, wait_for(cheat))
+
+
+def test_what_happens_behind_walls_is_seen(strict_judge: PythonJudge, surroundings: dict[str, str]) -> None:
+    honest = Cheat("none", "prints", "print('done')")
+    assert strict_judge.is_copying
+    assert run_behind_walls(strict_judge, honest, honest.source, surroundings)
+    compiled = "import subprocess\nsubprocess.run(['/bin/echo', 'done'])"
+    assert run_behind_walls(strict_judge, honest, compiled, surroundings)
 
 
 @pytest.mark.parametrize("cheat", BREAKOUTS, ids=name)
 def test_breakout_succeeds_bare_and_fails_here(
-    sandbox: Sandbox, cheat: Cheat, surroundings: dict[str, str], tmp_path: Path
+    sandbox: Sandbox, strict_judge: PythonJudge, cheat: Cheat, surroundings: dict[str, str], tmp_path: Path
 ) -> None:
     if cheat.kind in ("fork bomb", "memory bomb") and not sandbox.has_groups:
         pytest.skip("this machine lets us make no control groups: processes and memory are limited one by one")
     boxed = Program([*PYTHON, "-c", cheat.source], read_only=SHOWN, environment=surroundings)
-    assert not run_boxed(sandbox, boxed, surroundings)
+    assert not has_happened(sandbox.run(boxed, LIMITS).stdout, surroundings, wait_for(cheat))
+    assert not run_behind_walls(strict_judge, cheat, cheat.source, surroundings)
     assert run_bare([sys.executable, "-c", cheat.source], surroundings)
     shutil.rmtree("/usr/local/share/box-test", ignore_errors=True)
 
 
+def spell_compiled(file: Path) -> str:
+    """A program in Python that is this one."""
+    spelled = base64.b64encode(file.read_bytes()).decode()
+    write = f"import base64, subprocess\nopen('/job/a.exe', 'wb').write(base64.b64decode({spelled!r}))\n"
+    return f"{write}os.chmod('/job/a.exe', 0o755)\nsubprocess.run(['/job/a.exe'])"
+
+
 @pytest.mark.parametrize("cheat", COMPILED, ids=name)
 def test_compiled_breakout_succeeds_bare_and_fails_here(
-    sandbox: Sandbox, cheat: Cheat, surroundings: dict[str, str], tmp_path: Path
+    sandbox: Sandbox, strict_judge: PythonJudge, cheat: Cheat, surroundings: dict[str, str], tmp_path: Path
 ) -> None:
     if shutil.which("cc") is None:
         pytest.skip("no C compiler")
@@ -125,5 +158,6 @@ def test_compiled_breakout_succeeds_bare_and_fails_here(
     (tmp_path / "a.c").write_text(cheat.source)
     subprocess.run([shutil.which("cc") or "cc", "-w", "-o", tmp_path / "a.exe", tmp_path / "a.c"], check=True)
     boxed = Program(["/job/a.exe"], files={"a.exe": (tmp_path / "a.exe").read_bytes()}, environment=surroundings)
-    assert not run_boxed(sandbox, boxed, surroundings)
+    assert not has_happened(sandbox.run(boxed, LIMITS).stdout, surroundings, wait_for(cheat))
+    assert not run_behind_walls(strict_judge, cheat, spell_compiled(tmp_path / "a.exe"), surroundings)
     assert run_bare([str(tmp_path / "a.exe")], surroundings)

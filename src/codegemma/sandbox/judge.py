@@ -25,7 +25,7 @@ from codegemma.sandbox.box import Ended, Limits, Program, Ran, Running, Safety, 
 from codegemma.sandbox.inside.wire import WireError, receive, send
 from codegemma.sandbox.zygote import Zygote, open_zygote
 
-_INSIDE = Path(__file__).parent / "inside"
+INSIDE = Path(__file__).parent / "inside"
 _SHOWN_AS = "/inside"
 _START = (
     "import sys; sys.path.insert(0, {inside!r}); import candidate; del sys.path[0]; candidate.main(int(sys.argv[1]))"
@@ -34,7 +34,7 @@ _START = (
 _EXAMINER_LIMITS = Limits(wall_s=10**9, cpu_s=10**9, memory_bytes=2**30, processes=256)
 # A program may compute for ten seconds; that it does not get a processor for a while is not its fault, so that verdicts
 # do not hang on what else the machine does.
-_LIMITS = Limits(wall_s=30.0, cpu_s=10, processes=32)
+LIMITS = Limits(wall_s=30.0, cpu_s=10, processes=32)
 # What is left of a verdict once its first byte is there; the rest comes at once or never.
 _PATIENCE_S = 2.0
 
@@ -84,7 +84,7 @@ class Verdict:
 class PythonJudge:
     """Examines programs, many at once, each in a box of its own."""
 
-    def __init__(self, sandbox: Sandbox, limits: Limits = _LIMITS) -> None:
+    def __init__(self, sandbox: Sandbox, limits: Limits = LIMITS) -> None:
         """Start the box of the tests.
 
         Raises:
@@ -93,13 +93,13 @@ class PythonJudge:
         self._sandbox, self._limits = sandbox, limits
         self.boxes = sandbox.boxes
         self._python, self._shown = name_python()
-        self._inside = str(_INSIDE)
+        self._inside = str(INSIDE)
         if sandbox.safety is Safety.BOXED:
             self._inside = _SHOWN_AS
-            self._shown = self._shown | {_INSIDE: _SHOWN_AS}
+            self._shown = self._shown | {INSIDE: _SHOWN_AS}
         # As a module it is found compiled; a script would be compiled at every start.
         self._start = _START.format(inside=self._inside)
-        compileall.compile_dir(_INSIDE, quiet=2)
+        compileall.compile_dir(INSIDE, quiet=2)
         # One box for the tests, and one for each program that is under way.
         self._own_sandbox = Sandbox(1 + sandbox.boxes, sandbox.safety)
         self._lock = threading.Lock()

@@ -2,12 +2,12 @@
 
 **In**: the number of the open file over which a program is told what to do.
 **Out**: `Running`, as of a box that was started for the program.
-**Not**: other languages than this Python, and no machine that allows namespaces to bubblewrap alone: `open_zygote` gives
-`None` there, and each program has a box started for it.
+**Not**: other languages than this Python, and no machine that allows namespaces to bubblewrap alone:
+`open_zygote` gives `None` there, and each program has a box started for it.
 
-A box costs bubblewrap, an interpreter and its imports; a copy costs its walls (`inside/walls.py`). Between programs they
-are the same: namespaces for users, processes, network, IPC, hostname and mounts, an empty /tmp and /job, the filter of
-system calls, no rights. Towards the machine the box around them stands as well.
+A box costs bubblewrap, an interpreter and its imports; a copy costs its walls (`inside/walls.py`). Between programs
+they are the same: namespaces for users, processes, network, IPC, hostname and mounts, an empty /tmp and /job, the
+filter of system calls, no rights. Towards the machine the box around them stands as well.
 """
 
 import contextlib
