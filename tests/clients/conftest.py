@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.serve.conftest import SOURCE, Running, serve
@@ -39,6 +40,28 @@ def find_module(name: str) -> Path:
     if not (MODULES / name).exists():
         pytest.skip(f"{name} is not in {MODULES}: make setup-clients")
     return MODULES / name
+
+
+@pytest.fixture(scope="session")
+def browser_editor() -> None:
+    """Skip where VS Code cannot be driven in a browser."""
+    from tests.clients.code_server import ENTRY, EXTENSION
+
+    find_program("chromium")
+    find_module("playwright-core")
+    if not ENTRY.exists():
+        pytest.skip(f"code-server is not in {CLIENTS}: make setup-clients")
+    if not EXTENSION.exists():
+        pytest.skip("the extension is not built: make vscode")
+
+
+@pytest.fixture(scope="session")
+def code_server(browser_editor: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A `tests.clients.code_server.CodeServer` for all: starting one takes longer than using it."""
+    from tests.clients.code_server import start_code_server
+
+    with start_code_server(tmp_path_factory.mktemp("code-server")) as started:
+        yield started
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-// Uses the server's page as a person would, and looks for what must not happen.
+// Uses the server's page, or code-server, as a person would, and looks for what must not happen.
 // node page.js '{"url", "browser", "acts": [[act, ...]], "width", "height", "theme"}'
 // Prints what each `read` saw, what was asked of other servers, and every error of the page.
 
@@ -8,8 +8,11 @@ const ACTS = {
   go: (page, hash) => page.goto(`${page.base}/${hash}`),
   click: (page, name) => page.getByRole("button", { name, exact: true }).first().click(),
   press: (page, selector) => page.locator(selector).first().click(),
+  hover: (page, name) => page.getByRole("menuitem", { name, exact: true }).hover(),
+  item: (page, name) => page.getByRole("menuitem", { name, exact: true }).click(),
   type: async (page, selector, text) => page.locator(selector).first().fill(text),
   key: (page, key) => page.keyboard.press(key),
+  write: (page, text) => page.keyboard.type(text, { delay: 15 }),
   choose: (page, label, value) => page.getByLabel(label, { exact: true }).selectOption(value),
   wait: (page, selector) => page.locator(selector).first().waitFor(),
   waitText: (page, text) => page.getByText(text).first().waitFor(),
@@ -17,11 +20,24 @@ const ACTS = {
   file: (page, selector, name, text) =>
     page.locator(selector).first().setInputFiles({ name, mimeType: "text/plain", buffer: Buffer.from(text) }),
   read: (page, selector) => page.locator(selector).first().innerText(),
+  readInside: async (page, selector) => (await findInside(page, selector)).innerText(),
   count: (page, selector) => page.locator(selector).count(),
   run: (page, source) => page.evaluate(source),
   picture: (page, path) => page.screenshot({ path }),
   pause: (page, ms) => page.waitForTimeout(ms),
 };
+
+/** Finds what a frame of the page shows. */
+async function findInside(page, selector) {
+  for (let tries = 0; tries < 1200; tries++) {
+    for (const frame of page.frames()) {
+      const found = frame.locator(selector).first();
+      if (await found.count()) return found;
+    }
+    await page.waitForTimeout(100);
+  }
+  throw new Error(`no frame shows ${selector}`);
+}
 
 async function main() {
   const ask = JSON.parse(process.argv[2]);
@@ -48,7 +64,7 @@ async function main() {
   await page.goto(ask.url);
   for (const [act, ...more] of ask.acts) {
     const seen = await ACTS[act](page, ...more);
-    if (["read", "count", "run"].includes(act)) told.read.push(seen);
+    if (["read", "readInside", "count", "run"].includes(act)) told.read.push(seen);
   }
   console.log(JSON.stringify(told));
   await browser.close();

@@ -8,7 +8,7 @@ what was read before. Tests of the server's own logic use it; the engines have t
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from codegemma.errors import InputError
@@ -74,6 +74,18 @@ class Parrot:
 
     def close(self) -> None:
         self.closed += 1
+
+
+class Scripted(Parrot):
+    """Answers by what it reads: the answer of the first key that is in the prompt."""
+
+    def __init__(self, tokenizer: Tokenizer, answers: Mapping[str, str], **more: Any) -> None:
+        super().__init__(tokenizer, "", **more)
+        self.answers = answers
+
+    def continue_text(self, generation: Generation) -> str:
+        shown = self._decode(list(generation.prompt_ids))
+        return next((answer for key, answer in self.answers.items() if key in shown), "")
 
 
 class ParrotStream:

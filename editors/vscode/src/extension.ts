@@ -30,7 +30,7 @@ export async function activate(context: vscode.ExtensionContext): Promise<void> 
     vscode.workspace.onDidChangeTextDocument((event) => shows.follow(event)),
     vscode.window.onDidChangeActiveTextEditor((editor) => editor && remember(editor.document)),
     vscode.workspace.onDidCloseTextDocument((document) => forget(document)),
-    ...register(found, log),
+    ...register(found, log, context.extensionUri),
     registerCommand("codegemma.accepted", (id: string) => shows.accept(id)),
     registerCommand("codegemma.why", () => status.tell(log)),
     registerCommand("codegemma.toggle", () => {

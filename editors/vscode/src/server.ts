@@ -19,6 +19,11 @@ export interface Answer {
   why: { stop_reason: string; place: string; source: string; dropped: string[] };
 }
 
+interface Event {
+  choices?: { delta?: { content?: string }; finish_reason?: string | null }[];
+  why?: { dropped?: string[] };
+}
+
 export function setting<T>(name: string): T {
   return vscode.workspace.getConfiguration("codegemma").get<T>(name) as T;
 }
@@ -56,25 +61,21 @@ export class Server {
   async complete(ask: Ask, signal: AbortSignal): Promise<Answer> {
     const reply = await this.fetch("/v1/completions", ask, signal);
     if (reply.status === 503) throw new Error("the model is being loaded");
-    if (!reply.ok) throw new Error(`the server answers ${reply.status}: ${(await reply.text()).slice(0, 200)}`);
+    if (!reply.ok) throw new Error(`the server answers ${reply.status}: ${await readError(reply)}`);
     return (await reply.json()) as Answer;
   }
 
-  /** Streams an answer of the server's chat. */
-  async *talk(messages: { role: string; content: string }[], signal: AbortSignal): AsyncGenerator<string> {
+  /** Streams an answer of the server's chat; a note says what is to be known of it. */
+  async *talk(messages: { role: string; content: string }[], signal: AbortSignal): AsyncGenerator<{ text: string; note?: string }> {
     const reply = await this.fetch("/v1/chat/completions", { messages, stream: true, temperature: 0.2 }, signal);
     if (reply.status === 503) throw new Error("the model is being loaded");
-    if (!reply.ok || !reply.body) throw new Error(`the server answers ${reply.status}: ${(await reply.text()).slice(0, 200)}`);
+    if (!reply.ok || !reply.body) throw new Error(`the server answers ${reply.status}: ${await readError(reply)}`);
     const decoder = new TextDecoder();
     let rest = "";
     for await (const bytes of reply.body as unknown as AsyncIterable<Uint8Array>) {
       const lines = (rest + decoder.decode(bytes, { stream: true })).split("\n");
       rest = lines.pop() ?? "";
-      for (const line of lines) {
-        if (!line.startsWith("data: ") || line === "data: [DONE]") continue;
-        const event = JSON.parse(line.slice(6)) as { choices?: { delta?: { content?: string } }[] };
-        yield event.choices?.[0]?.delta?.content ?? "";
-      }
+      for (const line of lines) if (line.startsWith("data: ") && line !== "data: [DONE]") yield* readEvent(JSON.parse(line.slice(6)));
     }
   }
 
@@ -94,5 +95,21 @@ export class Server {
     if (key) headers["Authorization"] = `Bearer ${key}`;
     const how = body ? { method: "POST", headers, body: JSON.stringify(body), signal } : { headers, signal };
     return fetch(new URL(path, setting<string>("server")), how);
+  }
+}
+
+function* readEvent(event: Event): Generator<{ text: string; note?: string }> {
+  const choice = event.choices?.[0];
+  if (choice?.delta?.content) yield { text: choice.delta.content };
+  for (const left of event.why?.dropped ?? []) yield { text: "", note: `Left out to fit the model's window: ${left}` };
+  if (choice?.finish_reason === "length") yield { text: "", note: "Cut off: the answer met its limit" };
+}
+
+async function readError(reply: Response): Promise<string> {
+  const text = await reply.text();
+  try {
+    return String((JSON.parse(text) as { error: { message: string } }).error.message);
+  } catch {
+    return text.slice(0, 200);
   }
 }

@@ -1,10 +1,12 @@
 // Explain, document, test, fix, ask: what is done with a selection, by the server's chat.
 //
 // In: the selection, its file's path and language, and what the editor complains about there.
-// Out: an answer beside the code, as it is written; or a change that is shown as a difference and applied if wanted.
+// Out: an answer beside the code, as it is written; or a change that is shown as a difference and made if wanted.
 // Not: a chat with a history: the server's own page is one, and opens by its command.
 
 import * as vscode from "vscode";
+import { Answer, Answers } from "./answers";
+import { Changes } from "./changes";
 import { Server, setting } from "./server";
 
 interface Deed {
@@ -30,57 +32,93 @@ const DEEDS: Record<string, Deed> = {
 };
 const MAX_CHARS = 24_000;
 
-export function register(server: Server, log: vscode.OutputChannel): vscode.Disposable[] {
-  const answers = new Answers();
-  const deeds = Object.entries(DEEDS).map(([name, deed]) =>
-    vscode.commands.registerCommand(`codegemma.${name}`, () => run(server, log, answers, deed)),
-  );
+export function register(server: Server, log: vscode.OutputChannel, place: vscode.Uri): vscode.Disposable[] {
+  const talk = new Talk(server, log, new Answers(place));
+  const deeds = Object.entries(DEEDS).map(([name, deed]) => vscode.commands.registerCommand(`codegemma.${name}`, () => talk.run(deed)));
   const ask = vscode.commands.registerCommand("codegemma.ask", async (given?: string) => {
-    const question = given ?? (await vscode.window.showInputBox({ prompt: "What do you want to know about the selection?" }));
-    if (question) await run(server, log, answers, { title: question.slice(0, 60), becomes: "words", ask: question });
+    const question = typeof given === "string" ? given : await vscode.window.showInputBox({ prompt: "What do you want to know about the selection?" });
+    if (question?.trim()) await talk.run({ title: question.trim(), becomes: "words", ask: question.trim() });
   });
   const open = vscode.commands.registerCommand("codegemma.chat", () => vscode.env.openExternal(vscode.Uri.parse(setting<string>("server"))));
-  return [...deeds, ask, open, vscode.workspace.registerTextDocumentContentProvider(Answers.scheme, answers)];
+  return [...deeds, ask, open, ...talk.changes.register()];
 }
 
-async function run(server: Server, log: vscode.OutputChannel, answers: Answers, deed: Deed): Promise<void> {
-  const editor = vscode.window.activeTextEditor;
-  if (!editor) return void vscode.window.showInformationMessage("codegemma: open a file and select some code first");
-  const range = chooseRange(editor);
-  const code = editor.document.getText(range);
-  if (code.length > MAX_CHARS) {
-    return void vscode.window.showWarningMessage(`codegemma: ${code.length} characters are selected; take at most ${MAX_CHARS}`);
+class Talk {
+  readonly changes = new Changes();
+
+  constructor(
+    private readonly server: Server,
+    private readonly log: vscode.OutputChannel,
+    private readonly answers: Answers,
+  ) {}
+
+  async run(deed: Deed): Promise<void> {
+    const editor = vscode.window.activeTextEditor;
+    if (!editor) return void vscode.window.showInformationMessage("codegemma: open a file and select some code first");
+    const { document } = editor;
+    const range = chooseRange(editor);
+    const [code, version] = [document.getText(range), document.version];
+    if (!code.trim()) return void vscode.window.showInformationMessage("codegemma: there is no code here");
+    if (code.length > MAX_CHARS) {
+      return void vscode.window.showWarningMessage(`codegemma: ${code.length} characters are selected; take at most ${MAX_CHARS}`);
+    }
+    const answer = await this.ask(deed, spell(document, range, code, deed), range);
+    if (!answer) return;
+    const block = findBlock(answer.text);
+    if (deed.becomes === "file" && block !== undefined) await openFile(block, document.languageId);
+    else if (deed.becomes === "change" && block !== undefined) await this.changes.offer(deed.title, document, range, version, block);
+    else if (deed.becomes !== "words") {
+      const shown = this.answers.begin(deed.title);
+      const why = "No whole block of code came, so nothing is proposed";
+      this.answers.show(Object.assign(shown, { ...answer, notes: [...answer.notes, why], isDone: true }));
+    }
   }
-  const message = spell(editor.document, range, code, deed);
-  const version = editor.document.version;
-  const how = { location: vscode.ProgressLocation.Notification, title: `codegemma: ${deed.title}`, cancellable: true };
-  try {
-    await vscode.window.withProgress(how, async (_, token) => {
+
+  /** Reads an answer to its end; nothing comes back where there is none to go on with. */
+  private async ask(deed: Deed, message: string, range: vscode.Range): Promise<Answer | undefined> {
+    const lines = range.isSingleLine ? `line ${range.start.line + 1}` : `lines ${range.start.line + 1} to ${range.end.line + 1}`;
+    const name = `${deed.title} (${lines})`;
+    const answer: Answer = deed.becomes === "words" ? this.answers.begin(name) : { title: name, text: "", notes: [], isDone: false };
+    const show = () => deed.becomes === "words" && this.answers.show(answer);
+    const how = { location: vscode.ProgressLocation.Notification, title: `codegemma: ${deed.title}`, cancellable: true };
+    const finish = (note?: string) => {
+      answer.isDone = true;
+      if (note) answer.notes.push(note);
+      show();
+    };
+    return vscode.window.withProgress(how, async (_, token) => {
       const gone = new AbortController();
       token.onCancellationRequested(() => gone.abort());
-      const page = deed.becomes === "words" ? await answers.open(deed.title, editor.viewColumn) : undefined;
-      let text = "";
-      for await (const piece of server.talk([{ role: "user", content: message }], gone.signal)) {
-        text += piece;
-        if (page) answers.show(page, text);
+      try {
+        for await (const { text, note } of this.server.talk([{ role: "user", content: message }], gone.signal)) {
+          answer.text += text;
+          if (note) answer.notes.push(note);
+          show();
+        }
+      } catch (error) {
+        const wrong = gone.signal.aborted ? "Stopped" : (await this.server.check()) || (error as Error).message;
+        finish(wrong);
+        if (gone.signal.aborted) return undefined;
+        this.log.appendLine(wrong);
+        // Not awaited: the progress would stand beside it until somebody answers.
+        void vscode.window.showErrorMessage(`codegemma: ${wrong}`, "Ask again").then((chosen) => chosen && void this.run(deed));
+        return undefined;
       }
-      if (token.isCancellationRequested) return;
-      if (!text.trim()) return void vscode.window.showInformationMessage("codegemma: the model says nothing");
-      if (deed.becomes === "file") await openFile(text, editor);
-      if (deed.becomes === "change") await offerChange(answers, editor, range, version, text, deed.title);
+      finish(answer.text.trim() ? undefined : "The model says nothing");
+      if (answer.text.trim()) return answer;
+      if (deed.becomes !== "words") void vscode.window.showInformationMessage("codegemma: the model says nothing");
+      return undefined;
     });
-  } catch (error) {
-    if ((error as Error).name === "AbortError") return;
-    log.appendLine((error as Error).message);
-    void vscode.window.showErrorMessage(`codegemma: ${(error as Error).message}`);
   }
 }
 
-/** The selection, or the whole file where nothing is selected; whole lines, so that a change fits. */
+/** The lines of the selection, or the whole file where nothing is selected; whole lines, so that a change fits. */
 function chooseRange(editor: vscode.TextEditor): vscode.Range {
   const { document, selection } = editor;
-  if (selection.isEmpty) return new vscode.Range(0, 0, document.lineCount, 0);
-  return new vscode.Range(selection.start.line, 0, selection.end.line, document.lineAt(selection.end.line).text.length);
+  if (selection.isEmpty) return document.validateRange(new vscode.Range(0, 0, document.lineCount, 0));
+  // A selection of lines ends at the next one's start, and that line was not meant.
+  const last = selection.end.character === 0 && !selection.isSingleLine ? selection.end.line - 1 : selection.end.line;
+  return new vscode.Range(selection.start.line, 0, last, document.lineAt(last).text.length);
 }
 
 function spell(document: vscode.TextDocument, range: vscode.Range, code: string, deed: Deed): string {
@@ -95,63 +133,12 @@ function spell(document: vscode.TextDocument, range: vscode.Range, code: string,
   return `${deed.ask}\n\n\`${path}\`:\n${fence}${document.languageId}\n${code}\n${fence}${complaints}`;
 }
 
-/** The first block of an answer that holds code, or nothing. */
-export function findBlock(text: string): string | undefined {
-  const found = /^(`{3,}|~{3,})[^\n]*\n([^]*?)\n\1\s*$/m.exec(text);
-  return found?.[2];
+/** The first whole block of an answer, or nothing. */
+function findBlock(text: string): string | undefined {
+  return /^(`{3,}|~{3,})[^\n]*\n([^]*?)\n\1\s*$/m.exec(text)?.[2];
 }
 
-async function openFile(text: string, editor: vscode.TextEditor): Promise<void> {
-  const content = findBlock(text) ?? text;
-  const language = findBlock(text) === undefined ? "markdown" : editor.document.languageId;
-  await vscode.window.showTextDocument(await vscode.workspace.openTextDocument({ language, content }), vscode.ViewColumn.Beside);
-}
-
-/** Shows the change as a difference; it is made only when somebody says so and nothing was typed meanwhile. */
-async function offerChange(answers: Answers, editor: vscode.TextEditor, range: vscode.Range, version: number, text: string, title: string): Promise<void> {
-  const block = findBlock(text);
-  if (block === undefined) return void answers.show(await answers.open(title, editor.viewColumn), text);
-  const { document } = editor;
-  const whole = document.getText();
-  const changed = whole.slice(0, document.offsetAt(range.start)) + block + whole.slice(document.offsetAt(range.end));
-  const page = answers.keep(`${document.fileName.split("/").pop()}`, changed);
-  await vscode.commands.executeCommand("vscode.diff", document.uri, page, `${title}: as it is, as proposed`);
-  const chosen = await vscode.window.showInformationMessage(`codegemma: ${title}. Take this change?`, "Take it", "Leave it");
-  await vscode.commands.executeCommand("workbench.action.closeActiveEditor");
-  if (chosen !== "Take it") return;
-  if (document.version !== version) return void vscode.window.showWarningMessage("codegemma: the file was changed meanwhile; ask again");
-  const edit = new vscode.WorkspaceEdit();
-  edit.replace(document.uri, range, block);
-  await vscode.workspace.applyEdit(edit);
-}
-
-/** Documents that exist in the editor alone, and are written while they are shown. */
-class Answers implements vscode.TextDocumentContentProvider {
-  static readonly scheme = "codegemma-answer";
-  private readonly texts = new Map<string, string>();
-  private readonly changed = new vscode.EventEmitter<vscode.Uri>();
-  readonly onDidChange = this.changed.event;
-  private number = 0;
-
-  provideTextDocumentContent(uri: vscode.Uri): string {
-    return this.texts.get(uri.toString()) ?? "";
-  }
-
-  keep(name: string, text: string): vscode.Uri {
-    const uri = vscode.Uri.from({ scheme: Answers.scheme, path: `/${++this.number}/${name}` });
-    this.texts.set(uri.toString(), text);
-    return uri;
-  }
-
-  async open(title: string, beside?: vscode.ViewColumn): Promise<vscode.Uri> {
-    const uri = this.keep(`${title.replace(/[^\w -]/g, "")}.md`, "…");
-    const document = await vscode.workspace.openTextDocument(uri);
-    await vscode.window.showTextDocument(document, { viewColumn: beside === undefined ? vscode.ViewColumn.Beside : beside + 1, preserveFocus: true, preview: false });
-    return uri;
-  }
-
-  show(uri: vscode.Uri, text: string): void {
-    this.texts.set(uri.toString(), text);
-    this.changed.fire(uri);
-  }
+async function openFile(content: string, language: string): Promise<void> {
+  const made = await vscode.workspace.openTextDocument({ language, content: `${content}\n` });
+  await vscode.window.showTextDocument(made, vscode.ViewColumn.Beside);
 }
