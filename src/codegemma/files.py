@@ -1,4 +1,4 @@
-"""Writes a file whole or not at all, so that no later run trusts half of one.
+"""Writes a file whole or not at all, so that no later run trusts half of one; and says where a person's own are kept.
 
 **In**: a path, or an address in an object store, and the bytes.
 **Out**: the file, synced, under its name; or nothing there and an error that says why.
@@ -41,3 +41,8 @@ def _remove(temporary: Path) -> None:
         temporary.unlink(missing_ok=True)
     except OSError:
         return  # Its folder cannot even be reached: nothing was written.
+
+
+def find_state_folder() -> Path:
+    """Find where a person's own things are kept between runs: what they typed, what they learned."""
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "codegemma"

@@ -50,7 +50,7 @@ async function main() {
   });
   const page = await context.newPage();
   page.base = ask.url;
-  page.setDefaultTimeout(120_000);
+  page.setDefaultTimeout(90_000);
   const told = { read: [], foreign: [], errors: [] };
   page.on("request", (request) => {
     const url = request.url();

@@ -111,6 +111,29 @@ def test_an_answer_is_stopped_edited_and_asked_again(open_page):
     assert running.parrot.cancelled
 
 
+def test_a_question_whose_answer_fails_is_kept_and_what_does_not_fit_is_said(open_page):
+    ask, again = ["type", ".tutor-talk textarea", "Why so?"], ["click", "Ask again"]
+    with open_page("Here it is.") as running:
+        running.parrot.failures, running.parrot.max_context_tokens = [True, False, False, True], 300
+        failed, kept, left, told = use(
+            running,
+            *SEND, ["wait", ".note.bad"], ["read", ".note.bad"],
+            ["go", "?reload"], ["wait", ".message.user"], again,
+            ["waitText", "Here it is."], ["read", ".message.user .said"],
+            ["type", ".composer textarea", "word " * 200], ["key", "Enter"],
+            ["waitText", "Left out to fit"], ["read", ".message:last-child .note"],
+            ["go", f"#tutor/{NAME}"], ["waitText", "Ask about it"],
+            ask, ["press", ".tutor-talk .round"], ["wait", ".tutor-talk .note.bad"], again,
+            ["waitText", "Here it is."], ["read", ".tutor-talk .message.user"],
+        )  # fmt: skip
+        asked = running.parrot.tokenizer.decode(list(running.parrot.generations[-1].prompt_ids))
+    assert "out of order" in failed
+    assert kept.startswith("Hello")
+    assert "oldest turns" in left
+    assert told == "Why so?"
+    assert "Why so?" in asked
+
+
 def test_an_exercise_is_failed_hinted_solved_and_kept(open_page):
     with open_page("Look closely.") as running:
         wrong, hint, right, progress, kept = use(

@@ -36,6 +36,7 @@ class Parrot:
         self.generations: list[Generation] = []
         self.cancelled = self.closed = 0
         self.forced: int | None = None
+        self.failures: list[bool] = []  # whether the next generation is refused, and the one after it
         self._read: dict[str | None, tuple[int, ...]] = defaultdict(tuple)
 
     def generate(self, generation: Generation) -> "ParrotStream":
@@ -43,6 +44,8 @@ class Parrot:
             raise InputError("a token id is outside the vocabulary")
         if len(generation.prompt_ids) > self.max_context_tokens:
             raise InputError(f"{len(generation.prompt_ids)} tokens do not fit: {self.max_context_tokens}")
+        if self.failures and self.failures.pop(0):
+            raise InputError("the engine is out of order")
         self.generations.append(generation)
         return ParrotStream(self, generation)
 

@@ -142,6 +142,14 @@ def test_a_missing_model_is_one_clear_line(tmp_path):
     assert "nothing" in result.stderr.splitlines()[-1]
 
 
+def test_a_policy_with_an_unknown_key_is_one_clear_line_before_anything_is_loaded(tmp_path):
+    (tmp_path / "policy.toml").write_text("higest_hint = 'code'")
+    result = run_cli("no/model", "--policy", str(tmp_path / "policy.toml"), "--port", "0")
+    assert result.returncode == 3
+    assert "unknown key 'higest_hint'; known: level," in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
 def test_a_new_key_is_printed_once(tmp_path):
     result = run_cli("--new-key", "laptop", "--api-key-file", str(tmp_path / "keys"))
     assert result.returncode == 0, result.stderr

@@ -1,6 +1,7 @@
 """The chat format: what a template of transformers renders, with one `<bos>` and no token out of a message."""
 
 import functools
+import json
 from typing import Any, Literal
 
 import numpy as np
@@ -12,6 +13,7 @@ from tests.text.test_tokenizer import SOURCE_TEXT, gemma_tokenizer, small_tokeni
 from codegemma.errors import InputError
 from codegemma.text.chat_format import CHAT_TEMPLATE, Role, Turn, format_chat, format_chat_prompt
 from codegemma.text.control_tokens import BOS_ID, END_OF_TURN_ID, RESERVED_IDS, START_OF_TURN_ID
+from codegemma.text.tokenizer import Tokenizer
 
 # What Gemma's own template renders (Gemma report, table 4, and its model card): white space trimmed, no system role.
 PLAIN_TEMPLATE = (
@@ -135,3 +137,17 @@ def test_template_refuses_what_we_refuse():
         turns = [Turn(role, "x") for role in roles]
         with pytest.raises(Exception, match="turns must alternate"):
             render(small_tokenizer, CHAT_TEMPLATE, turns, is_prompt=True)
+
+
+def test_a_models_own_template_without_a_generation_prompt_changes_nothing(tmp_path):
+    """A folder may bring a template that opens no turn for the model: the one format is spelled here, and opens it."""
+    deaf = PLAIN_TEMPLATE[: PLAIN_TEMPLATE.index("{% if add_generation_prompt")]
+    (tmp_path / "tokenizer.json").write_text(small_tokenizer().to_json(), encoding="utf-8")
+    (tmp_path / "chat_template.jinja").write_text(deaf)
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": deaf}))
+    tokenizer = Tokenizer.load(tmp_path)
+    turns = build_turns(["Hi"], None)
+    asked = format_chat_prompt(tokenizer, turns)
+    assert asked == render(small_tokenizer, PLAIN_TEMPLATE, turns, is_prompt=True)
+    assert asked.count(START_OF_TURN_ID) == 2
+    assert render(small_tokenizer, deaf, turns, is_prompt=True).count(START_OF_TURN_ID) == 1

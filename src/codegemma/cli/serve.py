@@ -5,6 +5,7 @@
 **Not**: what the doors do (`serve/`), or how answers are computed (`engine/`).
 """
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import click
 
 from codegemma.cli.options import engine_option
 from codegemma.errors import InputError, MissingExtraError
+from codegemma.files import find_state_folder
 
 if TYPE_CHECKING:
     from codegemma.engine.choose import Tell
@@ -40,6 +42,11 @@ DEFAULT_PORT = 8012  # llama.vim's own
 @click.option(
     "--policy", type=click.Path(path_type=Path, dir_okay=False), help="A teacher's rules, TOML; see docs/tutor.md."
 )
+@click.option(
+    "--progress",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Where learners' attempts and hints are kept [default: with --policy, a file of your own].",
+)
 @click.option("--no-run", is_flag=True, help="Run no programs of conversations and exercises.")
 def command(  # noqa: PLR0913, PLR0917
     model: str | None,
@@ -53,6 +60,7 @@ def command(  # noqa: PLR0913, PLR0917
     mode: str | None,
     debug_prompts: bool,
     policy: Path | None,
+    progress: Path | None,
     no_run: bool,
 ) -> None:
     """Serve MODEL, a model folder, a file or a hub id, to the editors people already use, and
@@ -74,6 +82,7 @@ def command(  # noqa: PLR0913, PLR0917
         from codegemma.serve.choices import ServeChoices
         from codegemma.serve.doors import DOORS
         from codegemma.serve.server import Server, open_socket
+        from codegemma.serve.tutor.ledger import Ledger
         from codegemma.serve.tutor.policy import read_policy
     except ImportError as error:
         raise MissingExtraError(f"serving needs {error.name}: install codegemma[serve]") from error
@@ -85,7 +94,10 @@ def command(  # noqa: PLR0913, PLR0917
     named = parse_adapters(adapters)
     choices = ServeChoices(mode=InfillMode(mode) if mode else None, shows_prompts=debug_prompts)
     rules = None if policy is None else read_policy(policy)
-    more = {"bench": Bench(is_on=not no_run), "policy": rules}
+    kept = progress or (policy and name_progress(policy))
+    more = {"bench": Bench(is_on=not no_run), "policy": rules, "ledger": Ledger(kept)}
+    if kept is not None:
+        click.echo(f"progress of learners is kept in {kept}", err=True)
     gate = Gate(choices, keys)
     with open_socket(host, port) as listener:
         click.echo(f"http://{host}:{listener.getsockname()[1]} (loading {model})", err=True)
@@ -117,6 +129,12 @@ def load_keys(file: Path | None) -> "KeyRing":
     from codegemma.serve.keys import KeyRing, read_keys
 
     return KeyRing() if file is None else read_keys(file)
+
+
+def name_progress(policy: Path) -> Path:
+    """Name the file in which a class is kept: where hints hang on attempts, a restart must not give new ones."""
+    name = hashlib.sha256(str(policy.resolve()).encode()).hexdigest()[:8]
+    return find_state_folder() / f"progress-{policy.stem}-{name}.sqlite"
 
 
 def parse_adapters(adapters: tuple[str, ...]) -> dict[str, Path]:

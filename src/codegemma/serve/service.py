@@ -26,6 +26,7 @@ from codegemma.serve.sessions import Sessions
 from codegemma.serve.speed import SpeedMeter
 from codegemma.serve.supervision import keep_to_line, screen
 from codegemma.serve.trim import make_rules
+from codegemma.serve.tutor.ledger import Ledger
 from codegemma.serve.tutor.policy import Policy
 from codegemma.serve.tutor.tutor import Tutor
 from codegemma.serve.writing import Writer
@@ -45,8 +46,10 @@ class Service:
         choices: ServeChoices | None = None,
         context: ContextSource | None = None,
         adapters: Sequence[str] = (),
+        *,
         bench: Bench | None = None,
         policy: Policy | None = None,
+        ledger: Ledger | None = None,
     ) -> None:
         self.generator, self.tokenizer = generator, generator.tokenizer
         self.choices = choices or ServeChoices()
@@ -60,7 +63,7 @@ class Service:
         self._writer = Writer(generator, self._speed)
         self._ahead = Ahead(self._writer)
         self.bench = bench or Bench()
-        self.tutor = Tutor(policy, self.bench)
+        self.tutor = Tutor(policy, self.bench, ledger)
 
     @property
     def max_context_tokens(self) -> int:
@@ -110,6 +113,7 @@ class Service:
         self._ahead.cancel()
         self._writer.close()
         self.bench.close()
+        self.tutor.ledger.close()
         self.generator.close()
 
     async def infill(self, ask: InfillAsk, caller: Caller) -> AsyncGenerator[Piece, None]:

@@ -19,7 +19,7 @@ from codegemma.records import Sampling, Turn
 from codegemma.sandbox.box import Sandbox
 from codegemma.serve.blocks import split_finished, strip_controls
 from codegemma.serve.terminal.screen import Screen
-from codegemma.serve.terminal.speakers import LocalSpeaker, RemoteSpeaker, Said
+from codegemma.serve.terminal.speakers import LocalSpeaker, RemoteSpeaker, Said, SpeakerError
 from codegemma.serve.terminal.talk import Talk
 from codegemma.text.tokenizer import Tokenizer
 
@@ -87,7 +87,7 @@ def test_files_lines_and_changes_are_attached_and_secrets_are_not(talk, tmp_path
 def test_wrong_commands_are_told_and_do_not_end_the_conversation(talk):
     for line in ("/nope", "/run", "/again", "/save", "/file"):
         assert talk.take(line)
-    for reason in ("no command /nope", "no block of code", "nothing was answered", "where to?", "which file?"):
+    for reason in ("no command /nope", "no block of code", "nothing was asked", "where to?", "which file?"):
         assert reason in read(talk)
     assert not talk.take("/quit")
 
@@ -102,6 +102,32 @@ def test_a_conversation_is_saved_cleared_and_asked_again(talk, tmp_path):
     talk.take("/clear")
     talk.take("Two")
     assert len(talk._speaker.asked[-1]) == 1
+
+
+def test_a_question_that_gets_no_answer_is_kept_and_asked_again(talk, tmp_path):
+    """One fails half-way, one gets nothing; the attached file is not lost either."""
+    (tmp_path / "a.py").write_text("one = 1\n")
+    speaker, answer = talk._speaker, talk._speaker.answer
+
+    def fail(turns):
+        yield Said("Half an ans")
+        raise SpeakerError("the server went away")
+
+    speaker.answer = fail
+    talk.take("/file a.py")
+    assert talk.take("What is this?")
+    assert "went away" in read(talk)
+    assert "/again asks it anew" in read(talk)
+    speaker.answer, speaker.text = answer, ""
+    talk.take("/again")
+    talk.take("And in short?")
+    speaker.text = ANSWER
+    talk.take("/again")
+    [asked] = speaker.asked[-1]
+    assert "one = 1" in asked.text
+    assert asked.text.endswith("What is this?\n\nAnd in short?")
+    talk.take("Thanks")
+    assert [turn.role for turn in speaker.asked[-1]] == ["user", "model", "user"]
 
 
 def test_a_model_cannot_command_the_terminal():

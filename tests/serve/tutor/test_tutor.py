@@ -6,8 +6,10 @@ import pytest
 from tests.serve.conftest import SOURCE, serve
 from tests.serve.parrot import Parrot
 
+from codegemma.errors import InputError, OutputError
 from codegemma.serve.bench import Bench
 from codegemma.serve.tutor.exercises import make_exercise
+from codegemma.serve.tutor.ledger import Ledger
 from codegemma.serve.tutor.policy import Policy, Task
 
 NAME = "write-intermediate-numbers-3"
@@ -51,6 +53,48 @@ def test_an_exercise_is_made_attempted_failed_and_solved(open_tutor):
         report = running.client.get("/v1/tutor/progress").json()
         assert (report["attempts"], report["solved"]) == (4, 1)
         assert "return" not in json.dumps(report)
+
+
+def test_what_a_learner_did_outlives_the_server(tokenizer, tmp_path):
+    """Attempts, rungs and what was told: without them a restart would give hints and slices of a solution anew."""
+    file = tmp_path / "of" / "progress.sqlite"
+
+    def open_it():
+        return serve(
+            Parrot(tokenizer, SOURCE), bench=Bench(), policy=Policy(code_after_attempts=2), ledger=Ledger(file)
+        )
+
+    with open_it() as running:
+        for code in ("", SOLUTION):
+            running.post("/v1/tutor/attempt", exercise=NAME, code=code)
+        for _ in range(3):
+            running.post("/v1/tutor/hint", exercise=NAME)
+        before = running.client.get("/v1/tutor/progress").json()
+        with pytest.raises(InputError, match="another server's"):
+            Ledger(file)
+    assert file.stat().st_mode & 0o077 == 0
+    with open_it() as running:
+        assert running.client.get("/v1/tutor/progress").json() == before
+        assert (before["attempts"], before["solved"]) == (2, 1)
+        hint = running.post("/v1/tutor/hint", exercise=NAME)
+        assert hint["rung"] == "code"
+        assert running.service.tutor.ledger.find("@127.0.0.1", NAME).told == hint["code"].splitlines()
+    assert Ledger(file).find("@127.0.0.1", NAME).told == hint["code"].splitlines()
+
+
+def test_what_is_no_file_of_progress_is_named(tmp_path):
+    (tmp_path / "notes").write_text("not a database at all, however long it is\n" * 40)
+    with pytest.raises(InputError, match="holds no progress"):
+        Ledger(tmp_path / "notes")
+    with pytest.raises(OutputError, match="--progress"):
+        Ledger(tmp_path / "notes" / "below")
+
+
+def test_a_long_talk_with_the_tutor_loses_its_oldest_turns_and_says_so(tokenizer):
+    said = [{"role": role, "content": "word " * 40} for role in ("user", "assistant") * 4]
+    with serve(Parrot(tokenizer, f"{SOURCE}\nmodel\nLook.", max_context_tokens=512), bench=Bench()) as running:
+        events = running.stream("/v1/tutor/ask", messages=[*said, {"role": "user", "content": "Why?"}])
+    assert [left for left in events[-1]["why"]["dropped"] if left.endswith("oldest turns")]
 
 
 def test_a_cheating_attempt_does_not_pass(open_tutor):

@@ -118,20 +118,23 @@ async def _stream(exchange: Exchange, facts: Sequence[str]) -> AsyncGenerator[di
         turns[-1] = Turn("user", f"{turns[-1].text}\n\nMy code:\n```python\n{fields['code']}\n```")
     if facts:
         turns[-1] = Turn("user", f"{turns[-1].text}\n\nWhat was found: {'; '.join(facts)}")
-    parts = tutor.answer(exchange.caller.owner, fields.get("exercise", ""), turns, lambda t: _write(exchange, t))
+    dropped: list[str] = []
+    owner, name = exchange.caller.owner, fields.get("exercise", "")
+    parts = tutor.answer(owner, name, turns, lambda t: _write(exchange, t, dropped))
     has_said = False
     async with contextlib.aclosing(parts):
         async for part in parts:
             has_said = has_said or bool(part.strip())
             yield {**head, "choices": [{"index": 0, "delta": {"content": part}, "finish_reason": None}]}
     finish = {"index": 0, "delta": {}, "finish_reason": "stop"}
-    yield {**head, "choices": [finish], "is_empty": not has_said}
+    yield {**head, "choices": [finish], "is_empty": not has_said, "why": {"dropped": dropped}}
 
 
-async def _write(exchange: Exchange, turns: Sequence[Turn]) -> AsyncGenerator[str, None]:
+async def _write(exchange: Exchange, turns: Sequence[Turn], told_dropped: list[str]) -> AsyncGenerator[str, None]:
     service = exchange.service
     messages = [{"role": _ROLES[turn.role], "content": turn.text} for turn in turns]
     ids, dropped = make_chat_ids(service, messages, _ANSWER_TOKENS)
+    told_dropped += dropped
     wishes = Wishes(max_new_tokens=_ANSWER_TOKENS, sampling=Sampling(temperature=_TEMPERATURE), priority=Priority.CHAT)
     async with contextlib.aclosing(service.write_unchecked(PlainAsk(ids, wishes, dropped), exchange.caller)) as pieces:
         async for piece in pieces:

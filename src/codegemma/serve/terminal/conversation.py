@@ -11,7 +11,8 @@ from codegemma.serve.blocks import Block, list_blocks
 
 
 class Conversation:
-    """Turns that alternate, the user's first."""
+    """Turns that alternate, the user's first. A question without an answer waits: it can be asked again, and what is
+    said next is joined to it."""
 
     def __init__(self, system: str = "") -> None:
         self._system = [Turn("system", system)] if system else []
@@ -20,26 +21,31 @@ class Conversation:
 
     def ask(self, message: str) -> list[Turn]:
         """Add the user's message, with what is attached before it, and return what is to be answered."""
-        self._turns.append(Turn("user", "\n\n".join([*self.attached, message])))
+        waiting = [self._turns.pop().text] if self.has_question else []
+        self._turns.append(Turn("user", "\n\n".join([*waiting, *self.attached, message])))
         self.attached = []
         return [*self._system, *self._turns]
 
+    @property
+    def has_question(self) -> bool:
+        """Whether the last turn is a question that got no answer."""
+        return bool(self._turns) and self._turns[-1].role == "user"
+
     def take_answer(self, text: str) -> None:
-        """Add the answer; of an empty one the question is taken back, for turns alternate."""
+        """Add the answer; an empty one is none."""
         if text.strip():
             self._turns.append(Turn("model", text))
-        elif self._turns and self._turns[-1].role == "user":
-            self._turns.pop()
 
     def ask_again(self) -> list[Turn]:
-        """Take the last answer back and return what is to be answered anew.
+        """Return what is to be answered anew: the question that waits, or the last one, whose answer is taken back.
 
         Raises:
             InputError: nothing was asked yet.
         """
-        if len(self._turns) < 2:
-            raise InputError("nothing was answered yet that could be answered again")
-        self._turns.pop()
+        if not self._turns:
+            raise InputError("nothing was asked yet that could be answered again")
+        if not self.has_question:
+            self._turns.pop()
         return [*self._system, *self._turns]
 
     def clear(self) -> None:

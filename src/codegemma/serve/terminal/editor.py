@@ -5,9 +5,7 @@
 **Not**: what is done with them.
 """
 
-import os
 from collections.abc import Iterable
-from pathlib import Path
 
 from prompt_toolkit import PromptSession
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion, PathCompleter
@@ -16,6 +14,7 @@ from prompt_toolkit.formatted_text import HTML
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 
+from codegemma.files import find_state_folder
 from codegemma.serve.terminal.talk import COMMANDS
 
 
@@ -69,8 +68,7 @@ def open_editor() -> "PromptSession[str]":
 
 def _open_history() -> History:
     """Keep what was typed, readable by its owner alone; where nothing can be written, for this session."""
-    home = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state")
-    file = home / "codegemma" / "chat_history"
+    file = find_state_folder() / "chat_history"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch(mode=0o600)

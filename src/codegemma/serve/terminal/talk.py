@@ -22,7 +22,7 @@ COMMANDS: Mapping[str, str] = {
     "/file": "PATH[:FIRST-LAST]  attach a file, or lines of it, to the next message",
     "/diff": "[REVISION]  attach what changed since HEAD, or another revision",
     "/run": "[N]  run block N of the last answer, its last by default, in the sandbox; attach the output",
-    "/again": "have the last question answered anew",
+    "/again": "have the last question answered anew, or one that got no answer",
     "/clear": "begin a new conversation",
     "/save": "PATH  write the conversation as Markdown",
     "/help": "say this",
@@ -54,6 +54,7 @@ class Talk:
                 self._answer(self.conversation.ask(line.strip()))
         except UserError as error:
             self._screen.fail(str(error))
+            self._offer_again()
         return True
 
     def answer_once(self, message: str) -> None:
@@ -70,13 +71,15 @@ class Talk:
             self._sandbox.close()
 
     def _answer(self, turns: list[Turn]) -> None:
-        text = ""
-        try:
-            text = self._screen.show_answer(self._speaker.answer(turns))
-            if not text.strip():
-                self._screen.note("the model says nothing")
-        finally:
-            self.conversation.take_answer(text)
+        text = self._screen.show_answer(self._speaker.answer(turns))
+        self.conversation.take_answer(text)
+        if not text.strip():
+            self._screen.note("the model says nothing")
+            self._offer_again()
+
+    def _offer_again(self) -> None:
+        if self.conversation.has_question:
+            self._screen.note("your question is kept: /again asks it anew, and what you say next goes with it")
 
     def _do(self, command: str, argument: str) -> None:
         conversation = self.conversation

@@ -38,8 +38,8 @@ Ask = Callable[[Sequence[Turn]], AsyncGenerator[str, None]]
 class Tutor:
     """One tutor for all learners of a server."""
 
-    def __init__(self, policy: Policy | None = None, bench: Bench | None = None) -> None:
-        self.policy, self._bench, self.ledger = policy or Policy(), bench or Bench(), Ledger()
+    def __init__(self, policy: Policy | None = None, bench: Bench | None = None, ledger: Ledger | None = None) -> None:
+        self.policy, self._bench, self.ledger = policy or Policy(), bench or Bench(), ledger or Ledger()
         secret = secrets.token_hex(16)
         self._make = functools.lru_cache(4096)(lambda name: make_exercise(name, secret))
 
@@ -93,6 +93,7 @@ class Tutor:
             judged = await judge_attempt(self._bench, self.find_exercise(name), text)
         record.attempts += 1
         record.is_solved |= judged.passed
+        self.ledger.keep(owner, name)
         return judged
 
     def hint(self, owner: str, name: str) -> Hint:
@@ -102,6 +103,7 @@ class Tutor:
         record = self.ledger.find(owner, name)
         hint = give_hint(self.find_exercise(name), record, self.policy)
         record.tell(hint.code.splitlines() if hint.rung is Rung.CODE else [])
+        self.ledger.keep(owner, name)
         return hint
 
     def compute_facts(self, code: str, error: str) -> list[str]:
@@ -117,7 +119,8 @@ class Tutor:
         """Have the model answer, at the rung that the learner stands on; nothing that gives a solution away is told."""
         task = self._find_task(name) or self.recognize(turns)
         exercise = None if task is not None or not name else self.find_exercise(name)
-        record = self.ledger.find(owner, _TASK_PREFIX + task.name if task is not None else name)
+        name = _TASK_PREFIX + task.name if task is not None else name
+        record = self.ledger.find(owner, name)
         highest = min(self.policy.highest, read_rung(task.highest_hint)) if task is not None else self.policy.highest
         has_worked = record.is_solved or record.attempts >= self.policy.code_after_attempts
         rung = highest if not (exercise or task) else min(highest, Rung(min(max(record.rung, 1), 4)))
@@ -130,7 +133,9 @@ class Tutor:
             async for part in stream:
                 yield part
         finally:
-            record.tell(guard.told[len(record.told) :])
+            if news := guard.told[len(record.told) :]:
+                record.tell(news)
+                self.ledger.keep(owner, name)
             await stream.aclose()
 
     def make_plain_guard(self) -> Guard | None:

@@ -48,17 +48,18 @@ export class Chat {
     this.conversation.messages.push({ role: "user", content: spellMessage(text, files), text, files: files.map((file) => file.name) });
     this.conversation.title ||= (text || files[0].name).split("\n")[0].slice(0, 60);
     this.follows = true;
-    this.#draw();
+    this.conversations.save(); // so that a question outlives a page that is closed before its answer
     void this.#answer();
   }
 
   async #answer() {
     const conversation = this.conversation;
-    const messages = conversation.messages.map(({ role, content }) => ({ role, content }));
+    // An answer that never came is none: its question goes with the next one.
+    const messages = conversation.messages.filter(({ content }) => content).map(({ role, content }) => ({ role, content }));
     const answer = { role: "assistant", content: "", notes: [] };
     conversation.messages.push(answer);
-    const shown = this.#drawMessage(answer, conversation.messages.length - 1);
-    this.thread.append(shown);
+    this.#draw();
+    const shown = this.thread.lastElementChild;
     const gone = (this.gone = new AbortController());
     this.composer.setBusy(true);
     let isDrawn = false;
@@ -111,11 +112,13 @@ export class Chat {
       if (message.files?.length) words.append(make("div", { className: "shelf" }, message.files.map((name) => make("span", { className: "chip" }, icon("clip"), name))));
       words.append(make("div", { className: "said" }, message.text ?? message.content));
       tools.append(button("edit", "Edit and ask again", () => this.#edit(at, words), { kind: "small" }));
+      if (isLast) tools.append(button("again", "Ask again", () => this.#again(), { shows: true, kind: "small" }));
     } else {
       renderMarkdown(words, message.content);
       if (!message.content && isLast && !message.notes?.length) words.append(make("span", { className: "cursor" }));
       if (message.content) tools.append(button("copy", "Copy the answer", () => copy(message.content), { kind: "small" }));
-      if (isLast) tools.append(button("again", "Answer again", () => this.#again(), { kind: "small" }));
+      if (isLast && message.failed) tools.append(button("again", "Ask again", () => this.#again(), { shows: true, kind: "small" }));
+      else if (isLast) tools.append(button("again", "Answer again", () => this.#again(), { kind: "small" }));
     }
     const notes = (message.notes ?? []).map((note) => make("p", { className: message.failed ? "note bad" : "note" }, note));
     return make("article", { className: `message ${message.role}`, "aria-label": message.role === "user" ? "You" : "Model" }, words, notes, tools);
@@ -123,8 +126,7 @@ export class Chat {
 
   #again() {
     this.stop();
-    this.conversation.messages.pop();
-    this.#draw();
+    if (this.conversation.messages.at(-1).role !== "user") this.conversation.messages.pop();
     void this.#answer();
   }
 
@@ -137,7 +139,6 @@ export class Chat {
       this.stop();
       this.conversation.messages.splice(at);
       this.conversation.messages.push({ ...message, text: field.value.trim(), content: head + field.value.trim() });
-      this.#draw();
       void this.#answer();
     };
     field.addEventListener("keydown", (event) => {

@@ -207,14 +207,20 @@ export class Tutor {
     }
   }
 
-  async #ask(text, files) {
-    const content = spellMessage(text, files);
-    this.messages.push({ role: "user", content });
+  #ask(text, files) {
+    for (const offer of this.thread.querySelectorAll(".retry")) offer.remove();
+    this.messages.push({ role: "user", content: spellMessage(text, files) });
     this.thread.append(make("article", { className: "message user" }, make("div", { className: "words" }, make("div", { className: "said" }, text))));
+    return this.#answer();
+  }
+
+  /** Has the last question answered; one that fails stays, and is asked again by its button or with the next. */
+  async #answer() {
     const words = make("div", { className: "words" });
     const facts = make("ul", { className: "facts" });
     const shown = make("article", { className: "message assistant" }, facts, words);
     this.thread.append(shown);
+    const note = (text, kind = "") => shown.append(make("p", { className: `note ${kind}` }, text));
     const gone = (this.gone = new AbortController());
     this.composer.setBusy(true);
     let answer = "";
@@ -224,15 +230,18 @@ export class Tutor {
         for (const fact of event.facts ?? []) facts.append(make("li", {}, renderInline(fact)));
         answer += event.choices[0]?.delta.content ?? "";
         renderMarkdown(words, answer, false);
-        if (event.is_empty) shown.append(make("p", { className: "note" }, "The model has nothing to add; the hints and the check are computed and always there."));
+        for (const left of event.why?.dropped ?? []) note(`Left out to fit the model's window: ${left}`);
+        if (event.is_empty) note("The model has nothing to add; the hints and the check are computed and always there.");
         this.thread.scrollTop = this.thread.scrollHeight;
       }
       renderMarkdown(words, answer);
     } catch (error) {
-      shown.append(make("p", { className: "note bad" }, error.name === "AbortError" ? "Stopped" : error.message));
+      const isStopped = error.name === "AbortError";
+      note(isStopped ? "Stopped" : error.message, isStopped ? "" : "bad");
+      if (!isStopped) answer = "";
+      if (!answer) shown.append(button("again", "Ask again", () => { shown.remove(); void this.#answer(); }, { shows: true, kind: "small retry" }));
     }
     if (answer) this.messages.push({ role: "assistant", content: answer });
-    else this.messages.pop();
     this.composer.setBusy(false);
   }
 }
