@@ -20,6 +20,7 @@ SETTINGS = {
     "telemetry.telemetryLevel": "off",
     "workbench.startupEditor": "none",
     "editor.quickSuggestions": {"other": "off"},
+    "files.autoSave": "off",
 }
 
 

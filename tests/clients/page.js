@@ -24,7 +24,7 @@ const ACTS = {
   count: (page, selector) => page.locator(selector).count(),
   run: (page, source) => page.evaluate(source),
   picture: (page, path) => page.screenshot({ path }),
-  pause: (page, ms) => page.waitForTimeout(ms),
+  pause: (page, ms) => page.waitForTimeout(Number(ms)),
 };
 
 /** Finds what a frame of the page shows. */

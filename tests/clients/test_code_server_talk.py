@@ -31,8 +31,8 @@ REPAIRED = DOCUMENTED.replace("+ amount", "- amount")
 TESTS = "def test_withdraw():\n    assert Account().withdraw(1) == -1"
 ANSWERS = {
     "Explain this code": "It takes an **amount** out:\n\n1. the balance changes\n2. it is told\n\n"
-    "```python\nAccount().withdraw(5)\n```\n\n<img src=x onerror=alert(1)> stays text.",
-    "Is it right?": "No: it *adds*.",
+    "```python\nAccount().withdraw(5)\n```\n\nThat is all.",
+    "Is it right?": "No: it *adds*. <img src=x onerror=alert(1)>",
     "Add documentation": f"Here:\n\n```python\n{DOCUMENTED}\n```\n",
     "Find what is wrong": f"```python\n{REPAIRED}\n```\n\nIt added.",
     "Write unit tests": f"```python\n{TESTS}\n```\n",
@@ -50,7 +50,7 @@ def say(command: str) -> list[list[str]]:
 
 def picture(name: str) -> list[list[str]]:
     folder = os.environ.get("CODEGEMMA_TEST_PICTURES")
-    return [["picture", f"{folder}/{name}.png"]] if folder else []
+    return [["pause", "1500"], ["picture", f"{folder}/{name}.png"]] if folder else []
 
 
 def test_a_selection_is_explained_asked_about_documented_repaired_and_tested(code_server, tmp_path):
@@ -61,11 +61,12 @@ def test_a_selection_is_explained_asked_about_documented_repaired_and_tested(cod
     acts: list[list[str]] = [
         ["wait", ".statusbar-item[id*=codegemma]"], ["press", ".view-line"], IN_CODE, *SELECT,
         ["key", "Shift+F10"], ["hover", "codegemma"], ["waitText", "Write tests"], *picture("menu"),
-        ["item", "Explain"], ["readInside", "article:has-text('stays text') .words"], *picture("explain"),
+        ["item", "Explain"], ["readInside", "article:has-text('That is all') .words"], *picture("explain"),
         *say("Ask about the selection"), ["waitText", "What do you want to know"], ASKED, ["write", "Is it right?"],
-        ["key", "Enter"], ["readInside", "article:has-text('adds') em"],
+        ["key", "Enter"], ["readInside", "article:has-text('onerror') .words"],
         *say("Document"), ["waitText", "Take an amount out"], *picture("document"),
-        taken, ["gone", ".monaco-diff-editor"], ["key", "Control+s"], ["gone", ".tab.dirty"], IN_CODE,
+        taken, ["gone", ".monaco-diff-editor"], ["wait", ".tab.dirty"], IN_CODE,
+        ["key", "Control+s"], ["gone", ".tab.dirty"],
         *SELECT, *say("Fix"), ["waitText", "self.balance - amount"], *picture("fix"),
         left, ["gone", ".monaco-diff-editor"], ["press", ".view-line"], IN_CODE,
         *SELECT, *say("Write tests"), ["waitText", "def test_withdraw"], *picture("tests"),
@@ -75,8 +76,7 @@ def test_a_selection_is_explained_asked_about_documented_repaired_and_tested(cod
         explained, asked = use(code_server.url, file, acts)
         prompts = [tokenizer.decode(list(g.prompt_ids)) for g in running.parrot.generations[1:]]
     assert "It takes an amount out:" in explained
-    assert "<img src=x onerror=alert(1)>" in explained
-    assert asked == "adds"
+    assert asked == "No: it adds. <img src=x onerror=alert(1)>"
     lines = ACCOUNT.splitlines(keepends=True)
     meant = "".join(lines[FIRST - 1 : FIRST - 1 + LINES])
     assert all("`account.py`:\n```python\n" in prompt for prompt in prompts)

@@ -56,8 +56,8 @@ export class Changes implements vscode.TextDocumentContentProvider {
     if (document.version !== version) return tellChanged();
     const edit = new vscode.WorkspaceEdit();
     edit.replace(document.uri, range, block);
-    await vscode.workspace.applyEdit(edit);
     await vscode.window.showTextDocument(document);
+    await vscode.workspace.applyEdit(edit);
   }
 }
 
