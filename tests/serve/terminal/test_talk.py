@@ -19,9 +19,10 @@ from codegemma.records import Sampling, Turn
 from codegemma.sandbox.box import Sandbox
 from codegemma.serve.blocks import split_finished, strip_controls
 from codegemma.serve.terminal.screen import Screen
-from codegemma.serve.terminal.speakers import LocalSpeaker, RemoteSpeaker, Said, SpeakerError
+from codegemma.serve.terminal.speakers import LocalSpeaker, RemoteSpeaker, Said
 from codegemma.serve.terminal.talk import Talk
 from codegemma.text.tokenizer import Tokenizer
+from codegemma.wire import ServerError
 
 ANSWER = "Add them:\n\n```python\nprint(2 + 3)\n```\n\nDone."
 SCRIPT = f"model\n{ANSWER}"
@@ -111,7 +112,7 @@ def test_a_question_that_gets_no_answer_is_kept_and_asked_again(talk, tmp_path):
 
     def fail(turns):
         yield Said("Half an ans")
-        raise SpeakerError("the server went away")
+        raise ServerError("the server went away")
 
     speaker.answer = fail
     talk.take("/file a.py")
