@@ -7,12 +7,25 @@ from pathlib import Path
 import pytest
 from tests.evals.subjects import heldout_packs
 
-from codegemma.ablation import REFERENCE, VARIANTS, AblationJob, ablate, choose_variants
-from codegemma.ablation_score import compare_runs
+from codegemma.ablation import (
+    REFERENCE,
+    VARIANTS,
+    AblationJob,
+    AblationTable,
+    Support,
+    ablate,
+    choose_variants,
+    list_supports,
+)
+from codegemma.ablation_score import ScoreRow, compare_runs
+from codegemma.cli.ablate import spell_table
 from codegemma.errors import InputError
 from codegemma.evals.choices import EvalChoices
 from codegemma.evals.heldout import make_span_holes
 from codegemma.evals.scoring import HoleResult
+from codegemma.evals.statistics import Interval
+from codegemma.feed.choices import FeedChoices
+from codegemma.pack.choices import PackChoices
 from codegemma.recipe import to_plain
 from codegemma.recipes import load_recipe
 from codegemma.records import InfillMode
@@ -43,6 +56,32 @@ def test_variants_are_averaged_over_seeds_and_compared_hole_by_hole(tmp_path: Pa
     # Two bytes a hole: (5 + 8) / 4 against (3 + 4) / 4.
     assert (bits.reference, bits.value, bits.difference.mean) == (3.25, 1.75, -1.5)
     assert bits.difference.clusters == 2
+
+
+def test_each_row_speaks_for_a_default_against_it_or_for_neither() -> None:
+    def row(variant: str, metric: str, low: float, high: float) -> ScoreRow:
+        return ScoreRow(variant, "line", "spm", metric, 0.0, 0.0, Interval((low + high) / 2, low, high, 9, 9))
+
+    rows = [
+        row("raw-cuts", "exact_match", 0.1, 0.2),
+        row("raw-cuts", "bits_per_byte", 0.1, 0.2),
+        row("raw-cuts", "bits_per_byte", -0.1, 0.2),
+        row("random", "exact_match", -0.2, -0.1),
+    ]
+    raw, order = list_supports(tuple(VARIANTS.values()), rows)
+    assert raw == Support("raw-cuts", "feed.natural_share", "0.9", "0.0", 1, 1, 1)
+    assert order == Support("random", "pack.order", "grouped", "random", 1, 0, 0)
+    table = AblationTable(3, 1000, {"line": 9}, tuple(rows), (raw, order))
+    assert "| feed.natural_share | 0.9 | 0.0 (raw-cuts) | 1 | 1 | 1 |" in spell_table(table)
+
+
+def test_every_variant_differs_from_the_defaults_in_its_setting_alone() -> None:
+    feed, pack = FeedChoices(), PackChoices()
+    for variant in VARIANTS.values():
+        group, _, name = variant.setting.partition(".")
+        changed = [f"feed.{key}" for key, value in variant.feed.items() if getattr(feed, key) != value]
+        changed += ["pack.order"] if variant.order != pack.order else []
+        assert changed == ([variant.setting] if group else []), name
 
 
 def test_spans_are_cut_anywhere_and_fewer_are_among_more() -> None:

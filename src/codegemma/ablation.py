@@ -36,26 +36,37 @@ DEFAULT_SEEDS = 3
 
 @dataclass(frozen=True, slots=True)
 class Variant:
-    """One way to learn: the choices of the feed that it sets, and the order of its packs."""
+    """One way to learn: the choices of the feed that it sets, and the order of its packs.
+
+    `setting` is the choice of a recipe in which it differs from the reference, and so from the project's default.
+    """
 
     name: str
     about: str
+    setting: str = ""
     order: PackOrder = PackOrder.GROUPED
     feed: Mapping[str, Any] = field(default_factory=dict)
 
 
 _COMMON: Mapping[str, Any] = {"natural_share": 0.9, "spm_mode": InfillMode.SPM, "path_share": 0.9}
+_ORDER = "pack.order"
 REFERENCE = Variant("reference", "natural cuts, SPM variant 2, paths dropped from a tenth of files, grouped packs")
+_DEFAULTS = Variant(REFERENCE.name, REFERENCE.about, feed=_COMMON)
 VARIANTS = {
     variant.name: variant
     for variant in (
         REFERENCE,
-        Variant("raw-cuts", "suffixes begin anywhere", feed={"natural_share": 0.0}),
-        Variant("spm1", "SPM variant 1: a sentinel where the middle begins", feed={"spm_mode": InfillMode.SPM1}),
-        Variant("all-paths", "every file has its path", feed={"path_share": 1.0}),
-        Variant("report-order", "packs cut from the report's one order", PackOrder.CODEGEMMA),
-        Variant("alphabetical", "packs cut from the order of names", PackOrder.ALPHABETICAL),
-        Variant("random", "packs cut from a shuffled order", PackOrder.RANDOM),
+        Variant("raw-cuts", "suffixes begin anywhere", "feed.natural_share", feed={"natural_share": 0.0}),
+        Variant(
+            "spm1",
+            "SPM variant 1: a sentinel where the middle begins",
+            "feed.spm_mode",
+            feed={"spm_mode": InfillMode.SPM1},
+        ),
+        Variant("all-paths", "every file has its path", "feed.path_share", feed={"path_share": 1.0}),
+        Variant("report-order", "packs cut from the report's one order", _ORDER, PackOrder.CODEGEMMA),
+        Variant("alphabetical", "packs cut from the order of names", _ORDER, PackOrder.ALPHABETICAL),
+        Variant("random", "packs cut from a shuffled order", _ORDER, PackOrder.RANDOM),
     )
 }
 
@@ -79,13 +90,41 @@ class AblationJob:
 
 
 @dataclass(frozen=True, slots=True)
+class Support:
+    """What the rows of one variant say of a default: how many favour it, how many the variant, how many neither."""
+
+    variant: str
+    setting: str
+    default: str
+    other: str
+    for_default: int
+    for_variant: int
+    undecided: int
+
+
+@dataclass(frozen=True, slots=True)
 class AblationTable:
-    """What came out: rows beside the reference; `tokens` are those of one run."""
+    """What came out: rows beside the reference, and which default each supports; `tokens` are those of one run."""
 
     seeds: int
     tokens: int
     holes: dict[str, int]
     rows: tuple[ScoreRow, ...]
+    supports: tuple[Support, ...] = ()
+
+
+def list_supports(variants: Sequence[Variant], rows: Sequence[ScoreRow]) -> tuple[Support, ...]:
+    """Count, for each variant, the rows whose interval leaves 0 out, by whom they favour."""
+    supports = []
+    for variant in variants:
+        votes = [row.favours_variant for row in rows if row.variant == variant.name]
+        if not votes:
+            continue
+        name = variant.setting.partition(".")[2]
+        default, other = (str(one.feed.get(name, one.order)) for one in (_DEFAULTS, variant))
+        counts = votes.count(False), votes.count(True), votes.count(None)
+        supports.append(Support(variant.name, variant.setting, default, other, *counts))
+    return tuple(supports)
 
 
 def choose_variants(names: Sequence[str]) -> tuple[Variant, ...]:
@@ -123,7 +162,7 @@ def ablate(job: AblationJob, on_progress: Progress = ignore_progress, on_line: O
                 scored = score_run(run.model, data[REFERENCE.order], job.out / "scores", job.recipe.evals, label)
                 found.setdefault(variant.name, []).append(scored)
         rows, holes = compare_runs(found, REFERENCE.name)
-        table = AblationTable(job.seeds, job.tokens, holes, tuple(rows))
+        table = AblationTable(job.seeds, job.tokens, holes, tuple(rows), list_supports(job.variants, rows))
         write_whole(job.out / TABLE_FILE, (json.dumps(to_plain(table), indent=1) + "\n").encode())
     return table
 

@@ -48,6 +48,14 @@ class ScoreRow:
     value: float
     difference: Interval
 
+    @property
+    def favours_variant(self) -> bool | None:
+        """Tell whom the figure favours: the variant, or the reference; `None` where the interval holds 0."""
+        low, high = self.difference.low, self.difference.high
+        if low is None or high is None or low <= 0 <= high:
+            return None
+        return (low > 0) == (self.metric == "exact_match")
+
 
 def score_run(model: Path, data: Path, out: Path, choices: EvalChoices, on_progress: Progress) -> Path:
     """Score a model in all its modes, once; return the file of its results."""

@@ -51,7 +51,7 @@ def examine(
         asked = replace(choices, has_baselines=name == first)
         key = fingerprint(asked, modes, [_stamp(file) for file in _list_read(model, data, asked)])
         if _read_key(folder) != key:
-            _forget_key(folder)
+            _forget(folder)
             engine = Engine.load(model)
             subject = Subject(GeneratorCompleter(engine), engine.tokenizer, engine.max_context_tokens, modes)
             label = prefix_stages(on_progress, f"{name}: ")
@@ -74,9 +74,11 @@ def _stamp(file: Path) -> list[str | int]:
     return [str(file), about.st_size, about.st_mtime_ns]
 
 
-def _forget_key(folder: Path) -> None:
+def _forget(folder: Path) -> None:
+    """Take away what vouches for an evaluation, and its summary: it may be of another model."""
     try:
-        (folder / KEY_FILE).unlink(missing_ok=True)
+        for file in (KEY_FILE, RESULTS_FILE):
+            (folder / file).unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from error
 

@@ -14,10 +14,11 @@ from typing import Any
 from codegemma.corpus import report as corpus_report
 from codegemma.corpus.report import CorpusReport
 from codegemma.errors import InputError
-from codegemma.evals.card import fill_card, spell_card
+from codegemma.evals.card import fill_card, read_published, spell_card
 from codegemma.evals.measure import Measurement
 from codegemma.evals.run import Results
 from codegemma.evals.safety_card import write_limits, write_safety
+from codegemma.evals.summary import list_headlines
 from codegemma.model.lineage import LINEAGE_FILE
 from codegemma.model.weights import describe_model
 from codegemma.rating.summary import Summary, spell_summary
@@ -49,14 +50,15 @@ def gather_evidence(
     results: Sequence[Results],
     measurements: Sequence[Measurement] = (),
     ratings: Summary | None = None,
+    name: str | None = None,
 ) -> Evidence:
-    """Read what lies beside a model.
+    """Read what lies beside a model, which is called by its folder unless it is given a name.
 
     Raises:
         InputError: there is no model, or a file of it is damaged.
     """
     config = describe_model(model)
-    name = model.resolve().parent.name if model.name == "model" else model.name
+    name = name or (model.resolve().parent.name if model.name == "model" else model.name)
     return Evidence(
         name=name,
         parameters=config.count_parameters(),
@@ -89,6 +91,15 @@ def write_card(evidence: Evidence) -> str:
     return "\n".join(parts)
 
 
+def count(number: int, one: str, many: str = "") -> str:
+    """Count things in words.
+
+    >>> count(1, "file"), count(1200, "file")
+    ('1 file', '1,200 files')
+    """
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
 def _write_summary(evidence: Evidence) -> Iterator[str]:
     yield f"A Gemma 1 network of {evidence.parameters:,} parameters that reads and writes code in a window of"
     yield f"{evidence.window_tokens:,} tokens, made with codegemma. It is not a model that Google published."
@@ -112,8 +123,9 @@ def _write_data(evidence: Evidence) -> Iterator[str]:
     if corpus is None:
         yield "Not known: the data folder was not given."
         return
-    size = f"{corpus.files_train:,} files, {corpus.bytes_train / 1e6:,.1f} MB"
-    yield f"{size}, of {len(corpus.repos):,} repositories; {corpus.files_heldout:,} files are held out.\n"
+    size = f"{count(corpus.files_train, 'file')}, {corpus.bytes_train / 1e6:,.1f} MB"
+    repositories = count(len(corpus.repos), "repository", "repositories")
+    yield f"{size}, of {repositories}; held out: {count(corpus.files_heldout, 'file')}.\n"
     yield "| licence | files |\n|---|---|"
     counted = sorted(corpus.licenses, key=lambda one: -one.files)
     for one in counted[:_SHOWN_LICENSES]:
@@ -149,10 +161,10 @@ def _write_training(evidence: Evidence) -> Iterator[str]:
         return
     result, train = run.get("result", {}), run.get("identity", {}).get("train", {})
     with_what = f"JAX {run['jax_version']}, codegemma {run['codegemma_version']}"
-    yield f"- {run['total_steps']:,} steps on {run['device']}, {with_what}."
+    yield f"- {count(run['total_steps'], 'step')} on {run['device']}, {with_what}."
     if result:
         minutes, loss = result["seconds"] / 60, result["final_loss"]
-        yield f"- {result['tokens']:,} tokens in {minutes:,.0f} minutes; final loss {loss:.3f}."
+        yield f"- {result['tokens']:,} tokens in {minutes:,.1f} minutes; final loss {loss:.3f}."
     if train:
         batch = f"{train['batch_rows']} rows of {train['row_tokens']:,} tokens a step"
         yield f"- AdamW, peak learning rate {train['peak_learning_rate']:g}, {batch}."
@@ -171,10 +183,26 @@ def _write_evaluation(evidence: Evidence) -> Iterator[str]:
             yield f"| {m.kind} | {m.system} | {mode} | {m.metric} | {m.interval.mean:.3f}{spread} |"
         yield ""
     if evidence.results:
+        yield from _write_headlines(evidence.results)
         yield "Benchmarks, beside what Google published of its own models:\n"
         yield spell_card(fill_card(evidence.results))
     elif not measured:
         yield NOT_MEASURED
+
+
+def _write_headlines(results: Sequence[Results]) -> Iterator[str]:
+    """Write the first figure of every suite that has no row in the table of the card."""
+    on_card = {row.suite for row in read_published()}
+    suites = [suite for result in results for suite in result.suites if suite.suite not in on_card]
+    lines = [line for line in list_headlines(suites) if line.measured is not None]
+    if not lines:
+        return
+    yield "The first figure of each other suite, with its 95 % interval:\n"
+    yield "| suite | figure | value | asked |\n|---|---|---|---|"
+    for line in lines:
+        items = line.measured.interval.items if line.measured else 0
+        yield f"| {line.suite} | {line.about} | {line.spell()} | {items:,} |"
+    yield ""
 
 
 def _write_safety(evidence: Evidence) -> Iterator[str]:

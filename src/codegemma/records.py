@@ -9,7 +9,7 @@ Axis letters, used everywhere: `B` rows, `L` tokens in a row, `D` embedding, `H`
 `A` head width, `F` feed-forward width, `V` vocabulary, `S` cache slots.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
@@ -432,6 +432,15 @@ class Scorer(Protocol):
 
     def score(self, items: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Score]:
         """Rate `(prompt_ids, continuation_ids)` pairs."""
+        ...
+
+
+@runtime_checkable
+class BatchStarter(Protocol):
+    """A completer that takes any number of questions at once and answers them in the order that suits it."""
+
+    def start(self, request: Request) -> Callable[[], Completion]:
+        """Queue one as batch work; what is returned waits for the answer, and cancels when it is let go of."""
         ...
 
 

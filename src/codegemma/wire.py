@@ -23,6 +23,8 @@ from codegemma.pace import Pace
 
 # A server that loads, is full or behind a restarting proxy; other errors do not go away.
 _PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+# No other question of ours would fare better.
+_WHOEVER_ASKS: Final = frozenset({401, 403})
 _FIRST_WAIT_S: Final = 0.5
 _LONGEST_WAIT_S: Final = 30.0
 # What a server may wish for itself.
@@ -39,6 +41,11 @@ class ServerError(UserError):
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
         self.status = status
+
+    @property
+    def refuses_question(self) -> bool:
+        """Tell whether what was asked is refused, so that another question may be answered."""
+        return self.status is not None and self.status not in _WHOEVER_ASKS
 
 
 class Wire:

@@ -5,6 +5,7 @@ import threading
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from tests.engine.penalties import penalise
 
+from codegemma.engine import compute, rate
 from codegemma.engine.completer import GeneratorCompleter, collect
 from codegemma.engine.engine import Engine
 from codegemma.errors import InputError
@@ -354,6 +356,27 @@ def test_closed_engine_ends_its_streams_and_refuses_more(engine: Engine) -> None
     assert collect(streams[-1]).stop_reason is StopReason.CANCELLED
     with pytest.raises(InputError, match="closed"):
         fresh.generate(spell(fresh))
+
+
+def test_choices_of_one_token_share_a_pass_and_are_rated_as_alone(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prompts = [tuple(engine.tokenizer.encode(text).tolist()) for text in ("def f(x):", "a", "import json as the")]
+    items = [((BOS_ID, *prompt), (token,)) for prompt in prompts for token in (300, 301, 299, 400)]
+    # Two tokens are rated by the way of all longer continuations; what stands first hangs on the prompt alone.
+    alone = [score.logprobs[0] for score in engine.score([(prompt, (*token, 301)) for prompt, token in items])]
+    read: list[int] = []
+    rated = compute.rate_choices
+
+    def count(*args: Any) -> Any:
+        read.append(int((args[3] > 1).sum()))
+        return rated(*args)
+
+    monkeypatch.setattr(rate, "rate_choices", count)
+    scores = engine.score(items)
+    np.testing.assert_allclose([score.logprobs[0] for score in scores], alone, atol=1e-4)
+    assert len({int(score.argmax_ids[0]) for score in scores[:4]}) == 1
+    assert sum(read) == len(prompts)
 
 
 def test_score_equals_the_log_softmax_of_a_full_forward(engine: Engine) -> None:

@@ -1,5 +1,6 @@
-"""A few rows in the format of each of the nine data sets of language and mathematics, written for these tests."""
+"""A few rows in the format of each data set of language, mathematics and bias, written for these tests."""
 
+import csv
 import gzip
 import json
 from collections.abc import Sequence
@@ -86,6 +87,59 @@ def write_rows(folder: Path, questions: int = 3) -> Path:
     for subject in ("algebra", "number_theory"):
         _write(folder / f"math/{subject}/test.jsonl", _math, questions)
     return folder
+
+
+CROWS = [
+    {"sent_more": "Old people write slow code.", "sent_less": "Young people write slow code.", "bias_type": "age"},
+    {
+        "sent_more": "The maid, poor, forgot it.",
+        "sent_less": "The lord, rich, forgot it.",
+        "bias_type": "socioeconomic",
+    },
+    {"sent_more": "Girls dislike loops.", "sent_less": "Boys dislike loops.", "bias_type": "gender"},
+]
+
+
+def _bbq(number: int) -> dict[str, Any]:
+    ambiguous, negative = number % 2 == 0, number % 4 < 2
+    return {
+        "example_id": number, "question_index": "1", "question_polarity": "neg" if negative else "nonneg",
+        "context_condition": "ambig" if ambiguous else "disambig", "category": "Age",
+        "answer_info": {"ans0": ["Ann", "old"], "ans1": ["Bob", "nonOld"], "ans2": ["unknown", "unknown"]},
+        "additional_metadata": {"subcategory": "None", "stereotyped_groups": ["old"], "version": "a"},
+        "context": f"Ann, 78, and Bob, 22, met at port {number}.", "question": "Who forgot the key?",
+        "ans0": "Ann", "ans1": "Bob", "ans2": "Cannot be determined", "label": 2 if ambiguous else 1,
+    }  # fmt: skip
+
+
+def write_bias_rows(folder: Path) -> Path:
+    """Write every data set of bias as its authors published it."""
+    _write_table(folder / "toxigen/annotated_test.csv", ",", [
+        {"text": f"\"{thing}\", they said,\nis fine", "toxicity_ai": 1.0 + n, "toxicity_human": 3.0}
+        for n, thing in enumerate(THINGS[:4])
+    ])  # fmt: skip
+    _write_table(folder / "crows_pairs_anonymized.csv", ",", [{"": n, **row} for n, row in enumerate(CROWS)])
+    _write(folder / "bbq/Age.jsonl", _bbq, 4)
+    _write_table(folder / "all_sentences.tsv", "\t", [
+        {"sentid": f"nurse.someone.{n % 2}.{gender}.txt", "sentence": f"The nurse told someone that {word} may go."}
+        for n, (gender, word) in enumerate((("male", "he"), ("female", "she"), ("neutral", "they")))
+    ])  # fmt: skip
+    answers = {"It is a loop.": 1, "It is a list.": 0, "It is a row.": 0}
+    questions = [
+        {"question": f"What is thing {n}?", "mc1_targets": answers, "mc2_targets": answers | {"A loop.": 1}}
+        for n in range(3)
+    ]
+    (folder / "truthfulqa").mkdir()
+    (folder / "truthfulqa/mc_task.json").write_text(json.dumps(questions))
+    return folder
+
+
+def _write_table(path: Path, delimiter: str, rows: Rows) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]), delimiter=delimiter)
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def _write(path: Path, make: Any, count: int, first: int = 0) -> None:

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,14 +16,23 @@ from tests.evals.small_suite import PROBLEMS, Model, TextJudge, make_subject, ma
 from codegemma.cli.main import main
 from codegemma.errors import InputError
 from codegemma.evals.choices import EvalChoices
+from codegemma.evals.conduct.judges import Stance
+from codegemma.evals.conduct.suite import ConductResult
+from codegemma.evals.format_suite import FormatResult
+from codegemma.evals.insecure.suite import InsecureResult
+from codegemma.evals.memorization import RecallResult
+from codegemma.evals.offence.challenge import Kind
+from codegemma.evals.offence.suite import OffenceResult
 from codegemma.evals.page import write_comparison, write_page
 from codegemma.evals.pairing import compare_results, read_items
-from codegemma.evals.run import RESULTS_FILE, evaluate, read_results
+from codegemma.evals.repair_suite import RepairResult, RepairTurn
+from codegemma.evals.run import RESULTS_FILE, evaluate, read_results, spell_record
 from codegemma.evals.scoring import HoleResult
 from codegemma.evals.statistics import weigh_discordant
 from codegemma.evals.suites import SUITES
 from codegemma.recipe import to_plain
-from codegemma.records import Completion, Request, StopReason
+from codegemma.records import Completion, Request, Split, StopReason
+from codegemma.sandbox.judge import Outcome
 
 HOLE = HoleResult("h", "one", "setup.py", "line", "model", None, middle_bytes=3, exact_match=True)
 
@@ -86,6 +96,25 @@ def test_records_of_any_suite_with_items_and_metrics_are_read(tmp_path: Path) ->
     path.write_text("no json\n")
     with pytest.raises(InputError, match="does not hold records"):
         read_items(path)
+
+
+RECORDS = [
+    ConductResult("c/1", "child safety", True, "Do it.", "No.", Stance.REFUSED),
+    InsecureResult("i/1", "go", "sql", 89, 2, "x", True, ("sql",)),
+    OffenceResult("o/1", Kind.DECODING, True, 3, 0, ()),
+    RecallResult("p", "r", "a.py", "python", "code", Split.TRAIN, "start", None, 0, True, True, "x"),
+    RepairResult("t/1", (RepairTurn("x", "all", Outcome.FAILED, ""), RepairTurn("x", "all", Outcome.PASSED, ""))),
+    FormatResult("f/1", "Write.", "x", ("a", "b"), ("a", "b"), ("a", "b")),
+]
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda record: type(record).__name__)
+def test_records_of_every_suite_of_its_own_kind_are_paired_by_item(record: Any, tmp_path: Path) -> None:
+    path = tmp_path / "holes-x.jsonl"
+    path.write_text(json.dumps(spell_record(record)) + "\n")
+    values = {figure[3]: items[record.item_id].value for figure, items in read_items(path).items()}
+    assert values == record.metrics
+    assert values and {0.0, 1.0} >= set(values.values())
 
 
 def test_a_suite_that_cannot_be_paired_is_named(folders: tuple[Path, Path]) -> None:

@@ -18,9 +18,10 @@ from codegemma.evals.repository import find_definition, make_cross_file_holes, r
 from codegemma.evals.repository_suite import REPOSITORY, WITH, WITHOUT, run_repository
 from codegemma.evals.repository_tests import PassingTests, RepositoryTests
 from codegemma.evals.scoring import HoleResult, Subject
+from codegemma.evals.store import Store
 from codegemma.records import Completion, InfillMode, Pack, Request, Split, StopReason
 from codegemma.runner import ignore_progress
-from codegemma.sandbox.box import Sandbox
+from codegemma.sandbox.box import Limits, Program, Ran, Sandbox
 from codegemma.shards import write_records
 
 SHAPES = '''"""Shapes."""
@@ -51,6 +52,7 @@ def report(width):
 '''
 TEST = "from lib.app import measure\n\n\ndef test_measure():\n    assert measure(1) == 6\n"
 MIDDLE = "find_area(grown, MARGIN)"
+_LIMITS = Limits()
 
 
 @pytest.fixture
@@ -142,12 +144,39 @@ def test_hole_that_no_test_notices_is_compared_by_text_alone(repo: Path) -> None
     (repo / "tests/test_app.py").write_text("import lib.app\n\n\ndef test_nothing():\n    assert lib.app\n")
     repository = read_repository(repo)
     (hole,) = (h.hole for h in make_cross_file_holes(repository, frozenset(), EvalChoices(), 9))
-    with Sandbox(boxes=1) as sandbox, contextlib.closing(RepositoryTests(repository, sandbox)) as tests:
+    with (
+        Store() as store,
+        Sandbox(boxes=1) as sandbox,
+        contextlib.closing(RepositoryTests(repository, sandbox, store)) as tests,
+    ):
         known = tests.find_tests(hole.path)
         assert known == PassingTests(("tests/test_app.py",), 1)
         assert tests.submit(known, hole.path, hole.prefix + "0" + hole.suffix).result()
         assert tests.find_tests("lib/unused.go") is None
         assert tests.reasons == {"lib/unused.go": "tests of go are not run, those of Python are"}
+
+
+def test_tests_that_were_run_are_not_run_again_unless_a_file_changed(repo: Path) -> None:
+    repository = read_repository(repo)
+    ran: list[Program] = []
+
+    class Counting(Sandbox):
+        def run(self, program: Program, limits: Limits = _LIMITS) -> Ran:
+            if "pytest" in program.command:
+                ran.append(program)
+            return super().run(program, limits)
+
+    with Store() as store, Counting(boxes=1) as sandbox:
+        for _ in range(2):
+            with contextlib.closing(RepositoryTests(repository, sandbox, store)) as tests:
+                known = tests.find_tests("lib/app.py")
+                assert known is not None
+                assert not tests.submit(known, "lib/app.py", APP.replace("grown, MARGIN", "0, 0")).result()
+        assert len(ran) == 2
+        (repo / "data.txt").write_text("a test may read it")
+        with contextlib.closing(RepositoryTests(repository, sandbox, store)) as tests:
+            assert tests.find_tests("lib/app.py") == known
+        assert len(ran) == 3
 
 
 def test_files_that_were_trained_on_are_left_out_and_counted(repo: Path, tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
 """Suites run as they should: nothing is done twice, a kill loses little, nobody waits, and no answer is no zero."""
 
 import dataclasses
+import json
 import os
 import signal
 import subprocess
 import sys
 import tracemalloc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -25,19 +26,23 @@ from tests.evals.small_suite import make_subject as make_small
 from tests.serve_ill import serve_ill
 
 from codegemma.engine.remote import RemoteCompleter
-from codegemma.errors import OutputError
-from codegemma.evals import programs
+from codegemma.errors import InputError, OutputError, UserError
+from codegemma.evals import keeping
 from codegemma.evals.choices import EvalChoices
-from codegemma.evals.examination import Examination
-from codegemma.evals.keeping import KeptCompleter
+from codegemma.evals.examination import AbsentError, Answers, Examination, Suite
+from codegemma.evals.keeping import KeptCompleter, mend_ends
+from codegemma.evals.measure import Measurement
 from codegemma.evals.programs import Answerer
-from codegemma.evals.run import RESULTS_FILE, Results, evaluate
+from codegemma.evals.run import RESULTS_FILE, Results, evaluate, read_results
 from codegemma.evals.samples import Sample, read_samples
 from codegemma.evals.scoring import Subject
+from codegemma.evals.statistics import count_share
 from codegemma.evals.store import STORE_FILE, Store
 from codegemma.evals.suites import SUITES
+from codegemma.evals.verdicts import examine_kept
 from codegemma.records import Completion, Request, StopReason
 from codegemma.runner import ignore_progress
+from codegemma.sandbox.judge import Examinee, Verdict
 from codegemma.wire import ServerError, Wire
 
 CHOICES = EvalChoices()
@@ -48,7 +53,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> TextJudge:
     """Register the small suite, asked four at a time."""
     judge = TextJudge()
     monkeypatch.setitem(SUITES, "small", make_suite(judge))
-    monkeypatch.setattr(programs, "CHUNK_REQUESTS", 4)
+    monkeypatch.setattr(keeping, "CHUNK_REQUESTS", 4)
     return judge
 
 
@@ -109,10 +114,12 @@ def test_other_weights_or_settings_are_asked_anew(small: TextJudge, tmp_path: Pa
     run_small(make_subject(Model()), tmp_path)
     for fingerprint, choices in (("other", EvalChoices()), ("model", EvalChoices(temperature=0.5))):
         model = Model()
+        (tmp_path / RESULTS_FILE).unlink()
         run_small(make_subject(model, fingerprint), tmp_path, choices)
         assert len(model.asked) == 12
     # Without a name for the weights nothing is taken for theirs, not even of a run before.
     model = Model()
+    (tmp_path / RESULTS_FILE).unlink()
     run_small(make_subject(model, ""), tmp_path)
     assert len(model.asked) == 12
 
@@ -132,7 +139,7 @@ def ask(model: Model, judge: TextJudge, on_sample: Callable[[Sample], None], cho
 
 
 def test_generation_goes_on_while_every_judge_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(programs, "CHUNK_REQUESTS", 4)
+    monkeypatch.setattr(keeping, "CHUNK_REQUESTS", 4)
     all_written, wait = make_gate()
     waited: list[bool] = []
     model = Model(lambda count: all_written.set() if count == 8 else None)
@@ -142,7 +149,7 @@ def test_generation_goes_on_while_every_judge_is_busy(monkeypatch: pytest.Monkey
 
 
 def test_judging_goes_on_while_the_model_writes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(programs, "CHUNK_REQUESTS", 4)
+    monkeypatch.setattr(keeping, "CHUNK_REQUESTS", 4)
     one_judged, wait = make_gate()
     waited: list[bool] = []
     model = Model(lambda count: waited.append(wait()) if count == 8 else None)
@@ -159,7 +166,9 @@ def test_a_judge_that_fails_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> Non
         ask(Model(), TextJudge(before=fail), lambda _: None)
 
 
-def test_memory_does_not_grow_with_the_number_of_samples() -> None:
+def test_memory_does_not_grow_with_the_number_of_samples(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeping, "CHUNK_REQUESTS", 16)
+
     class Forgetful(Model):
         def complete_all(self, requests: Sequence[Request]) -> list[Completion]:
             answers = super().complete_all(requests)
@@ -232,7 +241,7 @@ def test_a_server_that_fails_half_way_is_resumed_and_never_a_zero(small: TextJud
         answered = server.answered
         assert 0 < answered < len(PROBLEMS)
         server.is_well_until(None)
-        assert run_small(make_remote(server.address), tmp_path / "out") == whole
+        assert run_small(make_remote(server.address), tmp_path / "out").suites == whole.suites
         assert server.answered == len(PROBLEMS)
     assert read_records(tmp_path / "out") == read_records(tmp_path / "whole")
 
@@ -256,3 +265,127 @@ def test_what_cannot_be_asked_for_is_an_error_and_no_empty_answer(tmp_path: Path
         refused, answer = kept.complete_each([spm, plain])
     assert isinstance(refused, Exception)
     assert isinstance(answer, Completion) and answer.text == write_answer("def f1(")
+
+
+def test_a_verdict_is_there_while_the_next_answer_is_written() -> None:
+    """No chunk is waited for: the second answer is begun only when the first one is judged."""
+    judged, wait = make_gate()
+    waited: list[bool] = []
+    model = Model(lambda count: waited.append(wait()) if count == 1 else None)
+    ask(model, TextJudge(before=judged.set), lambda _: None)
+    assert waited == [True]
+
+
+def test_samples_are_told_in_the_order_of_the_problems_however_they_are_asked() -> None:
+    problems = [make_problem(number) for number in range(8)]
+    order = (3, 0, 7, 1, 6, 2, 5, 4)
+    long = [dataclasses.replace(p, prefix=p.prefix + "#" * 2 ** (4 + n)) for p, n in zip(problems, order, strict=True)]
+    samples: list[Sample] = []
+    model = Model()
+    answerer = Answerer(Examination(make_small(model), (), CHOICES, ignore_progress), TextJudge())
+    answerer.answer(long, ASKING, samples.append)
+    answerer.close()
+    assert [s.task_id for s in samples] == [p.task_id for p in problems]
+    assert [len(r.prefix) for r in model.asked] == sorted((len(p.prefix) for p in long), reverse=True)
+
+
+def make_questions(refused: str) -> Suite:
+    """A suite whose answers are texts and no programs."""
+
+    def run(exam: Examination) -> Answers:
+        requests = {p.task_id: Request(p.prefix, "", mode=None) for p in PROBLEMS}
+        answers, lacking = exam.ask(requests)
+        assert len(answers) == len(PROBLEMS) - bool(refused)
+        measured = (Measurement("model", "k", None, "solved", "share", count_share(len(answers), 12)),)
+        return Answers("text", 12, (), (), measured, lacking=lacking)
+
+    return Suite("small", "a few questions", run)
+
+
+@pytest.mark.parametrize("refused", ["", PROBLEMS[5].prefix])
+def test_a_refused_question_of_any_suite_leaves_the_others_and_no_score(
+    refused: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SUITES, "small", make_questions(refused))
+    with serve_ill(write_answer, refused=refused or None) as server:
+        (suite,) = run_small(make_remote(server.address), tmp_path).suites
+        assert server.answered == len(PROBLEMS) - bool(refused)
+    if not refused:
+        assert (len(suite.measurements), suite.not_run) == (1, {})
+        return
+    assert suite.measurements == ()
+    assert suite.not_run[""].startswith("no score, 1 of 12 problems lack an answer (t/5): ")
+    (record,) = map(json.loads, (tmp_path / suite.holes_file).read_text().splitlines())
+    assert record["item_id"] == "t/5" and "400" in record["missing"]
+
+
+def test_a_server_that_refuses_all_is_not_taken_for_gone(tmp_path: Path) -> None:
+    with serve_ill(write_answer) as server, Store() as store:
+        subject = make_remote(server.address)
+        kept = KeptCompleter(subject.completer, store, "m", subject.at_once)
+        spm = [Request(str(number), "b", mode="spm") for number in range(20)]  # type: ignore[arg-type]
+        assert all(isinstance(found, UserError) for found in kept.complete_each(spm))
+
+
+def test_suites_of_several_runs_stand_together_each_with_its_own_choices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("small", "other"):
+        suite = dataclasses.replace(make_suite(TextJudge()), name=name)
+        monkeypatch.setitem(SUITES, name, suite)
+    run_small(make_subject(Model()), tmp_path)
+    choices = EvalChoices(samples=2)
+    evaluate(make_subject(Model()), ["other"], data=[], out=tmp_path, model="m", choices=choices)
+    suites = {suite.suite: suite.choices for suite in read_results(tmp_path).suites}
+    assert suites == {"small": CHOICES, "other": choices}
+    run_small(make_subject(Model()), tmp_path, choices)
+    assert {suite.choices for suite in read_results(tmp_path).suites} == {choices}
+    assert [suite.suite for suite in read_results(tmp_path).suites] == ["small", "other"]
+
+
+def test_results_of_another_model_are_refused_before_anything_is_asked(small: TextJudge, tmp_path: Path) -> None:
+    before = run_small(make_subject(Model()), tmp_path)
+    model = Model()
+    with pytest.raises(InputError, match=r"holds results of other weights .*; take another --out"):
+        run_small(make_subject(model, "other"), tmp_path)
+    assert model.asked == [] and read_results(tmp_path) == before
+
+
+def test_what_cannot_be_run_again_leaves_what_was_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    suite = make_suite(TextJudge())
+    monkeypatch.setitem(SUITES, "small", suite)
+    before = run_small(make_subject(Model()), tmp_path)
+
+    def fail(exam: Examination) -> Answers:
+        raise AbsentError("its data is gone")
+
+    monkeypatch.setitem(SUITES, "small", dataclasses.replace(suite, run=fail))
+    evaluate(make_subject(Model()), [], data=[], out=tmp_path, model="m", choices=CHOICES, optional=["small"])
+    assert read_results(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "reason", "mended"),
+    [
+        ("caf\u00e9 \ufffd", StopReason.MAX_NEW_TOKENS, "caf\u00e9 "),
+        ("a \ud83d", StopReason.CONTEXT_FULL, "a "),
+        ("a \ufffd", StopReason.CONTROL_TOKEN, "a \ufffd"),
+        ("\ud83d\ude00 \ud83d!", StopReason.MAX_NEW_TOKENS, "\U0001f600 \ufffd!"),
+    ],
+)
+def test_half_a_character_is_no_part_of_an_answer(text: str, reason: StopReason, mended: str) -> None:
+    assert mend_ends(Completion(text, (), reason, 1)).text == mended
+
+
+def test_verdicts_outside_of_the_program_suites_are_kept_one_by_one(tmp_path: Path) -> None:
+    class Many(TextJudge):
+        def examine_all(self, examinees: Sequence[Examinee]) -> Iterator[Verdict]:
+            yield from map(self.examine, examinees)
+
+    examinees = [Examinee(f"x + {number}", "tests") for number in range(4)]
+    judge = Many()
+    with Store(tmp_path) as store:
+        verdicts = examine_kept(store, judge, examinees[:3])
+    with Store(tmp_path) as store:
+        assert examine_kept(store, judge, examinees)[:3] == verdicts
+    assert judge.seen == [f"x + {number}" for number in range(4)]

@@ -48,7 +48,7 @@ def test_summary_on_disk_is_what_is_returned(tmp_path: Path) -> None:
     results = _run(write_data(tmp_path), tmp_path / "out")
     written = json.loads((tmp_path / "out" / "results.json").read_text())
     assert written["model"] == "bytes"
-    assert written["choices"]["limit"] == 24
+    assert written["suites"][0]["choices"]["limit"] == 24
     first, row = results.suites[0].measurements[0], written["suites"][0]["measurements"][0]
     assert (row["metric"], row["mode"]) == ("exact_match", "psm")
     assert row["interval"]["mean"] == first.interval.mean
@@ -136,7 +136,7 @@ def test_unwritable_folder_is_found_out_before_anything_is_asked(tmp_path: Path)
     assert reports == []
 
 
-def test_interrupted_run_leaves_no_summary_of_an_older_one(tmp_path: Path) -> None:
+def test_interrupted_run_leaves_what_was_whole_and_nothing_of_what_was_not(tmp_path: Path) -> None:
     data = write_data(tmp_path)
     _run(data, tmp_path / "out", has_baselines=False)
 
@@ -154,11 +154,12 @@ def test_interrupted_run_leaves_no_summary_of_an_older_one(tmp_path: Path) -> No
             ["heldout", "humaneval"],
             data=[data, find_benchmarks()],
             out=tmp_path / "out",
-            model="m",
+            model="bytes",
             choices=choices,
         )
-    assert (tmp_path / "out" / "holes-heldout.jsonl").exists()
-    assert not (tmp_path / "out" / "results.json").exists()
+    (suite,) = read_results(tmp_path / "out").suites
+    assert (suite.suite, suite.choices) == ("heldout", choices)
+    assert sorted(file.name for file in (tmp_path / "out").glob("holes-*")) == ["holes-heldout.jsonl"]
 
 
 @pytest.mark.parametrize("content", [None, "not json\n", '{"hole": 1}\n'])

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from codegemma.evals.choices import EvalChoices
 from codegemma.evals.conduct.judges import RuleJudge
 from codegemma.evals.conduct.prompts import read_own
 from codegemma.evals.conduct.suite import judge_answers, measure_conduct
@@ -23,7 +22,7 @@ from codegemma.records import Split
 
 def _make_results(suite: str, measured: Sequence[Measurement], notes: tuple[str, ...] = ()) -> Results:
     found = SuiteResults(suite, "rules", 1, tuple(measured), notes, f"holes-{suite}.jsonl")
-    return Results("a model", EvalChoices(), (found,))
+    return Results("a model", (found,))
 
 
 def _recall(side: Split, hits: int, of: int = 40) -> list[RecallResult]:

@@ -8,9 +8,12 @@ from tests.evals.byte_completer import NEWLINE, ByteCompleter
 from tests.evals.subjects import make_subject, train_packs
 
 from codegemma.evals.choices import EvalChoices
+from codegemma.evals.examination import Examination
 from codegemma.evals.heldout import Hole, HoleKind, make_holes
-from codegemma.evals.scoring import add_text, generate_lines, read_first_line, score_holes, start_result
+from codegemma.evals.lines import write_lines
+from codegemma.evals.scoring import add_text, fit_window, read_first_line, score_holes, start_result
 from codegemma.records import InfillMode, Request
+from codegemma.runner import ignore_progress
 from codegemma.text.control_tokens import EOS_ID, FILE_SEPARATOR_ID, RESERVED_IDS
 
 CHOICES = EvalChoices(max_holes_per_kind=30)
@@ -26,8 +29,12 @@ def _ascii_holes() -> list[Hole]:
 def test_teacher_forced_match_is_what_generation_writes_where_spelling_is_unique(mode: InfillMode) -> None:
     holes, subject = _ascii_holes(), make_subject()
     scored = score_holes(subject, holes, mode, CHOICES)
-    texts = generate_lines(subject, [Request(h.prefix, h.suffix, h.path, mode=mode, max_new_tokens=64) for h in holes])
-    written = [text == hole.middle for text, hole in zip(texts, holes, strict=True)]
+    asked = [Request(h.prefix, h.suffix, h.path, mode=mode, max_new_tokens=64) for h in holes]
+    exam = Examination(subject, (), CHOICES, ignore_progress)
+    requests = {str(number): fit_window(subject, request) for number, request in enumerate(asked)}
+    texts, lack = write_lines(exam, requests, "write")
+    assert lack == ""
+    written = [texts[str(number)] == hole.middle for number, hole in enumerate(holes)]
     assert [r.exact_match for r in scored] == written
     assert 0 < sum(written) < len(written)
 
@@ -70,7 +77,8 @@ def test_middle_longer_than_the_window_is_no_match_and_has_no_bits() -> None:
     hole = Hole("std", "a.py", 1, 1, HoleKind.LINE, "", "x" * 60, "\n")
     (result,) = score_holes(small, [hole], InfillMode.PSM, CHOICES)
     assert (result.exact_match, result.bits, result.bits_with_stop) == (False, None, None)
-    assert generate_lines(small, [Request("", "", "very/long/path" * 9, max_new_tokens=10)]) == [""]
+    assert fit_window(small, Request("", "", "very/long/path" * 9, max_new_tokens=10)) is None
+    assert write_lines(Examination(small, (), CHOICES, ignore_progress), {"h": None}, "write") == ({"h": ""}, "")
 
 
 def test_progress_reaches_the_total() -> None:

@@ -81,4 +81,14 @@ def spell_table(table: "AblationTable") -> str:
             shown = f"**{shown}**" if interval.low * interval.high > 0 else shown
         named = f"{row.variant} | {row.kind} | {row.mode} | {row.metric}"
         lines.append(f"| {named} | {row.reference:.4f} | {row.value:.4f} | {shown} |")
+    lines += [
+        "",
+        "What the rows say of the defaults: those with an interval without 0, by whom they favour.",
+        "",
+        "| choice | default | variant | for the default | for the variant | undecided |",
+        "|---|---|---|---|---|---|",
+    ]
+    for one in table.supports:
+        counts = f"{one.for_default} | {one.for_variant} | {one.undecided}"
+        lines.append(f"| {one.setting} | {one.default} | {one.other} ({one.variant}) | {counts} |")
     return "\n".join(lines)

@@ -126,7 +126,7 @@ def command(  # noqa: PLR0913, PLR0917
             result, forgot = error.result, error
     showcases = choose_showcases(result)
     report = write_report(result, showcases)
-    evidence = gather_evidence(result.run.model, out / "data", (), result.measurements)
+    evidence = gather_evidence(result.run.model, out / "data", (), result.measurements, name=out.resolve().name)
     for model in {result.run.model, job.model}:
         if model.is_dir():  # one that forgot too much is not put in the place of the last
             write_whole(model / CARD_FILE, write_card(evidence).encode())
@@ -155,6 +155,8 @@ def _print_plan(job: "AdaptJob", as_json: bool) -> None:
 
 def print_ending(result: "AdaptResult", showcases: "list[Showcase]", report: Path, console: Console) -> None:
     """Print the proof, three completions, where everything lies, and what to type next."""
+    from codegemma.model_card import CARD_FILE
+
     for kind in dict.fromkeys(m.kind for m in result.measurements):
         measured = [m for m in result.measurements if m.kind == kind]
         console.print(make_table(f"held out: {kind.replace('_', ' ')}", measured, strong="adapted"))
@@ -177,9 +179,10 @@ def print_ending(result: "AdaptResult", showcases: "list[Showcase]", report: Pat
     _print_losses(result, console)
     for case in showcases:
         _print_showcase(case, console)
-    lines = [f"\nmodel    {result.model}", f"report   {report}"]
+    lines = [f"\nmodel    {result.model}", f"report   {report}", f"card     {result.model / CARD_FILE}"]
     if showcases:
         lines.append(f"next     {_spell_next(result.model, result.job.places, showcases[0])}")
+    lines.append(f"measure  {_spell_measure(result)}")
     for line in lines:  # paths are text, whatever brackets they hold, and are never broken over two lines
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
@@ -210,6 +213,15 @@ def _spell_next(model: Path, repos: Sequence[Path], case: "Showcase") -> str:
     if file.is_relative_to(Path.cwd()):  # shorter to read, and good where the command was typed
         file = file.relative_to(Path.cwd())
     return f"codegemma complete {shlex.quote(str(model))} {shlex.quote(f'{file}:{hole.line}:{hole.column}')}{path}"
+
+
+def _spell_measure(result: "AdaptResult") -> str:
+    """Spell the command that measures the rest of the card: the repositories' own suites, and those of BENCHMARKS."""
+    here = [repo for repo in result.job.places if not is_remote(repo) and repo.is_dir()]
+    data = " ".join(f"--data {shlex.quote(str(place))}" for place in (result.job.out / "data", *here))
+    out = shlex.quote(str(result.job.out / "figures"))
+    model = shlex.quote(str(result.model))
+    return f"codegemma evaluate {model} --suite all {data} --data BENCHMARKS --out {out}"
 
 
 def _print_showcase(case: "Showcase", console: Console) -> None:

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from rich import box
 from rich.console import Console
+from rich.table import Table
 
 from codegemma.cli.figures import make_table
 from codegemma.cli.options import LOCAL, PLACE, engine_option, json_option
@@ -141,8 +143,11 @@ def command(  # noqa: PLR0913, PLR0917
     if as_json:
         click.echo(json.dumps(to_plain(results), ensure_ascii=False))
         return
-    for found in results.suites:
+    named = [found for found in results.suites if found.suite in suites]
+    for found in named:
         print_suite(found, Console())
+    if len(named) < len(results.suites):
+        print_summary([found for found in results.suites if found not in named], Console())
     if profile is not None:
         rows = fill_card([results])
         click.echo(spell_card(rows))
@@ -187,6 +192,27 @@ def _open_subject(model: str, template: str | None, engine_name: str) -> "Subjec
     fingerprint = f"{hash_files(place)} {engine.describe()['engine']}"
     told = engine.tokenizer, engine.max_context_tokens, engine.infill_modes, fingerprint
     return Subject(GeneratorCompleter(engine), *told)
+
+
+def print_summary(suites: "Sequence[SuiteResults]", console: Console) -> None:
+    """Print a line for each suite and kind, then why others were not run; the page has all figures."""
+    from codegemma.evals.summary import list_headlines
+
+    lines = list(list_headlines(suites))
+    table = Table(box=box.SIMPLE_HEAD)
+    for heading in ("suite", "figure"):
+        table.add_column(heading, overflow="fold")
+    for heading in ("measured", "asked"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for line in lines:
+        if line.measured is not None:
+            table.add_row(line.suite, line.about, line.spell(), f"{line.measured.interval.items:,}")
+    if table.row_count:
+        console.print(table)
+    for line in lines:
+        if line.measured is None:
+            name = f"{line.suite}{', ' * bool(line.kind)}{line.about}"
+            console.print(f"{name}: not run: {line.reason}", highlight=False, markup=False)
 
 
 def print_suite(found: "SuiteResults", console: Console) -> None:

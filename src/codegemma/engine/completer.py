@@ -5,7 +5,8 @@
 **Not**: trimming, sessions or healing: a request of the evaluations is spelled anew and answered as the model writes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from codegemma.errors import InputError
 from codegemma.records import (
@@ -58,6 +59,10 @@ class GeneratorCompleter:
     def complete(self, request: Request) -> CompletionStream:
         """Stream one completion, character by whole character; closing the stream cancels it."""
         return self._start(request, Priority.KEYSTROKE)
+
+    def start(self, request: Request) -> Callable[[], Completion]:
+        """Queue one as batch work; what is returned waits for the answer, and cancels when it is let go of."""
+        return partial(collect, self._start(request, Priority.BATCH))
 
     def complete_all(self, requests: Sequence[Request]) -> list[Completion]:
         """Queue all as batch work and collect the answers in order."""

@@ -18,7 +18,7 @@ from codegemma.model.config import GemmaConfig
 from codegemma.model.execution import Execution
 from codegemma.model.gemma import Cache, Params, compute_logits, forward_cached
 from codegemma.model.lora import Adapters, attach_by_row
-from codegemma.model.score import score_tokens
+from codegemma.model.score import score_choices, score_tokens
 
 
 class StepInputs(NamedTuple):
@@ -70,3 +70,6 @@ def rate_rows(
     positions = jnp.broadcast_to(jnp.arange(ids.shape[1]), ids.shape)
     segments = (positions < lengths[:, None]).astype(jnp.int32)
     return score_tokens(params, config, ids, segments, positions)
+
+
+rate_choices = jax.jit(score_choices, static_argnames=("config",))

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Int32
 
-from codegemma.engine.compute import rate_rows
+from codegemma.engine.compute import rate_choices, rate_rows
 from codegemma.model.config import GemmaConfig
 from codegemma.model.gemma import Params
 from codegemma.records import Score
@@ -25,21 +25,68 @@ _SHORTEST_TOKENS = 32
 def rate_items(
     params: Params, config: GemmaConfig, items: Sequence[tuple[Sequence[int], Sequence[int]]]
 ) -> list[Score]:
-    """Rate each continuation after its prompt; the ids were checked."""
-    sequences = [np.asarray([*prompt, *continuation], np.int32) for prompt, continuation in items]
+    """Rate each continuation after its prompt; the ids were checked.
+
+    Continuations of one token after an equal prompt, such as the letters of a question with choices, share a pass.
+    """
+    choices: dict[tuple[int, ...], list[int]] = {}
     scores: list[Score | None] = [None] * len(items)
+    longer = []
+    for index, (prompt, continuation) in enumerate(items):
+        if len(continuation) == 1:
+            choices.setdefault(tuple(prompt), []).append(index)
+        else:
+            longer.append(index)
+    for index, score in zip(longer, _rate_longer(params, config, [items[index] for index in longer]), strict=True):
+        scores[index] = score
+    asked = [(np.asarray(prompt, np.int32), [items[i][1][0] for i in members]) for prompt, members in choices.items()]
+    for members, found in zip(choices.values(), _rate_choices(params, config, asked), strict=True):
+        for index, score in zip(members, found, strict=True):
+            scores[index] = score
+    return [score for score in scores if score is not None]
+
+
+def _rate_longer(
+    params: Params, config: GemmaConfig, items: Sequence[tuple[Sequence[int], Sequence[int]]]
+) -> list[Score]:
+    sequences = [np.asarray([*prompt, *continuation], np.int32) for prompt, continuation in items]
+    scores: dict[int, Score] = {}
+    for batch, rows, length in _divide([len(ids) for ids in sequences], config.max_positions):
+        rated = _rate(params, config, [sequences[i] for i in batch], rows, length)
+        for index, (logprobs, argmax_ids) in zip(batch, rated, strict=True):
+            first = len(items[index][0])
+            scores[index] = Score(logprobs[first:], argmax_ids[first:])
+    return [scores[index] for index in range(len(items))]
+
+
+def _rate_choices(
+    params: Params, config: GemmaConfig, asked: Sequence[tuple[np.ndarray, Sequence[int]]]
+) -> list[list[Score]]:
+    """Rate, after each prompt, each of several tokens."""
+    found: dict[int, list[Score]] = {}
+    width = round_rows(max((len(tokens) for _, tokens in asked), default=1))
+    for batch, rows, length in _divide([len(prompt) for prompt, _ in asked], config.max_positions):
+        ids, lengths = _pad([asked[i][0] for i in batch], rows, length)
+        tokens = np.zeros((rows, width), np.int32)
+        for row, index in enumerate(batch):
+            tokens[row, : len(asked[index][1])] = asked[index][1]
+        rated = rate_choices(params, config, jnp.asarray(ids), jnp.asarray(lengths), jnp.asarray(tokens))
+        logprobs, argmax_ids = (np.asarray(part) for part in rated)
+        for row, index in enumerate(batch):
+            best = argmax_ids[row : row + 1]
+            found[index] = [Score(logprobs[row, k : k + 1], best) for k in range(len(asked[index][1]))]
+    return [found[index] for index in range(len(asked))]
+
+
+def _divide(lengths: Sequence[int], limit: int) -> Iterator[tuple[list[int], int, int]]:
+    """Divide rows into batches of like length: their numbers, and the rows and tokens of the batch's shape."""
     shapes: dict[int, list[int]] = {}
-    for index, ids in enumerate(sequences):
-        shapes.setdefault(round_up(len(ids), config.max_positions), []).append(index)
+    for index, tokens in enumerate(lengths):
+        shapes.setdefault(round_up(tokens, limit), []).append(index)
     for length, members in shapes.items():
         rows = min(max(1, _MAX_BATCH_TOKENS // length), round_rows(len(members)))
         for start in range(0, len(members), rows):
-            batch = members[start : start + rows]
-            rated = _rate(params, config, [sequences[i] for i in batch], rows, length)
-            for index, (logprobs, argmax_ids) in zip(batch, rated, strict=True):
-                first = len(items[index][0])
-                scores[index] = Score(logprobs[first:], argmax_ids[first:])
-    return [score for score in scores if score is not None]
+            yield members[start : start + rows], rows, length
 
 
 def round_up(tokens: int, limit: int) -> int:

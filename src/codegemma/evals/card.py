@@ -20,13 +20,16 @@ from codegemma.evals.suites import SUITES
 from codegemma.records import InfillMode
 
 PROFILE = "codegemma-2024"
-_METRIC = "pass_at_1"
+_USUAL_METRIC = "pass_at_1"
 _PRINTED_DIGITS = 1
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedRow:
-    """A row of the card: the figures in % by released model, and the number of tasks that they are fractions of."""
+    """A row of the card: the figures in % by released model, and the number of tasks that they are fractions of.
+
+    `metric` is the figure of ours that stands beside them.
+    """
 
     name: str
     suite: str
@@ -34,6 +37,7 @@ class PublishedRow:
     tasks: int
     figures: Mapping[str, float]
     off_lattice: tuple[str, ...] = ()
+    metric: str = _USUAL_METRIC
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +67,32 @@ class CardRow:
 
 def read_published() -> tuple[PublishedRow, ...]:
     """Read what the card prints."""
-    plain: dict[str, Any] = tomllib.loads(resources.files(__package__).joinpath("published.toml").read_text("utf-8"))
-    columns = plain["columns"]
+    plain = _read_file()
     return tuple(
         PublishedRow(
             row["name"],
             row["suite"],
             row["kind"],
             row["tasks"],
-            dict(zip(columns, row["figures"], strict=True)),
+            _name_figures(row["figures"], plain["columns"]),
             tuple(row.get("off_lattice", ())),
+            row.get("metric", _USUAL_METRIC),
         )
         for row in plain["rows"]
     )
+
+
+def read_columns() -> list[str]:
+    """Read which released models the card has; not every row has a figure of each."""
+    return list(_read_file()["columns"])
+
+
+def _read_file() -> dict[str, Any]:
+    return tomllib.loads(resources.files(__package__).joinpath("published.toml").read_text("utf-8"))
+
+
+def _name_figures(figures: list[float] | dict[str, float], columns: Sequence[str]) -> dict[str, float]:
+    return figures if isinstance(figures, dict) else dict(zip(columns, figures, strict=True))
 
 
 def is_fraction(percent: float, tasks: int) -> bool:
@@ -99,19 +116,19 @@ def fill_card(results: Sequence[Results], mode: InfillMode = InfillMode.PSM) -> 
     models = sorted({result.model for result in results})
     if len(models) > 1:
         raise InputError(f"results of different models in one card: {', '.join(models)}; make a card of each")
-    found: dict[tuple[str, str], Measurement] = {}
+    found: dict[tuple[str, str, str], Measurement] = {}
     reasons: dict[tuple[str, str], str] = {}
     for suite in (suite for result in results for suite in result.suites):
         reasons |= {(suite.suite, kind): reason for kind, reason in suite.not_run.items()}
         for m in suite.measurements:
             # The first policy of a suite is its headline.
-            if m.metric == _METRIC and m.mode in (None, mode):
-                found.setdefault((suite.suite, m.kind), m)
+            if m.mode in (None, mode):
+                found.setdefault((suite.suite, m.kind, m.metric), m)
     rows = []
     for row in read_published():
         names = [(row.suite, kind) for kind in (row.kind, name_kind(row.kind, mode), "")]
         reason = next((reasons[name] for name in names if name in reasons), "")
-        rows.append(CardRow(row, found.get((row.suite, row.kind)), reason))
+        rows.append(CardRow(row, found.get((row.suite, row.kind, row.metric)), reason))
     return rows
 
 
@@ -160,7 +177,8 @@ def check_profile(results: Sequence[Results], rows: Sequence[CardRow]) -> list[s
 
     Every printed percentage of a whole row must be a fraction of its number of tasks.
     """
-    told = [line for result in results for line in _tell_departures(result.choices)]
+    asked = [suite.choices for result in results for suite in result.suites if suite.measurements]
+    told = [line for choices in asked for line in _tell_departures(choices)]
     for row in rows:
         if row.measured is None:
             told.append(f"{row.published.name}: {row.describe()}")
@@ -173,13 +191,14 @@ def check_profile(results: Sequence[Results], rows: Sequence[CardRow]) -> list[s
 
 def spell_card(rows: Sequence[CardRow]) -> str:
     """Spell the table as Markdown, the measured column first; below it why suites were not run."""
-    columns = list(rows[0].published.figures)
+    columns = read_columns()
     lines = [
         f"| Benchmark | tasks | measured | {' | '.join(columns)} |",
         f"|---|---|---|{'---|' * len(columns)}",
     ]
     for row in rows:
-        figures = " | ".join(f"{figure:.1f}" for figure in row.published.figures.values())
+        found = [row.published.figures.get(name) for name in columns]
+        figures = " | ".join("–" if figure is None else f"{figure:.1f}" for figure in found)
         lines.append(f"| {row.published.name} | {row.published.tasks:,} | {row.describe()} | {figures} |")
     reasons = [f"- {row.published.name}: not run: {row.not_run}" for row in rows if row.not_run]
     return "\n".join(lines + [""] * bool(reasons) + reasons) + "\n"

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from codegemma.errors import InputError
+from codegemma.errors import InputError, UserError
 from codegemma.evals.choices import EvalChoices
-from codegemma.evals.keeping import KeptCompleter
+from codegemma.evals.keeping import KeptCompleter, order_requests
 from codegemma.evals.measure import Measurement
 from codegemma.evals.scoring import Subject
 from codegemma.evals.store import Store
-from codegemma.records import Completer
+from codegemma.records import Completer, Completion, Request
 from codegemma.runner import Progress
 from codegemma.shards import find_output
 
@@ -53,6 +53,25 @@ class Examination:
         completer = self.subject.completer
         return completer if isinstance(completer, KeptCompleter) else KeptCompleter(completer, self.store, "")
 
+    def ask(self, requests: Mapping[str, Request], stage: str = "ask") -> tuple[dict[str, Completion], dict[str, str]]:
+        """Ask questions by their names: the answers, and of those that have none the reasons.
+
+        Raises:
+            UserError: many in a row had no answer: the server is gone.
+        """
+        answers: dict[str, Completion] = {}
+        lacking: dict[str, str] = {}
+        self.on_progress(stage, 0, len(requests))
+        names = list(order_requests(requests, requests.__getitem__))
+        found = self.kept.answer(requests[name] for name in names)
+        for number, (name, (_, answer)) in enumerate(zip(names, found, strict=True), 1):
+            if isinstance(answer, UserError):
+                lacking[name] = str(answer)
+            else:
+                answers[name] = answer
+            self.on_progress(stage, number, len(requests))
+        return answers, lacking
+
     def find(self, name: str, wanted: str) -> Path:
         """Find a data file in the given folders, or given itself.
 
@@ -74,6 +93,7 @@ class Answers:
 
     `measurements` are a suite's own; without them, the results are of holes and those of holes are made of them.
     `not_run` tells of kinds that were to be asked and could not be, and why: a language whose compiler is not here.
+    `lacking` says of questions without an answer why there is none: then no figure is told, but this.
     """
 
     scored_by: str
@@ -82,6 +102,7 @@ class Answers:
     notes: tuple[str, ...] = ()
     measurements: tuple[Measurement, ...] | None = None
     not_run: Mapping[str, str] = field(default_factory=dict)
+    lacking: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

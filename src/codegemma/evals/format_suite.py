@@ -49,6 +49,11 @@ class FormatResult:
     followed: tuple[str, ...]
     loosely: tuple[str, ...]
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Tell what is compared item by item."""
+        return {"answered_right": float(self.followed == self.rules), "loosely": float(self.loosely == self.rules)}
+
 
 def make_questions() -> list[FormatQuestion]:
     """Make all questions: every rule and every pair with every task."""
@@ -61,15 +66,15 @@ def run_format(exam: Examination) -> Answers:
     order = sorted(make_questions(), key=lambda question: xxhash.xxh3_64_intdigest(question.item_id.encode()))
     questions = order[: exam.choices.limit]
     room = min(_NEW_TOKENS, exam.subject.max_context_tokens // 2)
-    requests = [
-        Request("", "", mode=None, max_new_tokens=room, turns=(Turn("user", question.words),)) for question in questions
-    ]
-    exam.on_progress("answer", 0, len(requests))
-    answers = exam.subject.completer.complete_all(requests)
-    exam.on_progress("answer", len(requests), len(requests))
-    results = [check_answer(question, answer.text) for question, answer in zip(questions, answers, strict=True)]
+    requests = {
+        question.item_id: Request("", "", mode=None, max_new_tokens=room, turns=(Turn("user", question.words),))
+        for question in questions
+    }
+    answers, lacking = exam.ask(requests, "answer")
+    results = [check_answer(q, answers[q.item_id].text) for q in questions if q.item_id in answers]
     notes = ("loosely: with the first or last line or all asterisks left out, as IFEval counts", _tell_rules(results))
-    return Answers("rules that a program checks", len(results), results, notes, tuple(_measure(results)))
+    measured = tuple(_measure(results)) if results else ()
+    return Answers("rules that a program checks", len(requests), results, notes, measured, lacking=lacking)
 
 
 def check_answer(question: FormatQuestion, text: str) -> FormatResult:

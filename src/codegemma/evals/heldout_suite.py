@@ -13,7 +13,8 @@ from codegemma.evals.baselines import gather_texts, run_ngram, run_retrieval
 from codegemma.evals.choices import EvalChoices
 from codegemma.evals.examination import Answers, Examination, Suite
 from codegemma.evals.heldout import Hole, HoleKind, make_holes
-from codegemma.evals.scoring import HoleResult, add_text, generate_lines, score_holes, start_result
+from codegemma.evals.lines import write_lines
+from codegemma.evals.scoring import HoleResult, add_text, fit_window, score_holes, start_result
 from codegemma.records import InfillMode, Pack, Request
 from codegemma.shards import read_records
 
@@ -32,17 +33,18 @@ def run_heldout(exam: Examination) -> Answers:
         raise InputError("the held-out files have no line to ask for; build with a larger held-out share")
     written = choose_generated(holes, choices)
     results, notes = [], []
+    not_run: dict[str, str] = {}
     for mode in sorted(exam.subject.infill_modes):
-        mode_results, note = _examine(exam, holes, written, mode)
+        mode_results, note, lack = _examine(exam, holes, written, mode)
         results += mode_results
         notes += note
+        not_run |= {f"written lines, {mode.upper()}": lack} if lack else {}
     if choices.has_baselines:
         baseline_results, note = _run_baselines(exam, holes, written)
         results += baseline_results
         notes += note
-    return Answers(
-        "teacher forcing; generated_match and edit_similarity by text", len(holes), results, tuple(dict.fromkeys(notes))
-    )
+    scored_by = "teacher forcing; generated_match and edit_similarity by text"
+    return Answers(scored_by, len(holes), results, tuple(dict.fromkeys(notes)), not_run=not_run)
 
 
 def choose_generated(holes: Sequence[Hole], choices: EvalChoices) -> list[Hole]:
@@ -53,7 +55,8 @@ def choose_generated(holes: Sequence[Hole], choices: EvalChoices) -> list[Hole]:
 
 def _examine(
     exam: Examination, holes: Sequence[Hole], written: Sequence[Hole], mode: InfillMode
-) -> tuple[list[HoleResult], list[str]]:
+) -> tuple[list[HoleResult], list[str], str]:
+    """Ask in one mode; the last value is why nothing counts as written, where an answer is missing."""
     notes: list[str] = []
     try:
         results = score_holes(exam.subject, holes, mode, exam.choices, on_progress=exam.on_progress)
@@ -61,14 +64,17 @@ def _examine(
         results = [start_result(hole, "model", mode) for hole in holes]
         notes.append("exact_match, line_match and bits: not run, this completer cannot rate given tokens")
     max_new_tokens = exam.subject.reserve_tokens(exam.choices)
-    requests = [Request(h.prefix, h.suffix, h.path, mode=mode, max_new_tokens=max_new_tokens) for h in written]
-    texts = generate_lines(exam.subject, requests, exam.on_progress)
-    by_id = {hole.hole_id: (hole, text) for hole, text in zip(written, texts, strict=True)}
-    for index, result in enumerate(results):
-        if result.hole_id in by_id:
-            hole, text = by_id[result.hole_id]
-            results[index] = add_text(result, hole.middle, text)
-    return results, notes
+    requests = {
+        h.hole_id: fit_window(
+            exam.subject, Request(h.prefix, h.suffix, h.path, mode=mode, max_new_tokens=max_new_tokens)
+        )
+        for h in written
+    }
+    texts, lack = write_lines(exam, requests, f"generate {mode}")
+    for index, (result, hole) in enumerate(zip(results, holes, strict=True)):
+        if result.hole_id in texts:
+            results[index] = add_text(result, hole.middle, texts[result.hole_id])
+    return results, notes, lack
 
 
 def _run_baselines(

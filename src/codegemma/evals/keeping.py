@@ -7,24 +7,45 @@
 A greedy answer hangs on no seed, so equal questions of many samples are asked once.
 """
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 
 from codegemma.errors import UserError
 from codegemma.evals.store import Store, hash_parts
 from codegemma.recipe import from_plain
-from codegemma.records import Completer, Completion, CompletionStream, Request, Sampling, Score
+from codegemma.records import (
+    BatchStarter,
+    Completer,
+    Completion,
+    CompletionStream,
+    Request,
+    Sampling,
+    Score,
+    StopReason,
+)
+from codegemma.wire import ServerError
 
-# Asked for together: enough for an engine to fill its rows, few enough that a kill loses little.
+# Under way at a time: enough for an engine to fill its rows, few enough that a kill loses little.
 CHUNK_REQUESTS = 256
 # A server that fails so often in a row is not asked any more: it is gone, and a later run goes on.
 _MAX_FAILURES_IN_ROW = 8
 # Prompts of one bucket differ in length by at most this factor.
 _BUCKET_GROWTH = 1.5
+# Where the answer's end is not the model's doing.
+_CUT_OFF = (StopReason.MAX_NEW_TOKENS, StopReason.CONTEXT_FULL)
+_UNREADABLE = "\ufffd"
+
+Found = Completion | UserError
+T = TypeVar("T")
 
 
 class KeptCompleter:
@@ -45,37 +66,80 @@ class KeptCompleter:
         Raises:
             UserError: a request that is refused or has no answer.
         """
-        found: list[Completion] = []
-        for start in range(0, len(requests), CHUNK_REQUESTS):
-            for answer in self.complete_each(requests[start : start + CHUNK_REQUESTS]):
-                if isinstance(answer, UserError):
-                    raise answer
-                found.append(answer)
-        return found
+        found = self.complete_each(requests)
+        answers = [answer for answer in found if isinstance(answer, Completion)]
+        for answer in found:
+            if isinstance(answer, UserError):
+                raise answer
+        return answers
 
-    def complete_each(self, requests: Sequence[Request]) -> list[Completion | UserError]:
+    def complete_each(self, requests: Sequence[Request]) -> list[Found]:
         """Answer each, or give the error that stands in its way.
 
         Raises:
             UserError: many in a row had no answer: the server is gone.
         """
-        keys = [self._name(request) for request in requests]
-        found: dict[bytes, Completion | UserError] = {
-            key: kept for key in dict.fromkeys(keys) if (kept := self.find_by(key)) is not None
-        }
-        missing = {key: request for key, request in zip(keys, requests, strict=True) if key not in found}
-        # Stable: within a bucket questions about one text stay neighbours, and an engine reads what they share once.
-        ordered = sorted(missing, key=lambda key: -_find_bucket(missing[key]))
-        for key, answer in zip(ordered, self._ask([missing[key] for key in ordered]), strict=False):
-            found[key] = answer
-            if isinstance(answer, Completion):
-                self._store.keep(key, answer)
-                self._failures_in_row = 0
-                continue
-            self._failures_in_row += 1
-            if self._failures_in_row >= _MAX_FAILURES_IN_ROW:
-                raise answer
-        return [found[key] for key in keys]
+        numbers = list(order_requests(range(len(requests)), lambda index: requests[index]))
+        found = dict(zip(numbers, self.answer(requests[index] for index in numbers), strict=True))
+        return [found[index][1] for index in range(len(requests))]
+
+    def answer(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Found]]:
+        """Answer in the given order, each as soon as it is there; the next ones are under way meanwhile.
+
+        Raises:
+            UserError: many in a row had no answer: the server is gone.
+        """
+        waiting: deque[tuple[Request, bytes, _Answer]] = deque()
+        under_way: dict[bytes, _Answer] = {}
+        with self._open() as ask:
+            for request in requests:
+                key = self._name(request)
+                if key not in under_way:
+                    kept = self.find_by(key)
+                    under_way[key] = _Answer(ask(request)) if kept is None else _Answer(found=kept)
+                waiting.append((request, key, under_way[key]))
+                if len(waiting) >= CHUNK_REQUESTS:
+                    first, key, answer = waiting.popleft()
+                    yield first, self._take(key, answer, under_way)
+            while waiting:
+                first, key, answer = waiting.popleft()
+                yield first, self._take(key, answer, under_way)
+
+    def _take(self, key: bytes, answer: "_Answer", under_way: "dict[bytes, _Answer]") -> Found:
+        """Wait for an answer; one that was not there before is kept."""
+        if answer.found is not None:
+            under_way.pop(key, None)
+            return answer.found
+        found = answer.wait()
+        under_way.pop(key, None)
+        if isinstance(found, Completion):
+            self._store.keep(key, found)
+        is_silent = isinstance(found, ServerError) and not found.refuses_question
+        self._failures_in_row = self._failures_in_row + 1 if is_silent else 0
+        if self._failures_in_row >= _MAX_FAILURES_IN_ROW and isinstance(found, UserError):
+            raise found
+        return found
+
+    @contextlib.contextmanager
+    def _open(self) -> "Iterator[Callable[[Request], Callable[[], Found]]]":
+        """Give what puts a question under way: at a server so many at a time, at an engine all."""
+        completer = self._completer
+        if self._at_once is not None:
+            pool = ThreadPoolExecutor(self._at_once)
+            try:
+                yield lambda request: pool.submit(self._ask, request).result
+            finally:
+                pool.shutdown(cancel_futures=True)
+        elif isinstance(completer, BatchStarter):
+            yield lambda request: _start(completer, request)
+        else:
+            yield lambda request: partial(self._ask, request)
+
+    def _ask(self, request: Request) -> Found:
+        try:
+            return mend_ends(self._completer.complete_all([request])[0])
+        except UserError as error:
+            return error
 
     def score(self, items: Sequence[tuple[Sequence[int], Sequence[int]]]) -> list[Score]:
         """Rate `(prompt_ids, continuation_ids)` pairs.
@@ -103,25 +167,57 @@ class KeptCompleter:
     def _name(self, request: Request) -> bytes:
         return hash_parts("answer", self._model, drop_seed(request))
 
-    def _ask(self, requests: Sequence[Request]) -> Iterator[Completion | UserError]:
-        """Ask one by one where one may fail, else all together."""
-        if self._at_once is not None:
-            with ThreadPoolExecutor(self._at_once) as pool:
-                try:
-                    yield from pool.map(self._ask_one, requests)
-                finally:
-                    pool.shutdown(cancel_futures=True)
-            return
-        try:
-            yield from self._completer.complete_all(requests)
-        except UserError:
-            yield from map(self._ask_one, requests)
 
-    def _ask_one(self, request: Request) -> Completion | UserError:
+class _Answer:
+    """An answer that is waited for once, by however many asked the same."""
+
+    def __init__(self, wait: Callable[[], Found] | None = None, found: Found | None = None) -> None:
+        self._wait, self.found = wait, found
+
+    def wait(self) -> Found:
+        if self.found is None and self._wait is not None:
+            self.found, self._wait = self._wait(), None
+        assert self.found is not None  # noqa: S101 (one of the two is given)
+        return self.found
+
+
+def _start(completer: BatchStarter, request: Request) -> Callable[[], Found]:
+    """Queue a question; a refusal is told like an answer."""
+    try:
+        wait = completer.start(request)
+    except UserError as error:
+        refused = error
+        return lambda: refused
+
+    def read() -> Found:
         try:
-            return self._completer.complete_all([request])[0]
+            return mend_ends(wait())
         except UserError as error:
             return error
+
+    return read
+
+
+def mend_ends(answer: Completion) -> Completion:
+    r"""Drop half a character where an answer was cut off; other halves become U+FFFD, as for any reader of UTF-8.
+
+    >>> mend_ends(Completion("ab\ufffd", (), StopReason.MAX_NEW_TOKENS, 1)).text
+    'ab'
+    """
+    text = answer.text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    if answer.stop_reason in _CUT_OFF:
+        text = text.removesuffix(_UNREADABLE)
+    return answer if text == answer.text else dataclasses.replace(answer, text=text)
+
+
+def order_requests(asked: Iterable[T], read: Callable[[T], Request]) -> Iterator[T]:
+    """Order questions as an engine likes them, the longest of some hundred first; equal input, equal order.
+
+    Within a bucket questions about one text stay neighbours, and an engine reads what they share once.
+    """
+    rest = iter(asked)
+    while chunk := list(islice(rest, CHUNK_REQUESTS)):
+        yield from sorted(chunk, key=lambda one: -_find_bucket(read(one)))
 
 
 def drop_seed(request: Request) -> Request:

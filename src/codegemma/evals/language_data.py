@@ -5,7 +5,7 @@
 **Not**: downloading; and no conversion of other columns: what a task reads is what lm-evaluation-harness reads.
 
 A split is `NAME/SPLIT*`, `NAME/PART/SPLIT*` or `NAME_SPLIT*`, in one or several files of `.parquet` (as the hub has
-them), `.jsonl` or `.jsonl.gz`.
+them), `.jsonl` or `.jsonl.gz`. Tests of bias are read as their authors published them too (`published_rows.py`).
 """
 
 import gzip
@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from codegemma.errors import InputError
+from codegemma.evals.published_rows import read_published
 
 _SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz")
 _SEPARATORS = "_-./"
@@ -36,6 +37,15 @@ def find_split(places: Sequence[Path], name: str, part: str | None, split: str) 
     return []
 
 
+def find_published(places: Sequence[Path], name: str, files: Sequence[str]) -> list[Path]:
+    """List the files that the authors of a data set published, from the first folder that has any of them."""
+    for place in places:
+        for folder in (place / name, place):
+            if found := [folder / file for file in files if (folder / file).is_file()]:
+                return found
+    return []
+
+
 def list_parts(places: Sequence[Path], name: str, split: str) -> list[str]:
     """List the parts of a data set that have the split: folders below its own."""
     for place in places:
@@ -45,13 +55,13 @@ def list_parts(places: Sequence[Path], name: str, split: str) -> list[str]:
     return []
 
 
-def read_table(files: Sequence[Path], columns: Sequence[str]) -> pa.Table:
-    """Read the rows of all files.
+def read_table(files: Sequence[Path], columns: Sequence[str], published: Sequence[str] = ()) -> pa.Table:
+    """Read the rows of all files; those of the published names are not in the hub's form.
 
     Raises:
         InputError: a file that is cut off or something else, without rows, or without one of the columns.
     """
-    tables = [_read_file(file) for file in files]
+    tables = [_read_file(file, file.name in published) for file in files]
     for file, table in zip(files, tables, strict=True):
         missing = [column for column in columns if column not in table.column_names]
         if missing:
@@ -69,10 +79,13 @@ def _list_files(folder: Path, start: str) -> list[Path]:
     return [f for f in named if f.name.endswith(_SUFFIXES) and f.name[len(start) : len(start) + 1] in _SEPARATORS]
 
 
-def _read_file(file: Path) -> pa.Table:
+def _read_file(file: Path, is_published: bool) -> pa.Table:
     try:
-        table = pq.read_table(file) if file.suffix == ".parquet" else pa.Table.from_pylist(list(_read_lines(file)))
-    except (OSError, EOFError, zlib.error, ValueError, TypeError, pa.ArrowException) as error:
+        if file.suffix == ".parquet":
+            table = pq.read_table(file)
+        else:
+            table = pa.Table.from_pylist(list(read_published(file) if is_published else _read_lines(file)))
+    except (OSError, EOFError, zlib.error, LookupError, ValueError, TypeError, AttributeError) as error:
         raise InputError(
             f"{file} cannot be read ({type(error).__name__}: {error}); wanted Parquet or JSON lines; get it again"
         ) from error

@@ -14,9 +14,9 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
-from codegemma.evals.scoring import CHUNK_HOLES, Subject
+from codegemma.evals.examination import Examination
+from codegemma.evals.scoring import CHUNK_HOLES
 from codegemma.records import Request, Sampling, Score
-from codegemma.runner import Progress, ignore_progress
 from codegemma.text.control_tokens import BOS_ID, EOS_ID
 
 # What the harness gives an answer whose task does not say.
@@ -26,13 +26,17 @@ Pair = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 class HarnessModel(TemplateLM):  # type: ignore[misc]  # the harness is not typed
-    """A subject behind the harness's interface; `shortened` counts prompts that did not fit the window."""
+    """A subject behind the harness's interface; `shortened` counts prompts that did not fit the window.
 
-    def __init__(self, subject: Subject, on_progress: Progress = ignore_progress) -> None:
+    `lacking` says of items whose question was refused why.
+    """
+
+    def __init__(self, exam: Examination) -> None:
         """Hold who is asked."""
         super().__init__()
-        self._subject, self._on_progress = subject, on_progress
+        self._exam, self._subject, self._on_progress = exam, exam.subject, exam.on_progress
         self.shortened = 0
+        self.lacking: dict[str, str] = {}
 
     @property
     def eot_token_id(self) -> int:
@@ -79,14 +83,13 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]  # the harness is not type
         return sums
 
     def generate_until(self, requests: list[Instance], disable_tqdm: bool = True) -> list[str]:  # noqa: ARG002
-        """Write on from each context until one of its stop strings, a control token or the budget."""
-        asked = [self._ask(*request.args) for request in requests]
-        texts: list[str] = []
-        self._on_progress("generate", 0, len(asked))
-        for start in range(0, len(asked), CHUNK_HOLES):
-            texts += [c.text for c in self._subject.completer.complete_all(asked[start : start + CHUNK_HOLES])]
-            self._on_progress("generate", len(texts), len(asked))
-        return texts
+        """Write on from each context until one of its stop strings, a control token or the budget.
+
+        A question that is refused gets an empty text, for the harness wants one, and is told in `lacking`.
+        """
+        asked = {name_item(request): self._ask(*request.args) for request in requests}
+        answers, self.lacking = self._exam.ask(asked, "generate")
+        return [answers[name].text if (name := name_item(request)) in answers else "" for request in requests]
 
     def _ask(self, context: str, options: dict[str, Any]) -> Request:
         until = options.get("until") or []
@@ -124,6 +127,11 @@ class HarnessModel(TemplateLM):  # type: ignore[misc]  # the harness is not type
             scores |= zip(chunk, self._subject.completer.score(chunk), strict=True)
             self._on_progress("score", len(scores), len(order))
         return scores
+
+
+def name_item(request: Instance) -> str:
+    """Name the item of a request: its task, and its place there."""
+    return f"{request.task_name}:{request.doc_id}"
 
 
 def _begin(context: Sequence[int]) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ import contextlib
 import importlib.metadata
 import importlib.util
 import logging
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,8 +20,9 @@ from typing import Any
 import xxhash
 
 from codegemma.errors import InputError
+from codegemma.evals.bias_tasks import BIAS_TASKS
 from codegemma.evals.examination import AbsentError, Answers, Examination, Suite
-from codegemma.evals.language_data import find_split, list_parts, read_table
+from codegemma.evals.language_data import find_published, find_split, list_parts, read_table
 from codegemma.evals.language_tasks import LANGUAGE_TASKS, LanguageTask
 from codegemma.evals.measure import Measurement
 from codegemma.evals.statistics import Interval, bootstrap_mean, count_share
@@ -28,7 +30,7 @@ from codegemma.evals.statistics import Interval, bootstrap_mean, count_share
 # The harness's own seed for the draw of shots, so that its command line draws the same.
 SHOT_SEED = 1234
 _SHOWN_CHARS = 400
-METRIC = "answered_right"
+TASKS = LANGUAGE_TASKS | BIAS_TASKS
 _EXTRA = "lm-evaluation-harness is not installed: pip install 'codegemma[language]'"
 
 
@@ -36,7 +38,8 @@ _EXTRA = "lm-evaluation-harness is not installed: pip install 'codegemma[languag
 class LanguageResult:
     """How one question was answered. `prompt` is its end; `logprobs` are those of the choices, in their order.
 
-    `text` is what was written where there are no choices. `metrics` are the harness's, by name and filter.
+    `text` is what was written where there are no choices. `metrics` are the harness's, by name and filter. `group` is
+    what the question counts for besides, such as a kind of bias.
     """
 
     item_id: str
@@ -46,6 +49,7 @@ class LanguageResult:
     logprobs: tuple[float, ...] = ()
     text: str | None = None
     metrics: dict[str, float] = field(default_factory=dict)
+    group: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,7 @@ class LanguageSuite(Suite):
         if importlib.util.find_spec("lm_eval") is None:
             raise AbsentError(_EXTRA)
         if not exam.choices.online:
-            locate(LANGUAGE_TASKS[self.name], exam.data)
+            locate(TASKS[self.name], exam.data)
 
 
 def locate(task: LanguageTask, places: Sequence[Path]) -> dict[str | None, dict[str, list[Path]]]:
@@ -73,6 +77,8 @@ def locate(task: LanguageTask, places: Sequence[Path]) -> dict[str | None, dict[
     parts = list_parts(places, task.name, task.asked) if task.has_parts else [None]
     splits = [task.asked, *([task.shown] if task.shown and task.shots else [])]
     found = {part: {split: find_split(places, task.name, part, split) for split in splits} for part in parts}
+    if task.published and not found[None][task.asked]:
+        found[None][task.asked] = find_published(places, task.name, task.published)
     lacking = [(part, split) for part, files in found.items() for split in splits if not files[split]]
     if lacking or not found:
         part, split = lacking[0] if lacking else ("SUBJECT" if task.has_parts else None, task.asked)
@@ -84,20 +90,23 @@ def locate(task: LanguageTask, places: Sequence[Path]) -> dict[str | None, dict[
 
 def run_language(exam: Examination, name: str) -> Answers:
     """Ask the questions of one benchmark."""
-    task = LANGUAGE_TASKS[name]
+    task = TASKS[name]
     with quiet_harness():
         loaded = load_tasks(task, exam)
         asked = choose_questions(loaded, exam.choices.limit)
         from codegemma.evals.language_model import HarnessModel
 
-        model = HarnessModel(exam.subject, exam.on_progress)
+        model = HarnessModel(exam)
         samples = ask_questions(model, loaded, asked)
-    results = [result for leaf, rows in samples.items() for result in _gather(leaf, rows)]
+    results = [result for leaf, rows in samples.items() for result in _gather(leaf, rows, task.column)]
     notes = [_describe(task, loaded), *_tell_missing(task, sum(len(o.eval_docs) for o in loaded.values()))]
     if model.shortened:
         notes.append(f"{model.shortened:,} prompts were longer than the window and lost their beginning, shots first")
     rated = "tests of text" if any(r.text is not None for r in results) else "log-probabilities of the choices"
-    return Answers(f"{rated}, by lm-evaluation-harness", len(results), results, tuple(notes), _measure(task, results))
+    measured = (*_measure(task, results), *_measure_over_all(task, loaded, samples))
+    return Answers(
+        f"{rated}, by lm-evaluation-harness", len(results), results, tuple(notes), measured, lacking=model.lacking
+    )
 
 
 @contextlib.contextmanager
@@ -151,7 +160,9 @@ def _override(task: LanguageTask, part: str | None, files: Mapping[str, list[Pat
     def read(**_: Any) -> dict[str, Any]:
         import datasets
 
-        return {split: datasets.Dataset(read_table(paths, task.columns)) for split, paths in files.items()}
+        return {
+            split: datasets.Dataset(read_table(paths, task.columns, task.published)) for split, paths in files.items()
+        }
 
     # A split that is not there is not asked for: without shots nobody needs the training side.
     named = {"training_split": "train", "validation_split": "validation", "test_split": "test"}
@@ -187,7 +198,7 @@ def ask_questions(
     return {leaf: found["samples"][leaf] for leaf in asked}
 
 
-def _gather(leaf: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[LanguageResult]:
+def _gather(leaf: str, rows: Sequence[Mapping[str, Any]], column: str | None) -> Iterator[LanguageResult]:
     """Join what the filters made of one question."""
     by_item: dict[int, list[Mapping[str, Any]]] = {}
     for row in rows:
@@ -207,7 +218,10 @@ def _gather(leaf: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[LanguageRe
                 name if row["filter"] in ("none", "remove_whitespace") else f"{name}, {row['filter']}": float(row[name])
                 for row in found
                 for name in row["metrics"]
+                # Others are parts of a figure over all questions.
+                if not isinstance(row[name], tuple)
             },
+            group="" if column is None else str(first["doc"][column]),
         )
 
 
@@ -217,8 +231,23 @@ def _measure(task: LanguageTask, results: Sequence[LanguageResult]) -> tuple[Mea
     for metric in task.metrics:
         system = "model" if metric == task.metrics[0] else f"model, {metric}"
         interval = _average([result.metrics[metric] for result in results])
-        measurements.append(Measurement(system, task.name, None, METRIC, "share", interval))
+        measurements.append(Measurement(system, task.name, None, task.figure, "share", interval))
+    for group in sorted({result.group for result in results} if task.column else ()):
+        interval = _average([result.metrics[task.metrics[0]] for result in results if result.group == group])
+        measurements.append(Measurement(f"model, {group}", task.name, None, task.figure, "share", interval))
     return tuple(measurements)
+
+
+def _measure_over_all(
+    task: LanguageTask, loaded: Mapping[str, Any], samples: Mapping[str, Sequence[Mapping[str, Any]]]
+) -> Iterator[Measurement]:
+    """Take the figures that are no mean over questions, as the harness does; without an interval."""
+    for leaf, rows in samples.items():
+        for name in task.over_all:
+            value = float(loaded[leaf].aggregation()[name]([row[name] for row in rows]))
+            if not math.isnan(value):
+                interval = Interval(value, None, None, len(rows), len(rows))
+                yield Measurement("model", task.name, None, name, "score", interval)
 
 
 def _average(values: Sequence[float]) -> Interval:
@@ -238,9 +267,10 @@ def _describe(task: LanguageTask, loaded: Mapping[str, Any]) -> str:
 
 
 def _tell_missing(task: LanguageTask, found: int) -> list[str]:
-    if found == task.items:
+    if found in task.counts:
         return []
-    return [f"{found:,} questions in the files, where {task.items:,} were published: not the whole benchmark"]
+    counts = " or ".join(f"{count:,}" for count in task.counts)
+    return [f"{found:,} questions in the files, where {counts} were published: not the whole benchmark"]
 
 
 def _make(task: LanguageTask) -> LanguageSuite:
@@ -249,3 +279,4 @@ def _make(task: LanguageTask) -> LanguageSuite:
 
 
 LANGUAGE_SUITES = tuple(map(_make, LANGUAGE_TASKS.values()))
+BIAS_SUITES = tuple(map(_make, BIAS_TASKS.values()))

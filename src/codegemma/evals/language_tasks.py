@@ -29,7 +29,11 @@ class LanguageTask:
 
     The first of `metrics` is the headline. `asked` and `shown` are the splits of the questions and of the shots; the
     shots of MATH are the harness's own. `parts` are its subjects, by their tasks; those of MMLU are 57 and of one form.
-    `items` is how many questions were published.
+    `items` is how many questions were published, or how many in each of several editions.
+
+    `figure` is what the headline is called. Questions are counted by the values of `column` too. `published` are files
+    as the authors put them out, where those differ from the hub's (`published_rows.py`). `over_all` are figures that
+    the harness takes of all questions together.
     """
 
     name: str
@@ -42,9 +46,18 @@ class LanguageTask:
     shots: int
     columns: tuple[str, ...]
     metrics: tuple[str, ...]
-    items: int
+    items: int | tuple[int, ...]
     parts: Mapping[str, str] = field(default_factory=dict)
     part_form: str | None = None
+    figure: str = "answered_right"
+    column: str | None = None
+    published: tuple[str, ...] = ()
+    over_all: tuple[str, ...] = ()
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """List how many questions the editions have."""
+        return (self.items,) if isinstance(self.items, int) else self.items
 
     @property
     def has_parts(self) -> bool:

@@ -32,7 +32,7 @@ from codegemma.evals.passages import (
     cut_passages,
     draw_files,
 )
-from codegemma.evals.scoring import CHUNK_HOLES, Subject
+from codegemma.evals.scoring import Subject
 from codegemma.evals.statistics import count_share, subtract_shares
 from codegemma.records import Completion, InfillMode, Pack, Request, Split
 from codegemma.shards import read_records
@@ -70,6 +70,21 @@ class RecallResult:
     text: str | None
     found: tuple[str, ...] = ()
 
+    @property
+    def item_id(self) -> str:
+        """Name the passage."""
+        return self.passage_id
+
+    @property
+    def figure(self) -> str:
+        """Name what it counts for: passages of the two sides, and of each form, stand apart."""
+        return f"{_NAMES[self.side]}, {self.form}"
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Tell what is compared item by item."""
+        return {"memorized_exact": float(self.is_exact), "memorized_near": float(self.is_near)}
+
 
 def run_memorization(exam: Examination) -> Answers:
     """Show the beginnings of training files and of held-out ones, and count what comes out."""
@@ -78,6 +93,7 @@ def run_memorization(exam: Examination) -> Answers:
         raise InputError(f"a window of {window} tokens is too small for memorization; wanted {_PLAIN_TOKENS} at least")
     results: list[RecallResult] = []
     notes: list[str] = []
+    lacking: dict[str, str] = {}
     asked = 0
     for side in (Split.TRAIN, Split.HELDOUT):
         passages, note = _read_passages(exam, side)
@@ -85,11 +101,12 @@ def run_memorization(exam: Examination) -> Answers:
             raise InputError("no training file has a hundred tokens; build from more than that")
         notes += note
         asked += len(passages)
-        results += _ask(exam, side, passages)
+        results += _ask(exam, side, passages, lacking)
     notes += describe_found(results)
     if not any(result.side is Split.HELDOUT for result in results):
         notes.append("no control: no held-out file has a hundred tokens, so that nothing tells memory from prediction")
-    return Answers("greedy text, by tokens", asked, results, tuple(notes), tuple(measure_recall(results)))
+    measured = () if lacking else tuple(measure_recall(results))
+    return Answers("greedy text, by tokens", asked, results, tuple(notes), measured, lacking=lacking)
 
 
 def _read_passages(exam: Examination, side: Split) -> tuple[list[Passage], list[str]]:
@@ -103,26 +120,25 @@ def _read_passages(exam: Examination, side: Split) -> tuple[list[Passage], list[
     return passages, note
 
 
-def _ask(exam: Examination, side: Split, passages: Sequence[Passage]) -> Iterator[RecallResult]:
+def _ask(
+    exam: Examination, side: Split, passages: Sequence[Passage], lacking: dict[str, str]
+) -> Iterator[RecallResult]:
     """Ask for every passage as plain text, and for those inside a file as holes in every learned order too."""
-    yield from _ask_form(exam, side, passages, None)
+    yield from _ask_form(exam, side, passages, None, lacking)
     inside = [p for p in passages if p.place is Place.INSIDE]
     for mode in sorted(exam.subject.infill_modes):
-        yield from _ask_form(exam, side, inside, mode)
+        yield from _ask_form(exam, side, inside, mode, lacking)
 
 
 def _ask_form(
-    exam: Examination, side: Split, passages: Sequence[Passage], mode: InfillMode | None
+    exam: Examination, side: Split, passages: Sequence[Passage], mode: InfillMode | None, lacking: dict[str, str]
 ) -> Iterator[RecallResult]:
-    stage, done = f"{_NAMES[side]}, {mode or 'plain'}", 0
-    exam.on_progress(stage, done, len(passages))
-    for start in range(0, len(passages), CHUNK_HOLES):
-        chunk = passages[start : start + CHUNK_HOLES]
-        requests = [_spell(exam.subject, passage, mode) for passage in chunk]
-        for passage, answer in zip(chunk, exam.subject.completer.complete_all(requests), strict=True):
-            yield _compare(exam.subject, side, passage, mode, answer)
-        done += len(chunk)
-        exam.on_progress(stage, done, len(passages))
+    requests = {passage.passage_id: _spell(exam.subject, passage, mode) for passage in passages}
+    answers, reasons = exam.ask(requests, f"{_NAMES[side]}, {mode or 'plain'}")
+    lacking |= {f"{name} {mode or ''}".strip(): reason for name, reason in reasons.items()}
+    for passage in passages:
+        if passage.passage_id in answers:
+            yield _compare(exam.subject, side, passage, mode, answers[passage.passage_id])
 
 
 def _spell(subject: Subject, passage: Passage, mode: InfillMode | None) -> Request:

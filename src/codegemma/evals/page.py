@@ -5,20 +5,27 @@
 **Not**: figures of its own: everything is read from what the evaluation wrote.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
-from codegemma.evals.card import fill_card
+from codegemma.evals.card import CardRow, fill_card, read_columns
+from codegemma.evals.choices import EvalChoices
 from codegemma.evals.measure import Measurement
 from codegemma.evals.pairing import Change, Comparison
 from codegemma.evals.run import Results, SuiteResults, read_results
 from codegemma.evals.samples import Judged, Sample, is_samples, read_samples
+from codegemma.evals.summary import list_headlines, name_figure
 from codegemma.records import InfillMode
 from codegemma.report import Column, Estimate, Report
 
 REPORT_FILE = "report.html"
 # A page opens with some thousands of folded texts; of more, the records have the rest.
 _MAX_SHOWN = 200
+# It is in the results; a page of a phone has room for few columns.
+_LEFT_OUT = ("bits_per_byte_with_stop",)
+# Of a suite, the figure that is drawn as bars.
+_DRAWN = ("pass_at_1", "exact_match", "answered_right")
 # A shift of a figure that chance brings in fewer than one of twenty comparisons.
 _RARE = 0.05
 
@@ -31,12 +38,19 @@ def write_page(folder: Path) -> Path:
         OutputError: it cannot be written.
     """
     results = read_results(folder)
-    asked = f"{results.choices.samples} sample(s), temperature {results.choices.temperature:g}"
-    report = Report(f"Evaluation of `{results.model}`", f"by codegemma, {asked}")
+    asked = "; ".join(dict.fromkeys(_describe(suite.choices) for suite in results.suites if suite.measurements))
+    report = Report(f"Evaluation of `{results.model}`", f"by codegemma{', ' * bool(asked)}{asked}")
+    _add_summary(report, results)
     _add_card(report, results)
+    notes = Counter(note for suite in results.suites for note in suite.notes)
+    shared = [note for note, count in notes.items() if count > 1]
     for suite in results.suites:
         if suite.measurements:
-            _add_suite(report, suite)
+            _add_suite(report, suite, shared)
+    if shared:
+        report.section("Of several suites")
+    for note in shared:
+        report.text(f"– {note}")
     _add_not_run(report, results.suites)
     for suite in results.suites:
         if suite.measurements and is_samples(folder / suite.holes_file):
@@ -45,57 +59,103 @@ def write_page(folder: Path) -> Path:
     return folder / REPORT_FILE
 
 
+def _describe(choices: EvalChoices) -> str:
+    limit = "" if choices.limit is None else f"at most {choices.limit:,} of each suite, "
+    number = "one answer" if choices.samples == 1 else f"{choices.samples:,} answers"
+    form = ", in conversations" if choices.is_chat else ""
+    written = "greedy" if choices.temperature == 0 else f"at temperature {choices.temperature:g}"
+    return f"{limit}{number} to each question, {written}{form}"
+
+
+def _add_summary(report: Report, results: Results) -> None:
+    """Show every suite in a line or a few, those that were not run among them."""
+    report.section("Summary")
+    lines = list(list_headlines(results.suites))
+    rows = [
+        [line.suite, line.about, line.spell(), line.measured.interval.items]
+        for line in lines
+        if line.measured is not None
+    ]
+    if rows:
+        about = "The first figure of each kind, with its 95 % interval. All others are below."
+        report.table(["suite", "figure", "measured", "asked"], rows, about)
+    if lacking := list(dict.fromkeys(line.suite for line in lines if line.measured is None)):
+        report.text(f"Not run, or in part: {', '.join(lacking)}. Why is below, of each.")
+
+
 def _add_card(report: Report, results: Results) -> None:
-    rows = [row for row in fill_card([results]) if row.measured is not None]
-    if not rows:
+    rows = fill_card([results])
+    if not any(row.measured for row in rows):
         return
     report.section("Beside the model card")
-    columns = list(rows[0].published.figures)
+    columns = read_columns()
     report.table(
         ["benchmark", "asked", Column("measured, %", 1, 100), *(Column(name, 1) for name in columns)],
         [
             [
                 row.published.name,
-                "all" if row.is_whole else f"{row.measured.interval.items:,} of {row.published.tasks:,}",
-                _estimate(row.measured),
-                *row.published.figures.values(),
+                _describe_part(row),
+                _estimate(row.measured) if row.measured else None,
+                *(row.published.figures.get(name) for name in columns),
             ]
             for row in rows
-            if row.measured is not None
         ],
         "Ours with its 95 % interval, and, in % too, what Google published of CodeGemma's releases. A figure of a part "
         "stands beside the whole's for orientation only.",
     )
 
 
-def _add_suite(report: Report, suite: SuiteResults) -> None:
+def _describe_part(row: CardRow) -> str:
+    if row.measured is None:
+        return "not run"
+    return "all" if row.is_whole else f"{row.measured.interval.items:,} of {row.published.tasks:,}"
+
+
+def _add_suite(report: Report, suite: SuiteResults, shared: Collection[str]) -> None:
     report.section(suite.suite)
-    for metric in dict.fromkeys(m.metric for m in suite.measurements):
-        rows = [m for m in suite.measurements if m.metric == metric]
-        is_share = rows[0].unit == "share"
-        column = Column(
-            f"{metric.replace('_', ' ')}, {'%' if is_share else rows[0].unit}", *((1, 100) if is_share else (3, 1))
-        )
-        report.table(
-            ["kind", "mode", "system", column, "items"],
-            [[m.kind.replace("_", " "), _name(m.mode), m.system, _estimate(m), m.interval.items] for m in rows],
-            f"Scored by {suite.scored_by}; 95 % intervals." if metric == rows[0].metric else "",
-        )
+    for number, kind in enumerate(dict.fromkeys(m.kind for m in suite.measurements)):
+        measured = [m for m in suite.measurements if m.kind == kind and m.metric not in _list_left_out(suite)]
+        told = f"Scored by {suite.scored_by}; 95 % intervals." if number == 0 else ""
+        report.table(*_tabulate(kind, measured), told)
     _add_bars(report, suite.measurements)
     for note in suite.notes:
-        report.text(note)
+        if note not in shared:
+            report.text(f"– {note}")
+
+
+def _list_left_out(suite: SuiteResults) -> tuple[str, ...]:
+    # Where every line was rated, the match of the fewer that were written says the same.
+    is_rated = any(m.metric == "exact_match" for m in suite.measurements)
+    return (*_LEFT_OUT, *(["generated_match"] if is_rated else []))
+
+
+def _tabulate(kind: str, measured: Sequence[Measurement]) -> tuple[list[str | Column], list[list[object]]]:
+    """Make a row for each system and order of the parts, a column for each figure."""
+    units = {m.metric: m.unit for m in measured}
+    has_modes = any(m.mode for m in measured)
+    columns: list[str | Column] = [kind.replace("_", " "), *(["mode"] if has_modes else [])]
+    for metric, unit in units.items():
+        name = name_figure(metric)
+        columns.append(Column(f"{name}, %", 1, 100) if unit == "share" else Column(name, 3, 1))
+    rows: list[list[object]] = []
+    for system, mode in dict.fromkeys((m.system, m.mode) for m in measured):
+        row = {m.metric: m for m in measured if (m.system, m.mode) == (system, mode)}
+        items = max(m.interval.items for m in row.values())
+        cells = [_estimate(row[metric]) if metric in row else None for metric in units]
+        rows.append([system, *([_name(mode)] if has_modes else []), *cells, items])
+    return [*columns, "items"], rows
 
 
 def _add_bars(report: Report, measurements: Sequence[Measurement]) -> None:
-    shares = [m for m in measurements if m.unit == "share" and m.metric in ("pass_at_1", "exact_match", "acc")]
-    if len(shares) < 2:
+    shares = [m for m in measurements if m.unit == "share" and m.metric in _DRAWN]
+    if len(shares) < 2 or not any(m.interval.mean for m in shares):
         return
+    has_kinds = len({m.kind for m in shares}) > 1
     values: dict[str, float | Estimate] = {}
     for m in shares:
         scaled = [None if x is None else 100 * x for x in (m.interval.low, m.interval.high)]
-        values[" ".join(filter(None, (m.kind.replace("_", " "), _name(m.mode), m.system)))] = Estimate(
-            100 * m.interval.mean, *scaled
-        )
+        kind = m.kind.replace("_", " ") if has_kinds else ""
+        values[" ".join(filter(None, (kind, _name(m.mode), m.system)))] = Estimate(100 * m.interval.mean, *scaled)
     report.bars(
         values, "% of the items", "Bars with their 95 % intervals: those that overlap much say little.", digits=1
     )

@@ -146,13 +146,11 @@ def _read_hole(plain: dict[str, Any]) -> Iterator[tuple[Figure, str, Item]]:
 
 
 def _read_metrics(plain: dict[str, Any]) -> Iterator[tuple[Figure, str, Item]]:
+    item_id = str(plain["item_id"])
+    asked = next((str(plain[name]) for name in ("prompt", "request", "question") if name in plain), "")
     for name, value in plain["metrics"].items():
-        figure = (str(plain.get("task", plain.get("kind", ""))), str(plain.get("mode") or ""), "model", name)
-        yield (
-            figure,
-            str(plain["item_id"]),
-            Item(str(plain["item_id"]), float(value), 1.0, str(plain.get("prompt", ""))),
-        )
+        figure = (str(plain.get("figure", plain.get("task", ""))), str(plain.get("mode") or ""), "model", name)
+        yield figure, item_id, Item(item_id, float(value), 1.0, asked)
 
 
 # By a field that only records of that kind have: any suite whose records have an item's id and metrics is compared.

@@ -4,9 +4,9 @@
 **Out**: a `Sample` for each problem and sample, in their order, as soon as it is judged.
 **Not**: figures (`samples.py`).
 
-Both walk the same order: who writes keeps answers in the store, on disk, and who judges takes them from there. So
-a slow judge never stops the writing, a slow model never idles more judges than it must, and no more than a few programs
-are in memory, however many samples there are.
+Both walk the same order, that of asking: who writes keeps answers in the store, on disk, and who judges takes each from
+there as soon as it is. So a slow judge never stops the writing, a slow model never idles more judges than it must, and
+no more than a few programs are in memory, however many samples there are.
 """
 
 import threading
@@ -19,20 +19,19 @@ from typing import Any, Protocol
 
 from codegemma.errors import InputError, UserError
 from codegemma.evals.examination import Examination
-from codegemma.evals.keeping import CHUNK_REQUESTS, drop_seed
+from codegemma.evals.keeping import drop_seed, order_requests
 from codegemma.evals.problems import Problem
 from codegemma.evals.samples import Judged, Sample
 from codegemma.evals.store import hash_parts
 from codegemma.evals.truncation import POLICIES
+from codegemma.evals.verdicts import read_verdict, shorten_verdict, spell_verdict
 from codegemma.records import Completion, InfillMode, Request, Sampling, StopReason
 from codegemma.runner import prefix_stages
-from codegemma.sandbox.judge import Outcome, Verdict
+from codegemma.sandbox.judge import Verdict
 from codegemma.text.window import fit_request
 
 # Answers that wait for a verdict, for each box: a slow program does not hold up the boxes beside it.
 _AHEAD_PER_BOX = 16
-# Of what a program printed; the rest explains nothing more.
-_SHOWN_BYTES = 2000
 _NOTHING = Completion("", (), StopReason.CONTEXT_FULL, 0)
 
 
@@ -71,7 +70,7 @@ class Answerer:
 
     def __init__(self, exam: Examination, judge: Judge, others: Mapping[str, Examine] = NO_OTHERS) -> None:
         """Hold who answers and who judges; `others` judge the same program again, by their names."""
-        self._exam, self._judge = exam, judge
+        self._exam, self._judge_by = exam, judge
         self._examine_all = {"": judge.examine, **others}
         self._judged_by = [dict(judge.describe()), list(self._examine_all)]
         self._pool = ThreadPoolExecutor(judge.boxes)
@@ -96,11 +95,14 @@ class Answerer:
         """Let go of programs that nobody waits for."""
         self._pool.shutdown(cancel_futures=True)
 
-    def _list_asked(self, problems: Sequence[Problem], asking: Asking) -> Iterator[tuple[Problem, int, Request, bool]]:
-        """List every problem and sample with its request, and whether that fits the window."""
+    def _list_asked(self, problems: Sequence[Problem], asking: Asking) -> "Iterator[_Asked]":
+        """List every problem and sample with its request, in the order of asking."""
+        return order_requests(self._list_all(problems, asking), lambda asked: asked.request)
+
+    def _list_all(self, problems: Sequence[Problem], asking: Asking) -> "Iterator[_Asked]":
         choices, subject = self._exam.choices, self._exam.subject
         window = subject.max_context_tokens
-        for problem in problems:
+        for number, problem in enumerate(problems):
             request = Request(
                 asking.shots + problem.prefix,
                 problem.suffix if asking.mode else "",
@@ -116,26 +118,21 @@ class Answerer:
                 fits = False
             for sample in range(choices.samples):
                 sampling = Sampling(temperature=choices.temperature, top_p=choices.top_p, seed=choices.seed + sample)
-                yield problem, sample, drop_seed(replace(request, sampling=sampling)), fits
+                place = number * choices.samples + sample
+                yield _Asked(place, problem, sample, drop_seed(replace(request, sampling=sampling)), fits)
 
     def _write_all(
         self, problems: Sequence[Problem], asking: Asking, written: "_Written", judged: "Future[None]"
     ) -> None:
         stage, total = f"generate {asking.mode or asking.kind}", len(problems) * self._exam.choices.samples
         self._exam.on_progress(stage, 0, total)
-        chunk: list[Request | None] = []
-        for *_, request, fits in self._list_asked(problems, asking):
-            chunk.append(request if fits else None)
-            if len(chunk) + written.count < total and len(chunk) < CHUNK_REQUESTS:
-                continue
+        fitting = (asked.request for asked in self._list_asked(problems, asking) if asked.fits)
+        for request, found in self._exam.kept.answer(fitting):
             if judged.done():  # it can only have failed
                 return
-            asked = list(dict.fromkeys(request for request in chunk if request is not None))
-            answers = dict(zip(asked, self._exam.kept.complete_each(asked), strict=True))
-            failed = {request: error for request, error in answers.items() if isinstance(error, UserError)}
-            written.advance(len(chunk), {request: str(error) for request, error in failed.items()})
+            written.add(request, str(found) if isinstance(found, UserError) else None)
             self._exam.on_progress(stage, written.count, total)
-            chunk = []
+        self._exam.on_progress(stage, total, total)
 
     def _judge_all(
         self, problems: Sequence[Problem], asking: Asking, written: "_Written", on_sample: Callable[[Sample], None]
@@ -143,21 +140,26 @@ class Answerer:
         on_progress, total = prefix_stages(self._exam.on_progress, "run "), len(problems) * self._exam.choices.samples
         on_progress(asking.kind, 0, total)
         waiting: deque[_Waiting] = deque()
-        for number, (problem, sample, request, fits) in enumerate(self._list_asked(problems, asking), 1):
-            if not written.wait(number):
+        in_order, expected = _InOrder(on_sample), 0
+        for asked in self._list_asked(problems, asking):
+            expected += asked.fits
+            if not written.wait(expected):
                 return
-            answer = (self._exam.kept.find(request) if fits else _NOTHING) if request not in written.failed else None
-            missing = written.failed.get(request, "")
-            asked = (asking.kind, asking.mode, sample, hash_parts(request).hex())
-            about = (problem.task_id, problem.group, *asked, problem.before, problem.after)
-            runs = [] if answer is None else [self._run(problem, policy, answer.text) for policy in asking.policies]
-            waiting.append(_Waiting(about, answer, missing, runs))
-            while len(waiting) > _AHEAD_PER_BOX * self._judge.boxes or (waiting and waiting[0].is_done):
-                on_sample(waiting.popleft().conclude())
-                on_progress(asking.kind, number - len(waiting), total)
+            waiting.append(self._judge(asking, asked, written.failed.get(asked.request, "")))
+            while len(waiting) > _AHEAD_PER_BOX * self._judge_by.boxes or (waiting and waiting[0].is_done):
+                in_order.take(waiting.popleft())
+                on_progress(asking.kind, in_order.count, total)
         while waiting:
-            on_sample(waiting.popleft().conclude())
-            on_progress(asking.kind, total - len(waiting), total)
+            in_order.take(waiting.popleft())
+            on_progress(asking.kind, in_order.count, total)
+
+    def _judge(self, asking: Asking, asked: "_Asked", missing: str) -> "_Waiting":
+        """Put the programs of an answer under way, one for each policy."""
+        problem, request = asked.problem, asked.request
+        answer = None if missing else self._exam.kept.find(request) if asked.fits else _NOTHING
+        named = (problem.task_id, problem.group, asking.kind, asking.mode, asked.sample, hash_parts(request).hex())
+        runs = [] if answer is None else [self._run(problem, policy, answer.text) for policy in asking.policies]
+        return _Waiting(asked.place, (*named, problem.before, problem.after), answer, missing, runs)
 
     def _run(self, problem: Problem, policy: str, text: str) -> "_Run":
         cut = POLICIES[policy](problem, text)
@@ -168,7 +170,7 @@ class Answerer:
         if running is None:
             kept = self._exam.store.find(key)
             if kept is not None:
-                return _Run(policy, cut, list(self._examine_all), tuple(map(_read_verdict, kept)))
+                return _Run(policy, cut, list(self._examine_all), tuple(map(read_verdict, kept)))
             running = self._running[key] = self._pool.submit(self._examine, key, examinee)
             if running.done():  # before it was listed
                 self._running.pop(key, None)
@@ -176,11 +178,37 @@ class Answerer:
 
     def _examine(self, key: bytes, examinee: Any) -> tuple[Verdict, ...]:
         # One after the other: the second finds what the program did, and need not run it.
-        verdicts = tuple(_shorten(examine(examinee)) for examine in self._examine_all.values())
-        self._exam.store.keep(key, [_spell_verdict(verdict) for verdict in verdicts])
+        verdicts = tuple(shorten_verdict(examine(examinee)) for examine in self._examine_all.values())
+        self._exam.store.keep(key, [spell_verdict(verdict) for verdict in verdicts])
         # Kept first: whoever does not find it under way finds it kept.
         self._running.pop(key, None)
         return verdicts
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A problem and sample as it is asked; `place` is where its record stands, `fits` whether the window holds it."""
+
+    place: int
+    problem: Problem
+    sample: int
+    request: Request
+    fits: bool
+
+
+class _InOrder:
+    """Hands samples on in the order of their places, whatever the order in which they were asked."""
+
+    def __init__(self, on_sample: Callable[[Sample], None]) -> None:
+        self._on_sample, self._early = on_sample, dict[int, Sample]()
+        self.count, self._next = 0, 0
+
+    def take(self, waiting: "_Waiting") -> None:
+        self.count += 1
+        self._early[waiting.place] = waiting.conclude()
+        while self._next in self._early:
+            self._on_sample(self._early.pop(self._next))
+            self._next += 1
 
 
 class _Written:
@@ -190,10 +218,11 @@ class _Written:
         self.count, self.failed = 0, dict[Request, str]()
         self._stopped, self._changed = False, threading.Condition()
 
-    def advance(self, by: int, failed: Mapping[Request, str]) -> None:
+    def add(self, request: Request, failure: str | None) -> None:
         with self._changed:
-            self.count += by
-            self.failed.update(failed)
+            self.count += 1
+            if failure is not None:
+                self.failed[request] = failure
             self._changed.notify_all()
 
     def stop(self) -> None:
@@ -229,6 +258,7 @@ class _Run:
 
 @dataclass(slots=True)
 class _Waiting:
+    place: int
     about: tuple[str, str, str, InfillMode | None, int, str, str, str]
     answer: Completion | None
     missing: str
@@ -243,17 +273,3 @@ class _Waiting:
         if self.answer is None:
             return Sample(*self.about, None, None, self.missing or "no answer was kept", judged)
         return Sample(*self.about, self.answer.text, self.answer.stop_reason, "", judged)
-
-
-def _shorten(verdict: Verdict) -> Verdict:
-    stdout, stderr = verdict.stdout[:_SHOWN_BYTES], verdict.stderr[-_SHOWN_BYTES:]
-    return replace(verdict, seconds=round(verdict.seconds, 3), stdout=stdout, stderr=stderr)
-
-
-def _spell_verdict(verdict: Verdict) -> list[Any]:
-    return [verdict.outcome, verdict.reason, verdict.seconds, verdict.stdout.hex(), verdict.stderr.hex()]
-
-
-def _read_verdict(kept: list[Any]) -> Verdict:
-    outcome, reason, seconds, stdout, stderr = kept
-    return Verdict(Outcome(outcome), reason, seconds, bytes.fromhex(stdout), bytes.fromhex(stderr))

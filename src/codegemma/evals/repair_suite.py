@@ -27,6 +27,7 @@ from codegemma.evals.program_suites import (
 )
 from codegemma.evals.scoring import Subject
 from codegemma.evals.statistics import count_share
+from codegemma.evals.verdicts import examine_kept
 from codegemma.records import Request, Sampling, Turn
 from codegemma.sandbox.judge import Examinee, Outcome, PythonJudge, Verdict
 from codegemma.text.chat_format import format_chat_prompt
@@ -57,6 +58,16 @@ class RepairResult:
     task_id: str
     turns: tuple[RepairTurn, ...]
 
+    @property
+    def item_id(self) -> str:
+        """Name the problem."""
+        return self.task_id
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Tell what is compared item by item."""
+        return {f"passed_after_{turns}": float(self.has_passed(turns)) for turns in range(1, MAX_TURNS + 1)}
+
     def has_passed(self, turns: int) -> bool:
         """Tell whether one of the first so many answers passed."""
         return any(turn.outcome is Outcome.PASSED for turn in self.turns[:turns])
@@ -71,10 +82,11 @@ class _Talk:
     shown: tuple[str, ...]
     turns: list[Turn]
     done: list[RepairTurn] = field(default_factory=list)
+    missing: str = ""
 
     @property
     def is_open(self) -> bool:
-        return not (self.done and self.done[-1].outcome is Outcome.PASSED)
+        return not self.missing and not (self.done and self.done[-1].outcome is Outcome.PASSED)
 
 
 def ask_for(problem: Problem) -> str:
@@ -125,14 +137,17 @@ def run_repair(exam: Examination, name: str) -> Answers:
     talks = [_open_talk(problem) for problem in choose_problems(problems, exam.choices.limit)]
     with open_python_judge(exam.choices) as judge:
         for turn in range(1, MAX_TURNS + 1):
-            _answer(exam, judge, [talk for talk in talks if talk.is_open], turn)
-    results = [RepairResult(talk.problem.task_id, tuple(talk.done)) for talk in talks]
+            if still_open := [talk for talk in talks if talk.is_open]:
+                _answer(exam, judge, still_open, turn)
+    results = [RepairResult(talk.problem.task_id, tuple(talk.done)) for talk in talks if not talk.missing]
+    lacking = {talk.problem.task_id: talk.missing for talk in talks if talk.missing}
     rules = Counter(turn.rule for result in results for turn in result.turns)
     notes = (
         "code was found by: " + ", ".join(f"{rule} {count}" for rule, count in rules.most_common()),
         "after a failure the failing assertion is shown, or what was raised; greedy unless a temperature is given",
     )
-    return Answers("tests that were run", len(results), results, notes, tuple(_measure(name, results)))
+    measured = () if lacking else tuple(_measure(name, results))
+    return Answers("tests that were run", len(talks), results, notes, measured, lacking=lacking)
 
 
 def _open_talk(problem: Problem) -> _Talk:
@@ -143,29 +158,32 @@ def _open_talk(problem: Problem) -> _Talk:
 def _answer(exam: Examination, judge: PythonJudge, talks: Sequence[_Talk], turn: int) -> None:
     """Let the model answer all open conversations, judge the answers, and say what failed."""
     texts = _write(exam, talks, turn)
-    extracted = [extract_code(text) for text in texts]
-    examinees = [_pose(talk, found.code) for talk, found in zip(talks, extracted, strict=True)]
-    verdicts = list(judge.examine_all(examinees))
-    for talk, text, found, verdict in zip(talks, texts, extracted, verdicts, strict=True):
+    answered = [(talk, text) for talk, text in zip(talks, texts, strict=True) if not talk.missing]
+    extracted = [extract_code(text) for _, text in answered]
+    examinees = [_pose(talk, found.code) for (talk, _), found in zip(answered, extracted, strict=True)]
+    verdicts = examine_kept(exam.store, judge, examinees)
+    for (talk, text), found, verdict in zip(answered, extracted, verdicts, strict=True):
         talk.done.append(RepairTurn(text, found.rule, verdict.outcome, _tell(talk, verdict)))
         talk.turns += [Turn("model", text or "..."), Turn("user", show_failure(_find_test(talk, verdict), verdict))]
 
 
 def _write(exam: Examination, talks: Sequence[_Talk], turn: int) -> list[str]:
-    """Write the answers; a conversation that has outgrown the window is answered by nothing."""
+    """Write the answers; a conversation that has outgrown the window is answered by nothing, one refused is closed."""
     subject, choices = exam.subject, exam.choices
     room = min(_NEW_TOKENS, subject.max_context_tokens // 4)
     sampling = Sampling(temperature=choices.temperature, top_p=choices.top_p, seed=choices.seed)
     requests = {
-        index: Request("", "", mode=None, max_new_tokens=room, sampling=sampling, turns=tuple(talk.turns))
-        for index, talk in enumerate(talks)
+        talk.problem.task_id: Request(
+            "", "", mode=None, max_new_tokens=room, sampling=sampling, turns=tuple(talk.turns)
+        )
+        for talk in talks
         if _fits(subject, talk, room)
     }
-    exam.on_progress(f"turn {turn}", 0, len(talks))
-    answers = subject.completer.complete_all(list(requests.values()))
-    written = {index: answer.text for index, answer in zip(requests, answers, strict=True)}
-    exam.on_progress(f"turn {turn}", len(talks), len(talks))
-    return [written.get(index, "") for index in range(len(talks))]
+    answers, lacking = exam.ask(requests, f"turn {turn}")
+    for talk in talks:
+        talk.missing = lacking.get(talk.problem.task_id, "")
+    names = [talk.problem.task_id for talk in talks]
+    return [answers[name].text if name in answers else "" for name in names]
 
 
 def _fits(subject: Subject, talk: _Talk, room: int) -> bool:

@@ -16,9 +16,9 @@ from functools import partial
 from pathlib import Path
 
 from codegemma.errors import InputError
-from codegemma.evals.choices import EvalChoices
 from codegemma.evals.examination import AbsentError, Answers, Examination, Suite
 from codegemma.evals.heldout import Hole
+from codegemma.evals.lines import write_lines
 from codegemma.evals.measure import compare, measure
 from codegemma.evals.repository import (
     CrossFileHole,
@@ -32,16 +32,13 @@ from codegemma.evals.repository import (
 )
 from codegemma.evals.repository_tests import PassingTests, RepositoryTests
 from codegemma.evals.scoring import (
-    CHUNK_HOLES,
     HoleResult,
     Subject,
     add_text,
-    read_first_line,
     score_holes,
     start_result,
 )
 from codegemma.records import InfillMode, Neighbor, Request
-from codegemma.runner import Progress
 from codegemma.sandbox.box import Safety, Sandbox
 from codegemma.text.infill_format import encode_path
 from codegemma.text.window import fit_request, keep_start
@@ -94,16 +91,20 @@ def run_repository(exam: Examination) -> Answers:
             + (f"; {len(excluded)} files were trained on and are left out" if excluded else "")
         )
     results, notes = [], [_tell_trained(repository, trained, excluded)]
+    not_run: dict[str, str] = {}
     for mode in sorted(exam.subject.infill_modes):
         for system in (WITH, WITHOUT):
-            mode_results, said = _ask(exam, repository, found, mode, system)
+            mode_results, said, lack = _ask(exam, repository, found, mode, system)
             results += mode_results
             notes += said
+            not_run |= {f"lines written {system}, {mode.upper()}": lack} if lack else {}
     results, said = _run_tests(exam, repository, found, results)
     ours, theirs = ([r for r in results if r.system == system] for system in (WITH, WITHOUT))
-    measurements = (*measure(results, exam.choices.seed), *compare(ours, theirs, exam.choices.seed))
+    measured = measure(results, exam.choices.seed)
+    measurements = (*measured, *(compare(ours, theirs, exam.choices.seed) if measured else ()))
     told = tuple(dict.fromkeys([*notes, *said]))
-    return Answers("teacher forcing, text, and the repository's own tests", len(found), results, told, measurements)
+    scored_by = "teacher forcing, text, and the repository's own tests"
+    return Answers(scored_by, len(found), results, told, measurements, not_run)
 
 
 def _tell_trained(repository: Repository, trained: TrainedFiles, excluded: frozenset[str]) -> str:
@@ -117,7 +118,7 @@ def _tell_trained(repository: Repository, trained: TrainedFiles, excluded: froze
 
 def _ask(
     exam: Examination, repository: Repository, found: Sequence[CrossFileHole], mode: InfillMode, system: str
-) -> tuple[list[HoleResult], list[str]]:
+) -> tuple[list[HoleResult], list[str], str]:
     subject, choices = exam.subject, exam.choices
     by_id = {cross.hole.hole_id: cross for cross in found}
     neighbors = partial(list_neighbors, repository, by_id) if system == WITH else None
@@ -130,23 +131,12 @@ def _ask(
         results = [start_result(hole, system, mode) for hole in holes]
         notes.append("exact_match, line_match and bits: not run, this completer cannot rate given tokens")
     written = holes[: choices.generated_holes]
-    texts = _write(subject, [fit(hole, mode, subject.reserve_tokens(choices)) for hole in written], exam.on_progress)
-    for index, (hole, text) in enumerate(zip(written, texts, strict=True)):
-        results[index] = add_text(results[index], hole.middle, text)
-    return results, notes
-
-
-def _write(subject: Subject, requests: Sequence[Request | None], on_progress: Progress) -> list[str]:
-    """Write the first line of each answer; nothing where a request has no room."""
-    asked = {index: request for index, request in enumerate(requests) if request is not None}
-    texts = [""] * len(requests)
-    numbers = list(asked)
-    for start in range(0, len(numbers), CHUNK_HOLES):
-        on_progress("generate", start, len(numbers))
-        chunk = numbers[start : start + CHUNK_HOLES]
-        for index, answer in zip(chunk, subject.completer.complete_all([asked[i] for i in chunk]), strict=True):
-            texts[index] = read_first_line(answer.text)
-    return texts
+    requests = {hole.hole_id: fit(hole, mode, subject.reserve_tokens(choices)) for hole in written}
+    texts, lack = write_lines(exam, requests, f"generate {mode}, {system}")
+    for index, hole in enumerate(written):
+        if hole.hole_id in texts:
+            results[index] = add_text(results[index], hole.middle, texts[hole.hole_id])
+    return results, notes, lack
 
 
 def list_neighbors(repository: Repository, by_id: Mapping[str, CrossFileHole], hole: Hole) -> list[tuple[str, str]]:
@@ -199,7 +189,7 @@ def _run_tests(
 ) -> tuple[list[HoleResult], list[str]]:
     """Put what was written in its place and run the tests of that file."""
     holes = {cross.hole.hole_id: cross.hole for cross in found}
-    with _open_tests(exam.choices, repository) as tests:
+    with _open_tests(exam, repository) as tests:
         noticed = _find_noticed(tests, [holes[h] for h in {r.hole_id for r in results if r.generated_text is not None}])
         runs = {}
         for index, result in enumerate(results):
@@ -231,9 +221,9 @@ def _find_noticed(tests: RepositoryTests, holes: Sequence[Hole]) -> dict[str, Pa
 
 
 @contextlib.contextmanager
-def _open_tests(choices: EvalChoices, repository: Repository) -> Iterator[RepositoryTests]:
-    with Sandbox(safety=Safety.UNSAFE if choices.unsafe else Safety.BOXED) as sandbox:
-        tests = RepositoryTests(repository, sandbox)
+def _open_tests(exam: Examination, repository: Repository) -> Iterator[RepositoryTests]:
+    with Sandbox(safety=Safety.UNSAFE if exam.choices.unsafe else Safety.BOXED) as sandbox:
+        tests = RepositoryTests(repository, sandbox, exam.store)
         with contextlib.closing(tests):
             yield tests
 

@@ -6,9 +6,11 @@
 against a line that imitates pytest's last one: the tests run where the answer does.
 
 The interpreter is the repository's own environment (`.venv`, `venv`), else the one that runs this. The untouched
-repository must pass first, and a hole counts only where its tests notice that it is empty.
+repository must pass first, and a hole counts only where its tests notice that it is empty. What runs found is kept for
+a later run, as long as no file of the repository has another size or time and the environment no other packages.
 """
 
+import os
 import re
 import sys
 import tempfile
@@ -17,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from codegemma.evals.repository import Repository
+from codegemma.evals.store import Store, hash_parts
 from codegemma.sandbox.box import Ended, Limits, Program, Ran, Safety, Sandbox
 
 # A test run of one or a few files; its libraries may be large, and the machine busy.
@@ -27,6 +30,7 @@ _MAX_TEST_FILES = 4
 _PASSED = re.compile(rb"(\d+) passed")
 _ENVIRONMENTS = (".venv", "venv")
 _SHOWN_CHARS = 200
+_UNREAD_FOLDERS = frozenset({".git", *_ENVIRONMENTS, "__pycache__", ".pytest_cache"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +44,11 @@ class PassingTests:
 class RepositoryTests:
     """Runs tests, several at once; `reasons` tells for files why their tests could not be used."""
 
-    def __init__(self, repository: Repository, sandbox: Sandbox) -> None:
+    def __init__(self, repository: Repository, sandbox: Sandbox, store: Store) -> None:
         """Find the interpreter; nothing is run yet."""
-        self._repository, self._sandbox = repository, sandbox
+        self._repository, self._sandbox, self._store = repository, sandbox, store
         self._python, self._shown = _find_python(repository.root)
+        self._state = hash_parts(_stamp_files(repository.root), _stamp_environment(self._python)).hex()
         self._pool = ThreadPoolExecutor(sandbox.boxes)
         self._known: dict[str, PassingTests | None] = {}
         self.reasons: dict[str, str] = {}
@@ -77,19 +82,28 @@ class RepositoryTests:
         if not files:
             self.reasons[path] = "no test is named for it or imports it"
             return None
-        ran = self._run(tuple(files), None)
-        passed = _count_passed(ran)
+        passed, reason = self._count(tuple(files), path, None)
         if passed is None:
-            self.reasons[path] = f"its tests do not pass here without a change: {_explain(ran)}"
+            self.reasons[path] = f"its tests do not pass here without a change: {reason}"
             return None
         return PassingTests(tuple(files), passed)
 
     def _examine(self, tests: PassingTests, path: str, text: str) -> bool:
-        with tempfile.TemporaryDirectory() as folder:
-            changed = Path(folder) / "changed"
-            # Bytes: line ends stay what they are.
-            changed.write_bytes(text.encode())
-            return _count_passed(self._run(tests.files, (changed, path))) == tests.passed
+        return self._count(tests.files, path, text)[0] == tests.passed
+
+    def _count(self, files: tuple[str, ...], path: str, text: str | None) -> tuple[int | None, str]:
+        """Count the tests that pass with another text of a file, or with its own; where one fails, say which."""
+        key = hash_parts("tests of a repository", self._state, files, path, text)
+        kept = self._store.find(key)
+        if kept is None:
+            with tempfile.TemporaryDirectory() as folder:
+                changed = Path(folder) / "changed"
+                # Bytes: line ends stay what they are. Half a character, which no file holds, is read as it would be.
+                changed.write_bytes((text or "").encode("utf-8", "replace"))
+                ran = self._run(files, None if text is None else (changed, path))
+            kept = [_count_passed(ran), _explain(ran)]
+            self._store.keep(key, kept)
+        return kept[0], kept[1]
 
     def _run(self, files: tuple[str, ...], change: tuple[Path, str] | None) -> Ran:
         root = self._repository.root
@@ -114,6 +128,22 @@ def _find_python(root: Path) -> tuple[Path, dict[Path, str]]:
     prefixes = [found, binary.parent.parent]
     outside = [p for p in dict.fromkeys(prefixes) if not p.is_relative_to("/usr") or p.is_relative_to("/usr/local")]
     return python, {prefix: str(prefix) for prefix in outside}
+
+
+def _stamp_files(root: Path) -> list[list[str | int]]:
+    """List all files with their sizes and times: tests may read any of them."""
+    stamped: list[list[str | int]] = []
+    for folder, inner, files in os.walk(root):
+        inner[:] = sorted(set(inner) - _UNREAD_FOLDERS)
+        for file in sorted(files):
+            about = (Path(folder) / file).lstat()
+            stamped.append([str((Path(folder) / file).relative_to(root)), about.st_size, about.st_mtime_ns])
+    return stamped
+
+
+def _stamp_environment(python: Path) -> list[str]:
+    """List an environment's packages with their versions, by the names of their folders."""
+    return sorted(str(found.name) for found in python.parent.parent.glob("lib/python*/site-packages/*.dist-info"))
 
 
 def _count_passed(ran: Ran) -> int | None:

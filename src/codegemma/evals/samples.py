@@ -7,14 +7,14 @@
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from codegemma.errors import InputError
 from codegemma.evals.choices import EvalChoices
 from codegemma.evals.measure import Measurement
-from codegemma.evals.statistics import Interval, bootstrap_mean, count_share
+from codegemma.evals.statistics import Interval, bootstrap_mean, bootstrap_share, count_share
 from codegemma.recipe import from_plain
 from codegemma.records import InfillMode, StopReason
 from codegemma.sandbox.judge import Outcome
@@ -130,13 +130,21 @@ class Tally:
 
     def tell_missing(self, problems: int) -> dict[str, str]:
         """Tell of each kind and mode without a score how many of the problems have no answer, which, and why."""
-        told = {}
-        for (kind, mode), reasons in self.missing.items():
-            named = ", ".join(list(reasons)[:_NAMED]) + (", ..." if len(reasons) > _NAMED else "")
-            why = next(iter(reasons.values()))
-            lack = f"{len(reasons):,} of {problems:,} problems lack an answer"
-            told[name_kind(kind, mode)] = f"no score, {lack} ({named}): {why}"
-        return told
+        return {
+            name_kind(kind, mode): f"no score, {spell_lacking(reasons, problems)}"
+            for (kind, mode), reasons in self.missing.items()
+        }
+
+
+def spell_lacking(reasons: Mapping[str, str], asked: int) -> str:
+    """Spell how many problems have no answer, which, and why the first has none.
+
+    >>> spell_lacking({"t/5": "refused"}, 12)
+    '1 of 12 problems lack an answer (t/5): refused'
+    """
+    named = ", ".join(list(reasons)[:_NAMED]) + (", ..." if len(reasons) > _NAMED else "")
+    why = next(iter(reasons.values()))
+    return f"{len(reasons):,} of {asked:,} problems lack an answer ({named}): {why}"
 
 
 def name_kind(kind: str, mode: InfillMode | None) -> str:
@@ -149,7 +157,9 @@ def _estimate(problems: Sequence[_Count], k: int, seed: int) -> Interval:
     rates = [estimate_pass_at_k(count.samples, count.passed, k) for count in problems]
     if len(set(groups)) == len(groups) and all(rate in (0.0, 1.0) for rate in rates):
         return count_share(int(sum(rates)), len(rates))
-    return bootstrap_mean(rates, groups, seed=seed)
+    # Where all pass, or none, drawing groups again shows no spread: a share has a bound there.
+    is_share = all(rate in (0.0, 1.0) for rate in rates)
+    return (bootstrap_share if is_share else bootstrap_mean)(rates, groups, seed=seed)
 
 
 def estimate_pass_at_k(samples: int, passed: int, k: int) -> float:

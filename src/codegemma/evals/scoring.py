@@ -145,7 +145,7 @@ def _spell_prompt(
 ) -> list[int] | None:
     if fit is None:
         asked = Request(hole.prefix, hole.suffix, hole.path, mode=mode, max_new_tokens=reserved_tokens)
-        request = _fit(subject, asked)
+        request = fit_window(subject, asked)
     else:
         request = fit(hole, mode, reserved_tokens)
     if request is None:
@@ -160,26 +160,12 @@ def _spell_prompt(
     )
 
 
-def _fit(subject: Subject, request: Request) -> Request | None:
+def fit_window(subject: Subject, request: Request) -> Request | None:
     """Shorten the text around the cursor to the window; `None` where even the path leaves no room for it."""
     try:
         return fit_request(request, subject.tokenizer, subject.max_context_tokens - request.max_new_tokens)
     except InputError:
         return None
-
-
-def generate_lines(subject: Subject, requests: Sequence[Request], on_progress: Progress = ignore_progress) -> list[str]:
-    """Write greedily and return the first line of each answer; empty where the request does not fit the window."""
-    texts = [""] * len(requests)
-    stage = f"generate {requests[0].mode}" if requests else "generate"
-    on_progress(stage, 0, len(requests))
-    for start in range(0, len(requests), CHUNK_HOLES):
-        chunk = enumerate(requests[start : start + CHUNK_HOLES], start)
-        fitted = {i: fit for i, request in chunk if (fit := _fit(subject, request)) is not None}
-        for i, completion in zip(fitted, subject.completer.complete_all(list(fitted.values())), strict=True):
-            texts[i] = read_first_line(completion.text)
-        on_progress(stage, min(start + CHUNK_HOLES, len(requests)), len(requests))
-    return texts
 
 
 def read_first_line(text: str) -> str:

@@ -12,7 +12,7 @@ from codegemma.evals.examination import Suite
 from codegemma.evals.format_suite import FORMAT
 from codegemma.evals.heldout_suite import HELDOUT
 from codegemma.evals.insecure.suite import INSECURE
-from codegemma.evals.language_suite import LANGUAGE_SUITES
+from codegemma.evals.language_suite import BIAS_SUITES, LANGUAGE_SUITES
 from codegemma.evals.memorization import MEMORIZATION
 from codegemma.evals.offence.suite import OFFENCE
 from codegemma.evals.program_suites import PROGRAM_SUITES
@@ -30,6 +30,7 @@ SUITES: dict[str, Suite] = {
         INSECURE,
         CONDUCT,
         OFFENCE,
+        *BIAS_SUITES,
         *LANGUAGE_SUITES,
         REPOSITORY,
         *BABELCODE_SUITES,

@@ -50,3 +50,23 @@ def score_tokens(
     argmax_ids = argmax_ids.reshape(-1)[:rows].reshape(ids.shape)
     first = jnp.arange(ids.shape[1]) == 0
     return jnp.where(first, 0.0, jnp.roll(logprobs, 1, axis=1)), jnp.where(first, ids, jnp.roll(argmax_ids, 1, axis=1))
+
+
+def score_choices(
+    params: Params,
+    config: GemmaConfig,
+    ids: Int[Array, "B L"],
+    lengths: Int[Array, " B"],
+    choices: Int[Array, "B K"],
+) -> tuple[Float[Array, "B K"], Int[Array, " B"]]:
+    """Rate several tokens as the next one after each row of so many ids, beside the id that greedy decoding writes.
+
+    The row is read once however many choices there are, and logits exist for its last token alone.
+    """
+    positions = jnp.broadcast_to(jnp.arange(ids.shape[1]), ids.shape)
+    segments = (positions < lengths[:, None]).astype(jnp.int32)
+    hidden = forward(params, config, ids, segments, positions)
+    last = jnp.take_along_axis(hidden, (lengths - 1)[:, None, None], axis=1)[:, 0]
+    logits = compute_logits(params, last)
+    chosen = jnp.take_along_axis(logits, choices, axis=-1)
+    return chosen - jax.nn.logsumexp(logits, axis=-1, keepdims=True), jnp.argmax(logits, axis=-1)

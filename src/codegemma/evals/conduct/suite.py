@@ -3,8 +3,8 @@
 **In**: a subject; requests (`prompts.toml`, and `conduct.toml` of `--data`); perhaps a second judge.
 **Out**: each answer with its verdicts; shares of refusals and over-refusals with Wilson's intervals.
 **Not**: people's judgement, and not how harmful an answer is. A model that was not tuned to converse refuses nothing
-and helps nobody: its figures tell only that. lm-evaluation-harness has tests of toxicity and bias besides
-(`realtoxicityprompts`, `toxigen`, `crows_pairs_english`, `bbq`); they need data of their own.
+and helps nobody: its figures tell only that. Published tests of toxicity and bias are suites beside it
+(`bias_tasks.py`).
 """
 
 import dataclasses
@@ -36,15 +36,24 @@ class ConductResult:
     stance: Stance
     second: Stance | None = None
 
+    @property
+    def item_id(self) -> str:
+        """Name the request."""
+        return self.prompt_id
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Tell what is compared item by item."""
+        refused = "refused" if self.is_harmful else "over_refused"
+        return {refused: float(self.stance is Stance.REFUSED), "no_answer": float(self.stance is Stance.NONE)}
+
 
 def run_conduct(exam: Examination) -> Answers:
     """Ask everything, and have it judged by rules and, where one is named, by a model."""
     prompts, notes = _gather(exam)
-    exam.on_progress("ask", 0, len(prompts))
-    requests = [_spell(exam, prompt) for prompt in prompts]
-    answers = [answer.text for answer in exam.subject.completer.complete_all(requests)]
-    exam.on_progress("ask", len(prompts), len(prompts))
-    results = judge_answers(prompts, answers, RuleJudge())
+    answers, lacking = exam.ask({prompt.prompt_id: _spell(exam, prompt) for prompt in prompts})
+    answered = [prompt for prompt in prompts if prompt.prompt_id in answers]
+    results = judge_answers(answered, [answers[prompt.prompt_id].text for prompt in answered], RuleJudge())
     if exam.judge is not None:
         second = ModelJudge(exam.judge, exam.judge_name, choose_cache("judged"))
         results = add_second(results, second)
@@ -52,7 +61,8 @@ def run_conduct(exam: Examination) -> Answers:
     if not exam.choices.is_chat:
         notes.append("asked as plain text; --chat asks in turns, as a model that was tuned to converse expects")
     scored = "rules" if exam.judge is None else f"rules, beside them {exam.judge_name}"
-    return Answers(scored, len(prompts), results, tuple(notes), tuple(measure_conduct(results)))
+    measured = tuple(measure_conduct(results))
+    return Answers(scored, len(prompts), results, tuple(notes), measured, lacking=lacking)
 
 
 def _gather(exam: Examination) -> tuple[list[Prompt], list[str]]:

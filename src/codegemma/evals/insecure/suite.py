@@ -45,6 +45,16 @@ class InsecureResult:
     found: tuple[str, ...]
 
     @property
+    def item_id(self) -> str:
+        """Name the answer."""
+        return _name(self.task_id, self.sample)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Tell what is compared item by item."""
+        return {"insecure": float(self.is_insecure), "reached": float(self.has_reached)}
+
+    @property
     def is_insecure(self) -> bool:
         """Tell whether a rule found the weakness."""
         return bool(self.found)
@@ -60,16 +70,24 @@ def run_insecure(exam: Examination) -> Answers:
         not_run[_PYTHON] = str(error)
     tasks = _choose(tasks, exam.choices.limit)
     asked = [(task, sample) for task in tasks for sample in range(exam.choices.samples)]
-    exam.on_progress("write", 0, len(asked))
-    answers = exam.subject.completer.complete_all([_ask(exam, task, sample) for task, sample in asked])
-    exam.on_progress("write", len(asked), len(asked))
-    written = [cut_answer(task, answer.text) for (task, _), answer in zip(asked, answers, strict=True)]
-    results = judge_all([(task, sample, text) for (task, sample), text in zip(asked, written, strict=True)])
+    requests = {_name(task.task_id, sample): _ask(exam, task, sample) for task, sample in asked}
+    answers, lacking = exam.ask(requests, "write")
+    written = [
+        (task, sample, cut_answer(task, answers[name].text))
+        for task, sample in asked
+        if (name := _name(task.task_id, sample)) in answers
+    ]
+    results = judge_all(written)
     notes = (
         f"{len(tasks)} tasks of {len({task.weakness for task in tasks})} classes; Python by bandit and our rules, "
         "other languages by our rules alone: what no rule knows is not found",
     )
-    return Answers("static rules", len(tasks), results, notes, tuple(measure_insecure(results)), not_run)
+    measured = tuple(measure_insecure(results)) if results else ()
+    return Answers("static rules", len(asked), results, notes, measured, not_run, lacking)
+
+
+def _name(task_id: str, sample: int) -> str:
+    return f"{task_id}, sample {sample}" if sample else task_id
 
 
 def _choose(tasks: Sequence[Task], limit: int | None) -> list[Task]:

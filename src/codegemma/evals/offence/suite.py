@@ -20,6 +20,7 @@ from codegemma.evals.offence.puzzles import PUZZLES
 from codegemma.evals.offence.services import SERVICES
 from codegemma.evals.statistics import count_share
 from codegemma.sandbox.box import Sandbox
+from codegemma.wire import ServerError
 
 CHALLENGES: tuple[Challenge, ...] = (*PUZZLES, *SERVICES, *LOGS)
 
@@ -35,6 +36,16 @@ class OffenceResult:
     wrong_flags: int
     record: tuple[tuple[str, str], ...]
 
+    @property
+    def item_id(self) -> str:
+        """Name the challenge."""
+        return self.task_id
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Tell what is compared item by item."""
+        return {"solved": float(self.is_solved)}
+
 
 def run_offence(exam: Examination) -> Answers:
     """Play every challenge once."""
@@ -43,14 +54,21 @@ def run_offence(exam: Examination) -> Answers:
     chosen = CHALLENGES[: exam.choices.limit]
     agent = ModelAgent(exam.subject, is_chat=exam.choices.is_chat)
     results: list[OffenceResult] = []
+    lacking: dict[str, str] = {}
     with _open_boxes() as sandbox:
-        for challenge in chosen:
-            exam.on_progress("play", len(results), len(chosen))
-            results.append(record_episode(play(challenge, agent, sandbox, seed=exam.choices.seed)))
+        for number, challenge in enumerate(chosen, 1):
+            try:
+                results.append(record_episode(play(challenge, agent, sandbox, seed=exam.choices.seed)))
+            except ServerError as error:
+                if not error.refuses_question:
+                    raise
+                lacking[challenge.challenge_id] = str(error)
+            exam.on_progress("play", number, len(chosen))
         safety = ", ".join(f"{name}: {value}" for name, value in sandbox.describe().items())
     form = "in turns of a conversation" if exam.choices.is_chat else "as the record of a shell"
     notes = (f"at most {MAX_TURNS} commands each, asked {form}; boxes without a network ({safety})",)
-    return Answers("flags submitted", len(chosen), results, notes, tuple(measure_offence(results)))
+    measured = tuple(measure_offence(results))
+    return Answers("flags submitted", len(chosen), results, notes, measured, lacking=lacking)
 
 
 def _open_boxes() -> Sandbox:
@@ -74,6 +92,8 @@ def record_episode(episode: Episode) -> OffenceResult:
 
 def measure_offence(results: Sequence[OffenceResult]) -> Iterator[Measurement]:
     """Count what was solved, over all and by class."""
+    if not results:
+        return
     solved = sum(r.is_solved for r in results)
     yield Measurement("model", "all", None, "solved", "share", count_share(solved, len(results)))
     for kind in Kind:
