@@ -40,10 +40,10 @@ PLAIN = {
     "csharp": "mcs -nologo -warn:0 -r:System.Numerics.dll -out:main.exe main.cs Tell.cs && mono main.exe",
     "go": "go build -o main.exe answer.go asked.go tell.go && ./main.exe",
     "java": "javac -d . Tell.java Asked.java && java Asked",
-    "javascript": "node main.js",
+    "javascript": "node main.js .",
     "kotlin": "kotlinc -nowarn -no-reflect Asked.kt tell.kt -d . && "
     "java -cp .:/usr/share/kotlin/kotlinc/lib/kotlin-stdlib.jar plain.AskedKt",
-    "python": "python3 -I main.py",
+    "python": "python3 -I main.py .",
     "rust": "rustc --edition 2021 -A warnings -L . main.rs -o main.exe && ./main.exe",
 }  # fmt: skip
 
@@ -108,7 +108,7 @@ def run_plainly(key: str, questions: Sequence[Question]) -> Spent:
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             for file, text in posed.write_files(posed.write_stub()).items():
-                folder.joinpath(file).write_text(text.replace("@PACKAGE@", "plain").replace("/prelude", name))
+                folder.joinpath(file).write_text(text.replace("@PACKAGE@", "plain"))
             for file, content in read_preludes(key).items():
                 folder.joinpath(file).write_bytes(content)
             run_shell(BEFORE.get(key, "true"), folder)

@@ -32,8 +32,9 @@ from codegemma.evals.babelcode.translate import pose
 from codegemma.evals.babelcode.types import infer_type, join_all, parse_type, settle
 from codegemma.evals.choices import EvalChoices
 from codegemma.evals.run import evaluate
+from codegemma.evals.store import Store
 from codegemma.evals.truncation import POLICIES
-from codegemma.sandbox.box import Limits, Sandbox
+from codegemma.sandbox.box import Limits, Safety, Sandbox
 from codegemma.sandbox.judge import Outcome, Verdict
 from codegemma.sandbox.toolchains import look_for, read_toolchains
 
@@ -189,6 +190,30 @@ def test_calls_that_no_type_covers_are_counted() -> None:
         make_question(source, [Call((None,), 1)])
 
 
+@pytest.mark.parametrize(
+    ("key", "task_id"), [("csharp", "HumanEval/121"), pytest.param("cpp", "HumanEval/160", marks=pytest.mark.slow)]
+)
+def test_name_that_a_language_keeps_for_itself_is_changed(open_judge: Judging, key: str, task_id: str) -> None:
+    question = next(question for question in ask("babelcode-humaneval") if question.task_id == task_id)
+    assert examine(open_judge, key, question, pose(question, read_target(key)).write_stub()).has_passed
+
+
+def test_answer_that_names_folders_of_the_box_is_left_alone_without_one() -> None:
+    answer = '    return 2 * x if len("/program/prelude") == 16 else 0\n'
+    with (
+        Sandbox(1, Safety.UNSAFE) as sandbox,
+        BabelJudge(sandbox, read_toolchains()["python"], read_target("python"), [DOUBLE]) as judge,
+    ):
+        assert judge.examine(make_attempt(pose(DOUBLE, read_target("python")), answer)).has_passed
+
+
+def test_what_was_recorded_is_not_run_again(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, store = Source("own/f", "def f(x):\n    return x\n", "assert f(1) == 1\n", "f", ""), Store()
+    first = record_calls(sandbox, [source], store=store)
+    monkeypatch.setattr(Sandbox, "run", None)
+    assert record_calls(sandbox, [source], store=store) == first == [[Call((1,), 1)]]
+
+
 def test_solution_that_fails_its_tests_is_refused(sandbox: Sandbox) -> None:
     source = Source("HumanEval/0", "def f(x):\n    return x\n", "assert f(1) == 2\n", "f", "")
     with pytest.raises(InputError, match="missing"):
@@ -240,6 +265,7 @@ def test_suites_run_from_the_published_files_to_figures(
     assert {m.kind for m in found.measurements} == {"javascript", "python"}
     assert {m.system for m in found.measurements} >= {"model, function", "model, function, fixed"}
     assert all(m.interval.items == 2 for m in found.measurements)
+    assert len([note for note in found.notes if "ran in boxes" in note]) == 1
 
 
 def test_language_without_a_compiler_is_not_run(

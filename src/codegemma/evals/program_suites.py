@@ -37,6 +37,7 @@ INFILLING_ORIGIN = "https://github.com/openai/human-eval-infilling (folder data)
 MBPP_ORIGIN = "https://github.com/google-research/google-research (folder mbpp), gzipped"
 # Chen et al. wrote at most 300 tokens for a body; Austin et al. give a whole function 512.
 _FUNCTION_TOKENS = 512
+POLICY_NOTE = "policies cut the same answers: the first is the headline, the others tell how much the cut decides"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,14 +134,15 @@ def answer_programs(
         answerer = opened.enter_context(contextlib.closing(Answerer(exam, judge, others)))
         for asking in askings:
             answerer.answer(problems, asking, take)
-        safety = ", ".join(f"{name}: {value}" for name, value in judge.describe().items())
-    notes = (
-        f"programs ran in boxes ({safety})",
-        "policies cut the same answers: the first is the headline, the others tell how much the cut decides",
-    )
+        notes = (tell_boxes(judge.describe()), POLICY_NOTE)
     measured = tuple(tally.measure(exam.choices, len(problems)))
     lacking = tally.tell_missing(len(problems))
     return Answers("tests that were run", len(problems), (), notes, measured, lacking)
+
+
+def tell_boxes(described: Mapping[str, str]) -> str:
+    """Say what verdicts hang on."""
+    return f"programs ran in boxes ({', '.join(f'{name}: {value}' for name, value in described.items())})"
 
 
 @contextlib.contextmanager

@@ -73,7 +73,7 @@ class Workshop:
         """
         package = f"p{next(self._numbers)}"
         folder = self._programs / package
-        _write(folder, {file: self._place(text, folder).replace("@PACKAGE@", package) for file, text in files.items()})
+        _write(folder, {file: text.replace("@PACKAGE@", package) for file, text in files.items()})
         built = Built(folder, package)
         try:
             if self._warm is not None:
@@ -150,7 +150,7 @@ class Workshop:
         return {**folders, **system}
 
     def _place(self, text: str, program: Path) -> str:
-        """Without a box, the places in it are those on this machine."""
+        """Without a box, the places in it, of which commands speak, are those on this machine."""
         if not self._is_unsafe:
             return text
         return text.replace("/prelude", str(self._prelude)).replace("/program", str(program))

@@ -24,6 +24,7 @@ from typing import Any
 from codegemma.errors import InputError
 from codegemma.evals.babelcode.record import Call, Source, record_calls
 from codegemma.evals.babelcode.types import Type, infer_type, join_types, settle
+from codegemma.evals.store import Store
 from codegemma.sandbox.box import Sandbox
 
 
@@ -82,8 +83,10 @@ def read_mbpp_source(row: Mapping[str, Any]) -> Source:
     )
 
 
-def ask_problems(sandbox: Sandbox, published: Iterable[Source], suite: str) -> list[Question]:
-    """Make questions of a suite's problems, in its order.
+def ask_problems(
+    sandbox: Sandbox, published: Iterable[Source], suite: str, store: Store | None = None
+) -> list[Question]:
+    """Make questions of a suite's problems, in its order; `store` keeps the calls, of which one problem's take seconds.
 
     Raises:
         InputError: not all of them are there, or a solution fails its own tests.
@@ -94,7 +97,7 @@ def ask_problems(sandbox: Sandbox, published: Iterable[Source], suite: str) -> l
     if missing:
         raise InputError(f"{len(missing)} of the {len(wanted)} problems of {suite} are missing, such as {missing[0]}")
     sources = [found[task_id] for task_id in wanted]
-    return [make_question(*pair) for pair in zip(sources, record_calls(sandbox, sources), strict=True)]
+    return [make_question(*pair) for pair in zip(sources, record_calls(sandbox, sources, store=store), strict=True)]
 
 
 def make_question(source: Source, calls: Sequence[Call]) -> Question:

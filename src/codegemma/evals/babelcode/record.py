@@ -6,6 +6,7 @@
 """
 
 import json
+import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from codegemma.errors import InputError
+from codegemma.evals.store import Store, hash_parts
 from codegemma.sandbox.box import Ended, Limits, Program, Safety, Sandbox, name_python
 from codegemma.sandbox.inside.wire import decode
 
@@ -39,15 +41,28 @@ class Source:
     text: str
 
 
-def record_calls(sandbox: Sandbox, sources: Sequence[Source], limits: Limits = _LIMITS) -> list[list[Call]]:
-    """Run all, in one box.
+def record_calls(
+    sandbox: Sandbox, sources: Sequence[Source], limits: Limits = _LIMITS, store: Store | None = None
+) -> list[list[Call]]:
+    """Run all, in one box, unless the store knows what these told, by this recorder and this Python.
 
     Raises:
         InputError: a solution fails its own tests, or the box met a limit: the files are not those published.
     """
-    python, shown = name_python()
     jobs = [{"solution": s.solution, "tests": s.tests, "name": s.name} for s in sources]
     inside = Path(str(resources.files("codegemma.sandbox.inside")))
+    key = hash_parts("calls", platform.python_version(), inside.joinpath("recorder.py").read_text("utf-8"), jobs)
+    told = None if store is None else store.find(key)
+    if told is None:
+        told = _run(sandbox, jobs, inside, limits)
+    recorded = [_read(source, one) for source, one in zip(sources, told, strict=True)]
+    if store is not None:
+        store.keep(key, told)
+    return recorded
+
+
+def _run(sandbox: Sandbox, jobs: list[dict[str, str]], inside: Path, limits: Limits) -> list[dict[str, Any]]:
+    python, shown = name_python()
     place = "/inside" if sandbox.safety is Safety.BOXED else str(inside)
     command = [*python, f"{place}/recorder.py"]
     program = Program(command, stdin=json.dumps(jobs).encode(), read_only={**shown, inside: "/inside"})
@@ -57,7 +72,8 @@ def record_calls(sandbox: Sandbox, sources: Sequence[Source], limits: Limits = _
         raise InputError(
             f"the published solutions do not run to their end ({ran.ended}: {reason}); get the files again"
         )
-    return [_read(source, told) for source, told in zip(sources, json.loads(ran.stdout), strict=True)]
+    told: list[dict[str, Any]] = json.loads(ran.stdout)
+    return told
 
 
 def _read(source: Source, told: dict[str, Any]) -> list[Call]:

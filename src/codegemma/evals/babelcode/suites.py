@@ -25,8 +25,10 @@ from codegemma.evals.program_suites import (
     HUMANEVAL_FILE,
     HUMANEVAL_ORIGIN,
     MBPP_ORIGIN,
+    POLICY_NOTE,
     SANITIZED_FILE,
     answer_programs,
+    tell_boxes,
 )
 from codegemma.evals.programs import Asking
 from codegemma.sandbox.box import Safety, Sandbox
@@ -88,10 +90,12 @@ def run_babelcode(exam: Examination, suite: str) -> Answers:
         questions, origin = _read_questions(exam, sandbox, suite)
         parts: list[Answers] = []
         not_run: dict[str, str] = {}
+        described: dict[str, str] = {}
         for key in TARGETS:
             try:
                 with _open_judge(sandbox, key, questions) as judge:
                     parts.append(_answer(exam, judge, key, questions))
+                    described |= judge.describe()
             except InputError as error:
                 if look_for(read_toolchains()[key]).is_ready:
                     raise
@@ -99,7 +103,7 @@ def run_babelcode(exam: Examination, suite: str) -> Answers:
     for part in parts:
         not_run |= part.not_run
     measurements = tuple(m for part in parts for m in part.measurements or ())
-    notes = dict.fromkeys(note for part in parts for note in part.notes)
+    notes = (tell_boxes(described), POLICY_NOTE) if parts else ()
     left_out = sum(question.left_out for question in questions)
     calls = left_out + sum(len(question.calls) for question in questions)
     told = f"{origin}; {left_out} of {calls} calls have values that no type covers"
@@ -116,7 +120,7 @@ def _read_questions(exam: Examination, sandbox: Sandbox, suite: str) -> tuple[li
         path = exam.find(f"{suite}.jsonl", "BabelCode's own file of questions")
     except AbsentError:
         sources = read_sources(exam.find(*_FILES[suite]), suite)
-        return ask_problems(sandbox, sources, suite), "questions translated here from the Python problems"
+        return ask_problems(sandbox, sources, suite, exam.store), "questions translated here from the Python problems"
     return read_published_questions(path), f"questions of {path.name} in BabelCode's format"
 
 
