@@ -1,5 +1,6 @@
 """The sequence on a model that knows nothing: stages run, are measured beside their controls, and are not run twice."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from codegemma.model.weights import load_model
 from codegemma.sandbox.calls import Caller
 
 from .conftest import CHOICES
+from .test_given import ADD
 
 
 @pytest.mark.slow
@@ -23,8 +25,11 @@ def test_stages_run_once_and_are_measured_beside_their_controls(base: Path, call
     chats.write_text('{"prompt": "Hi", "completion": "a"}\nnothing\n')
     # What knows nothing answers nothing rightly: there would be no pairs.
     choices = replace(CHOICES, stages=("sft", "grpo"))
-    job = AlignJob(base, tmp_path / "out", choices, FeedChoices(packing_bins=2), None, (chats,))
+    problems = tmp_path / "problems.jsonl"
+    problems.write_text(json.dumps(ADD))
+    job = AlignJob(base, tmp_path / "out", choices, FeedChoices(packing_bins=2), None, (chats,), (problems,))
     result = align(job, caller)
+    assert (result.given.kept, result.problems[0]) == (1, 41)
     assert (result.chats.kept, result.chats.dropped.total()) == (1, 1)
     assert list(result.solved) == ["sft", "grpo", "control-grpo"]
     assert len(result.solved["grpo"]) == 10

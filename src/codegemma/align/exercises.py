@@ -38,7 +38,10 @@ class Case(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is asked, in words; `tests` decide rewards, `audits` are kept from them, to see what rewards miss."""
+    """What is asked, in words; `tests` decide rewards, `audits` are kept from them, to see what rewards miss.
+
+    A problem that somebody gave has no `steps`, a `function` of its own name, and cases that give all its arguments.
+    """
 
     number: int
     words: str
@@ -46,11 +49,23 @@ class Problem:
     tests: tuple[Case, ...]
     audits: tuple[Case, ...]
     demonstration: str | None = None
+    function: str = FUNCTION
 
     @property
     def turn(self) -> Turn:
         """The question, as the user's turn."""
         return Turn("user", self.words)
+
+    @property
+    def is_given(self) -> bool:
+        """Whether somebody gave it: it is none of this family."""
+        return not self.steps
+
+    @property
+    def calls(self) -> tuple[tuple[Any, ...], ...]:
+        """The arguments of each call, of tests and then of audits."""
+        cases = (*self.tests, *self.audits)
+        return tuple(case.given if self.is_given else (case.given,) for case in cases)
 
     @property
     def composition(self) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ from typing import Any
 
 from codegemma.align.choices import RewardChoices
 from codegemma.align.exercises import FUNCTION, Case, Problem
+from codegemma.evals.fences import parse_python
 from codegemma.sandbox.calls import Caller, Told
 
 _FENCED = re.compile(r"```(?:python)?\n(.*?)```", re.DOTALL)
@@ -73,8 +74,7 @@ class Judge:
 
     def _judge_group(self, problem: Problem, answers: Sequence[Answer]) -> list[Judged]:
         programs = [extract_program(answer.text) for answer in answers]
-        tests = (*problem.tests, *problem.audits)
-        told = self._caller.call(programs, FUNCTION, [(test.given,) for test in tests])
+        told = self._caller.call(programs, problem.function, problem.calls)
         return [
             self._rate(problem, answer, program, one)
             for answer, program, one in zip(answers, programs, told, strict=True)
@@ -84,7 +84,7 @@ class Judge:
         held = compare(told, (*problem.tests, *problem.audits))
         count = len(problem.tests)
         share = sum(held[:count]) / count
-        is_formed = answer.has_ended and has_form(program)
+        is_formed = answer.has_ended and (defines(program, problem.function) if problem.is_given else has_form(program))
         has_passed = answer.has_ended and share == 1.0
         reward = rate_answer(answer, share=share, is_formed=is_formed, choices=self._choices)
         return Judged(reward, has_passed, share, is_formed, has_passed and all(held[count:]), told.is_late)
@@ -138,15 +138,20 @@ def has_form(program: str) -> bool:
     >>> has_form("def f(x):\\n    return x"), has_form("import os"), has_form("def f(x): return")
     (True, False, True)
     """
-    try:
-        tree = ast.parse(program)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    tree = parse_python(program)
+    if tree is None:
         return False
     is_alone = len(tree.body) == 1 and isinstance(tree.body[0], ast.FunctionDef) and tree.body[0].name == FUNCTION
     return is_alone and not any(
         isinstance(node, _FOREIGN) or (isinstance(node, ast.Attribute) and node.attr.startswith("__"))
         for node in ast.walk(tree)
     )
+
+
+def defines(program: str, function: str) -> bool:
+    """Say whether a program parses and defines a function, beside whatever else it needs."""
+    tree = parse_python(program)
+    return tree is not None and any(isinstance(node, ast.FunctionDef) and node.name == function for node in tree.body)
 
 
 def drop_flaky(problem: Problem, solution: str, caller: Caller) -> tuple[Problem | None, int]:
@@ -158,7 +163,7 @@ def drop_flaky(problem: Problem, solution: str, caller: Caller) -> tuple[Problem
     is_steady = [True] * len(tests)
     for number in range(_RERUNS):
         # The box runs equal programs once: a remark makes another of it.
-        told = caller.call([f"{solution}\n# {number}"], FUNCTION, [(test.given,) for test in tests])[0]
+        told = caller.call([f"{solution}\n# {number}"], problem.function, problem.calls)[0]
         is_steady = [before and now for before, now in zip(is_steady, compare(told, tests), strict=True)]
     count = len(problem.tests)
     kept = tuple(test for test, steady in zip(problem.tests, is_steady[:count], strict=True) if steady)

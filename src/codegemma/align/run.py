@@ -20,6 +20,7 @@ from codegemma.align.averaging import average_run
 from codegemma.align.chats import ChatCount, make_pack, pack_chats, read_chats
 from codegemma.align.choices import AlignChoices
 from codegemma.align.exercises import Problem, make_problems
+from codegemma.align.given import GivenCount, read_given
 from codegemma.align.measure import (
     Gain,
     ProblemResult,
@@ -69,6 +70,7 @@ from codegemma.train.loop import OnLine, ignore_line, train
 
 MODEL_FOLDER = "model"
 _SFT_DATA = "sft-data"
+_GIVEN_FILE = "given-problems.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,8 @@ class AlignJob:
     """What to tune, on what, by which choices.
 
     `data` is what `codegemma build` wrote: its training side is rehearsed, its held-out side shows what infilling
-    lost; without it nothing is. `chats` are conversations to tune on beside the exercises' demonstrations.
+    lost; without it nothing is. `chats` are conversations to tune on beside the exercises' demonstrations, `problems`
+    files of problems with tests to learn from beside the exercises.
     """
 
     base: Path
@@ -85,6 +88,7 @@ class AlignJob:
     feed: FeedChoices
     data: Path | None = None
     chats: tuple[Path, ...] = ()
+    problems: tuple[Path, ...] = ()
     recipe: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -99,6 +103,7 @@ class AlignResult:
     gains: list[Gain] = field(default_factory=list)
     chats: ChatCount = field(default_factory=ChatCount)
     problems: tuple[int, int] = (0, 0)
+    given: GivenCount = field(default_factory=GivenCount)
 
 
 def align(
@@ -122,9 +127,13 @@ class _Job:
         self.config = describe_model(job.base)
         self.tokenizer = Tokenizer.load(job.base)
         self.judge = Judge(caller, job.choices.policy.reward)
-        self.trained = make_problems(job.choices.exercises, Split.TRAIN)
         self.heldout = make_problems(job.choices.exercises, Split.HELDOUT)
-        self.result = AlignResult(job.out / MODEL_FOLDER, problems=(len(self.trained), len(self.heldout)))
+        self.given, count = read_given(job.problems, caller, job.out / _GIVEN_FILE)
+        exercises = make_problems(job.choices.exercises, Split.TRAIN)
+        # Those that were given come first: whoever gives some wants them asked.
+        self.trained = [*self.given, *(replace(p, number=len(self.given) + p.number) for p in exercises)]
+        sizes = (len(self.trained), len(self.heldout))
+        self.result = AlignResult(job.out / MODEL_FOLDER, problems=sizes, given=count)
 
     def run(self) -> AlignResult:
         try:
@@ -284,11 +293,13 @@ class _Job:
         self, name: str, base: Path, choices: TrainChoices, objective: Any, make_source: Callable[..., Any]
     ) -> StageResult:
         """Run a stage with what else decides its result."""
-        about = {
+        about: dict[str, Any] = {
             "choices": replace(self.choices.preference if name == "dpo" else self.choices.policy, train=TrainChoices()),
             "exercises": self.choices.exercises,
             "rehearsal": [self.choices.rehearsal_rows, self.choices.rehearsal_weight],
         }
+        if self.given:
+            about["given"] = fingerprint([[p.words, p.function, *map(repr, (p.tests, p.audits))] for p in self.given])
         done = run_stage(Stage(name, base, self.out / name, choices, objective, about), make_source, self.on_progress)
         self.result.stages[name] = done
         return done

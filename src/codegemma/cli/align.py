@@ -30,6 +30,7 @@ _LIBRARY = ("asyncio", "collections", "concurrent", "email", "html", "http", "im
 @settings_option
 @click.option("--data", type=LOCAL, help="What `codegemma build` wrote: rehearsed, and measured. [default: see above]")
 @click.option("--chats", multiple=True, type=LOCAL, help="Conversations as JSON Lines; may be repeated.")
+@click.option("--problems", multiple=True, type=LOCAL, help="Problems with tests as JSON Lines; may be repeated.")
 @click.option("--stages", help="Some of sft,best,dpo,grpo [default: the recipe's].")
 @click.option("--unsafe", is_flag=True, help="Run what the model writes without a box, where the machine has none.")
 @json_option
@@ -40,6 +41,7 @@ def command(  # noqa: PLR0913, PLR0917
     settings: tuple[str, ...],
     data: Path | None,
     chats: tuple[Path, ...],
+    problems: tuple[Path, ...],
     stages: str | None,
     unsafe: bool,
     as_json: bool,
@@ -53,6 +55,9 @@ def command(  # noqa: PLR0913, PLR0917
     --chats adds conversations: {"messages": [{"role": "user", "content": "..."}, ...]} on each line, or prompt and
     completion; the model's turns are learned. --data is code to rehearse, so that infilling is kept; its held-out side
     shows whether it was. Without it, parts of this Python's library are built into OUT/data.
+
+    --problems adds problems to be rewarded by: {"problem", "function", "solution", "tests": [{"given", "wanted"}, ...]}
+    on each line, as `codegemma synthesize` writes them. Tests that the solution does not pass each time are dropped.
 
     Interrupted or killed, the same command goes on where it was.
 
@@ -77,7 +82,7 @@ def command(  # noqa: PLR0913, PLR0917
     with Caller(Safety.UNSAFE if unsafe else Safety.BOXED) as caller, show_progress() as on_progress:
         if data is None:
             data = _build_library(out, recipe)
-        job = AlignJob(folder, out, chosen.align, chosen.feed, data, chats, to_plain(chosen))
+        job = AlignJob(folder, out, chosen.align, chosen.feed, data, chats, problems, to_plain(chosen))
         result = align(job, caller, on_progress, _tell_line)
     report = write_report(job, result)
     if as_json:
@@ -95,6 +100,11 @@ def command(  # noqa: PLR0913, PLR0917
             low, high = one.interval.low or 0.0, one.interval.high or 0.0
             told = f"{one.interval.mean:+.4f} ({low:+.4f} to {high:+.4f}) {one.unit}"
             click.echo(f"infilling, {one.kind.replace('_', ' ')}, {one.metric.replace('_', ' ')}: {told}")
+    if result.given.kept or result.given.dropped:
+        click.echo(
+            f"problems {result.given.kept:,} given ones kept; dropped as flaky or unsolved: {result.given.dropped:,}, "
+            f"and of the kept ones {result.given.tests_dropped:,} tests"
+        )
     _tell_chats(result.chats.kept, result.chats.oldest_turns, result.chats.dropped)
     click.echo(f"report   {report}")
     click.echo(f"model    {result.model}")

@@ -96,7 +96,7 @@ def command(  # noqa: PLR0913, PLR0917
     \b
     Example:
       codegemma serve my-model/model                        # or any server of a larger model
-      codegemma synthesize data --url http://127.0.0.1:8000 --out made --seeds 5000
+      codegemma synthesize data --url http://127.0.0.1:8012 --out made --seeds 5000
       codegemma synthesize data --url https://api.example.com --model big --price 0.15,0.60 --out made
       codegemma synthesize data --url http://gpu:8000 --judge http://gpu2:8000 --benchmarks mbpp.jsonl --out made
       codegemma align --base tiny --out tuned --chats made/chats.jsonl --problems made/problems.jsonl

@@ -16,6 +16,7 @@ from typing import Any
 
 from codegemma.errors import InputError
 from codegemma.recipe import from_plain
+from codegemma.sandbox.inside.wire import encode
 
 # Fewer calls say too little about an answer.
 MIN_TESTS = 3
@@ -97,6 +98,10 @@ def read_problem_file(path: Path) -> list[SpelledProblem]:
     return problems
 
 
+def _refuse(value: object) -> None:
+    raise ValueError(f"{value!r} is no plain data")
+
+
 def _read_problem(row: Mapping[str, Any]) -> SpelledProblem:
     problem, function, solution = (row[name] for name in ("problem", "function", "solution"))
     is_told = all(isinstance(text, str) and text for text in (problem, function, solution))
@@ -106,7 +111,8 @@ def _read_problem(row: Mapping[str, Any]) -> SpelledProblem:
     if not tests:
         raise ValueError("tests are missing")
     for case in (*tests, *audits):
-        if not isinstance(ast.literal_eval(case.given), tuple):
+        given, wanted = ast.literal_eval(case.given), ast.literal_eval(case.wanted)
+        if not isinstance(given, tuple):
             raise ValueError(f"given is a tuple of arguments, got {case.given[:60]}")
-        ast.literal_eval(case.wanted)
+        encode((given, wanted), _refuse)
     return SpelledProblem(problem, function, solution, tests, audits, dict(row.get("provenance") or {}))
