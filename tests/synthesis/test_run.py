@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from tests.synthesis.scripts import DRAFTS, ITEM, Script, serve, write_corpus
 
 from codegemma.align.chats import read_chats
+from codegemma.cli.main import cli
 from codegemma.engine.remote import RemoteCompleter
 from codegemma.errors import InputError
 from codegemma.pace import Pace
@@ -127,15 +129,15 @@ def test_the_same_again_asks_nothing_and_another_threshold_asks_no_model(tmp_pat
 
 
 def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path: Path, sandbox: Sandbox) -> None:
-    names = ["good", "other", "same", "garbage", "wrong", "lenient", "incorrect", "moody", "unjudged"]
+    names = ["good", "same", "garbage", "wrong", "incorrect", "moody", "unjudged"]
     data = write_corpus(tmp_path / "data", names)
     with serve(script := Script()) as address:
         run(address, data, tmp_path / "whole", sandbox)
         script.asked.clear()
-        script.free_drafts = 5
+        script.free_drafts = 4
         child = start(address, data, tmp_path / "killed")
         try:
-            while sum(script.asked.values()) <= 5 and child.poll() is None:
+            while sum(script.asked.values()) <= 4 and child.poll() is None:
                 time.sleep(0.05)
         finally:
             child.kill()
@@ -166,6 +168,26 @@ def test_a_server_that_is_gone_ends_the_run_and_keeps_what_it_said(tmp_path: Pat
         with pytest.raises(GoneError):
             run(address, data, tmp_path / "made", sandbox)
         assert script.asked["good"] == good == 1
+
+
+def test_the_command_tells_what_became_of_the_seeds(tmp_path: Path, sandbox: Sandbox) -> None:  # noqa: ARG001
+    data = write_corpus(tmp_path / "data", ["other", "garbage"])
+    with serve(Script()) as address:
+        settings = [part for setting in SETTINGS for part in ("--set", setting)]
+        call = ["synthesize", str(data), "--url", address, "--out", str(tmp_path / "made"), "--price", "1,2", *settings]
+        told = CliRunner().invoke(cli, call)
+        figures = json.loads(CliRunner().invoke(cli, [*call, "--json"]).stdout)
+    assert told.exit_code == 0, told.output
+    for part in ("2 seeds: 1 kept", "write/unreadable", "codegemma align --base tiny"):
+        assert part in told.stdout
+    assert (figures["kept"], figures["dropped"]) == (1, {"write/unreadable": 1})
+    assert figures["spent"]["generator"]["now"] == 0 < figures["spent"]["generator"]["cost"]
+
+
+def test_help_teaches_without_loading_what_asks() -> None:
+    told = CliRunner().invoke(cli, ["synthesize", "--help"]).output
+    for word in ("OSS-Instruct", "429", "goes on", "Example", "--problems"):
+        assert word in told
 
 
 def test_what_cannot_be_a_corpus_is_refused(tmp_path: Path, sandbox: Sandbox) -> None:

@@ -19,6 +19,9 @@ from codegemma.cli.progress import show_progress
 if TYPE_CHECKING:
     from codegemma.synthesis.run import Model, SynthesisJob, SynthesisResult
 
+# A snippet with the words around it, and a problem with solution and tests.
+_LEAST_WINDOW = 2048
+
 
 def _parse_price(_: click.Context, __: click.Parameter, text: str | None) -> Any:
     from codegemma.synthesis.choices import Price
@@ -138,6 +141,9 @@ def _open_model(
     in_flight, requests_per_s, timeout_s = limits
     pace = Pace(requests_per_s)
     remote = RemoteCompleter(url, model=model, wire=Wire(url, api_key=key, timeout_s=timeout_s, pace=pace))
+    if remote.max_context_tokens < _LEAST_WINDOW:
+        told = f"{url} has a window of {remote.max_context_tokens:,} tokens"
+        click.echo(f"{told}; questions and answers are wanted {_LEAST_WINDOW:,}: expect garbage", err=True)
     return Model(remote, f"{remote.model_name} at {remote.wire.address}", in_flight, price or Price(), pace)
 
 

@@ -65,6 +65,7 @@ _HEADING = re.compile(r"^\W*(problem|solution|tests?)\b[^a-z0-9]*(?:description|
 _HELPFULNESS = re.compile(rf"helpfulness\W{{1,6}}([1-{BEST_SCORE}])(?!\d|\.\d)", re.IGNORECASE)
 _CORRECTNESS = re.compile(rf"correctness\W{{1,6}}([1-{BEST_SCORE}])(?!\d|\.\d)", re.IGNORECASE)
 _MAX_WORDS_CHARS = 1000
+_SHOWN_CHARS = 200
 
 
 def ask_for_draft(seed: Seed) -> str:
@@ -83,7 +84,7 @@ def read_draft(answer: str) -> Draft | Drop:
     >>> read_draft("## Problem\nAdd.\n## Solution\n```python\nx\n```\n## Tests\n```python\ny\n```\n")
     Draft(problem='Add.', solution='x\n', tests='y\n')
     >>> read_draft("I am sorry.")
-    Drop(reason=<Reason.UNREADABLE: 'unreadable'>, detail='no problem, solution, tests')
+    Drop(reason=<Reason.UNREADABLE: 'unreadable'>, detail="no problem, solution, tests: 'I am sorry.'")
     """
     parts = _split(answer)
     code = {name: extract_code(parts.get(name, "")).code for name in ("solution", "tests") if _has_code(parts, name)}
@@ -93,7 +94,7 @@ def read_draft(answer: str) -> Draft | Drop:
         if not text.strip()
     ]  # fmt: skip
     if missing:
-        return Drop(Reason.UNREADABLE, f"no {', '.join(missing)}")
+        return Drop(Reason.UNREADABLE, f"no {', '.join(missing)}: {answer[:_SHOWN_CHARS]!r}")
     if any("\ud800" <= sign <= "\udfff" for sign in answer):
         return Drop(Reason.UNREADABLE, "text that is not UTF-8")
     return Draft(problem, code["solution"], code["tests"])

@@ -1,0 +1,79 @@
+"""The wire to servers that are ill: what they wish is done, what they stream is read or refused."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from codegemma.pace import Pace
+from codegemma.wire import ServerError, Wire
+
+Reply = tuple[int, bytes, dict[str, str]]
+
+
+@contextmanager
+def serve(*replies: Reply) -> Iterator[str]:
+    """Give each of the replies in turn, the last one for ever."""
+    waiting = list(replies)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            status, body, headers = waiting.pop(0) if len(waiting) > 1 else waiting[0]
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(status)
+            for name, value in {"Content-Length": str(len(body)), **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_date_to_try_again_is_kept_to_by_all() -> None:
+    then = format_datetime(datetime.now(UTC) + timedelta(seconds=200), usegmt=True)
+    waits: list[float] = []
+    pace = Pace(wait=lambda _: None, clock=iter(range(0, 10**6, 100)).__next__)
+    with serve((429, b"{}", {"Retry-After": then}), (200, b"[1]", {})) as address:
+        wire = Wire(address, wait=waits.append, pace=pace)
+        assert wire.ask("/v1/completions", {}) == [1]
+    assert 100 < waits[0] <= 200
+    assert pace.failures == {"429": 1}
+
+
+def test_a_wish_that_is_none_is_passed_over() -> None:
+    waits: list[float] = []
+    with serve((503, b"", {"Retry-After": "soon"}), (200, b"{}", {})) as address:
+        assert Wire(address, wait=waits.append).ask("/v1/completions", {}) == {}
+    assert waits[0] < 1
+
+
+def test_events_are_told_as_they_come() -> None:
+    body = b': a remark\n\ndata: {"n": 1}\n\nevent: x\ndata: [2]\n\ndata: {"n": 3}\n\ndata: [DONE]\n\n'
+    with serve((200, body, {})) as address:
+        assert list(Wire(address).stream("/v1/chat/completions", {})) == [{"n": 1}, {}, {"n": 3}]
+
+
+@pytest.mark.parametrize(
+    ("reply", "message"),
+    [
+        ((401, b'{"error": {"message": "no such key"}}', {}), "refused: 401 no such key"),
+        ((200, b"data: <html>\n", {}), "no JSON: '<html>'"),
+        ((200, b'data: {"error": {"message": "out of memory"}}\n', {}), "broke off: out of memory"),
+    ],
+)
+def test_a_stream_that_breaks_off_says_why(reply: Reply, message: str) -> None:
+    with serve(reply) as address, pytest.raises(ServerError, match=message):
+        list(Wire(address, timeout_s=30.0).stream("/v1/chat/completions", {}))
