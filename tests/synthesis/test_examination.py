@@ -53,9 +53,16 @@ def examiner(sandbox: Sandbox) -> Iterator[Examiner]:
     made.close()
 
 
-def test_a_flaky_test_is_noticed_by_running_it_again(examiner: Examiner) -> None:
-    lucky = "import random\ndef is_lucky(number):\n    return random.random() < 0.5\n"
-    found = examiner.examine(Draft(WORDS, lucky, "assert is_lucky(7)"))
+@pytest.mark.parametrize(
+    "solution",
+    [
+        "import random\ndef is_lucky(number):\n    return random.random() < 0.5\n",
+        "def is_lucky(number):\n    return list({'lucky', 'unlucky'})[0] == 'lucky'\n",
+    ],
+    ids=["chance", "order of a set"],
+)
+def test_a_flaky_test_is_noticed_by_running_it_again(examiner: Examiner, solution: str) -> None:
+    found = examiner.examine(Draft(WORDS, solution, "assert is_lucky(7)"))
     assert found.drop is not None and found.drop.reason is Reason.FLAKY
 
 

@@ -170,7 +170,7 @@ def test_a_server_that_is_gone_ends_the_run_and_keeps_what_it_said(tmp_path: Pat
         assert script.asked["good"] == good == 1
 
 
-def test_the_command_tells_what_became_of_the_seeds(tmp_path: Path, sandbox: Sandbox) -> None:  # noqa: ARG001
+def test_the_command_tells_what_became_of_the_seeds(tmp_path: Path, sandbox: Sandbox) -> None:
     data = write_corpus(tmp_path / "data", ["other", "garbage"])
     with serve(Script()) as address:
         settings = [part for setting in SETTINGS for part in ("--set", setting)]

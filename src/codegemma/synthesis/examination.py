@@ -17,7 +17,7 @@ from sys import stdlib_module_names
 from codegemma.errors import InputError
 from codegemma.evals.babelcode.record import Source, record_calls
 from codegemma.evals.fences import parse_python
-from codegemma.sandbox.box import Limits, Sandbox
+from codegemma.sandbox.box import Limits, Program, Sandbox, name_python
 from codegemma.sandbox.inside.wire import WireError
 from codegemma.sandbox.judge import Examinee, Outcome, PythonJudge, Verdict
 from codegemma.synthesis.choices import ExaminationChoices
@@ -52,7 +52,11 @@ class Parsed:
 
 
 class Examiner:
-    """Runs drafts in boxes; from any number of threads."""
+    """Runs drafts in boxes; from any number of threads.
+
+    The first run of the tests is out of the program's reach; that a program that passed it deceives the others is no
+    loss.
+    """
 
     def __init__(self, sandbox: Sandbox, choices: ExaminationChoices) -> None:
         """Use boxes that somebody else closes."""
@@ -60,6 +64,7 @@ class Examiner:
         wall_s = float(_WALL_SHARE * choices.seconds)
         self._limits = Limits(wall_s=wall_s, cpu_s=choices.seconds, processes=32)
         self._judge = PythonJudge(sandbox, self._limits)
+        self._python, self._shown = name_python()
         self.boxes = sandbox.boxes
 
     def describe(self) -> dict[str, str]:
@@ -91,16 +96,22 @@ class Examiner:
 
     def _find_fault(self, parsed: Parsed) -> Drop | None:
         """Run the tests again and again: what passes sometimes is flaky."""
-        verdicts = [self._run(parsed.solution, parsed.tests) for _ in range(self._choices.runs)]
-        failed = [verdict for verdict in verdicts if not verdict.has_passed]
-        if not failed:
+        verdict = self._run(parsed.solution, parsed.tests)
+        if verdict.outcome in (Outcome.TIME, Outcome.MEMORY, Outcome.OUTPUT):
+            return Drop(Reason.TOO_SLOW, _describe(verdict))
+        again = [self._passes_alone(parsed) for _ in range(self._choices.runs - 1)]
+        passed = verdict.has_passed + sum(again)
+        if passed == self._choices.runs:
             return None
-        if len(failed) < len(verdicts):
-            return Drop(
-                Reason.FLAKY, f"passed {len(verdicts) - len(failed)} of {len(verdicts)}; {_describe(failed[0])}"
-            )
-        slow = (Outcome.TIME, Outcome.MEMORY, Outcome.OUTPUT)
-        return Drop(Reason.TOO_SLOW if failed[0].outcome in slow else Reason.FAILS_ITS_TESTS, _describe(failed[0]))
+        if passed:
+            return Drop(Reason.FLAKY, f"passed {passed} times of {self._choices.runs}")
+        return Drop(Reason.FAILS_ITS_TESTS, _describe(verdict))
+
+    def _passes_alone(self, parsed: Parsed) -> bool:
+        """Run both as people do, in an interpreter of its own: a copied one orders sets as the last did."""
+        text = f"{parsed.solution}\n{parsed.tests}\n".encode()
+        program = Program([*self._python, "-"], stdin=text, read_only=self._shown)
+        return self._sandbox.run(program, self._limits).exit_code == 0
 
     def _rate(self, caught: list[bool]) -> Drop | None:
         """Say whether enough of the broken variants fail; the first is the emptied one."""
