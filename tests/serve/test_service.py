@@ -1,5 +1,6 @@
 """What the service does behind all doors: memory, preparation, budgets, adapters, line ends."""
 
+import functools
 import time
 
 import pytest
@@ -129,6 +130,23 @@ def test_a_deadline_makes_a_cold_prompt_shorter_and_says_what_was_dropped(runnin
     reply = ask(running, prefix="value = 1\n" * 2000, t_max_prompt_ms=250)
     assert reply["tokens_evaluated"] <= 260
     assert any("prefix" in dropped for dropped in reply["why"]["dropped"])
+
+
+def test_what_a_deadline_left_out_is_read_while_nobody_asks(tokenizer):
+    """The next keystroke finds the wide prompt read, whatever its deadline; nothing was read twice in its stead."""
+    prefix = "value = 1\n" * 120
+    with serve(Parrot(tokenizer, SOURCE), ServeChoices(prepares_next=True)) as running:
+        running.service._speed.tokens_per_s = 1000.0
+        ask_in_time = functools.partial(ask, running, t_max_prompt_ms=250)
+        narrow = ask_in_time(prefix=prefix)
+        assert narrow["why"]["dropped"]
+        wait_for(lambda: any(g.max_new_tokens == 0 for g in running.parrot.generations))
+        wait_for(lambda: running.service.running == 0)
+        wide = ask_in_time(prefix=prefix + "x")
+        assert wide["tokens_evaluated"] > 2 * narrow["tokens_evaluated"]
+        assert wide["timings"]["prompt_n"] <= 4
+        assert (wide["why"]["place"], wide["why"]["dropped"]) == ("in place", [])
+        assert tokenizer.decode(running.parrot.generations[-1].prompt_ids).count("value = 1\n") == 120
 
 
 def test_budgets_never_exceed_the_window():

@@ -124,6 +124,24 @@ def test_a_long_prefix_is_anchored_at_a_step_of_lines_and_stays_there():
     assert second.prompt_ids[: len(first.prompt_ids)] == first.prompt_ids
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_a_session_is_widened_only_when_the_wider_prompt_was_read(mode):
+    session = open_session(mode)
+    ask = InfillAsk("value = 1\n" * 60, "end\n")
+    narrow = session.lay_out(ask, list, Budgets(prefix=100, suffix=10, context=0))
+    wanted = open_session(mode).lay_out(ask, list, ROOMY)
+    widened = session.widen(ask, list, ROOMY)
+    assert widened is not None
+    fork, layout = widened
+    assert (layout.prompt_ids, layout.healing, layout.dropped) == (wanted.prompt_ids, wanted.healing, ())
+    assert fork.read_as != session.read_as
+    assert session.lay_out(ask, list, ROOMY).prompt_ids == narrow.prompt_ids
+    session.adopt(fork)
+    grown = session.lay_out(InfillAsk(ask.prefix + "x", "end\n"), list, Budgets(prefix=100, suffix=10, context=0))
+    assert grown.prompt_ids[: len(layout.prompt_ids)] == layout.prompt_ids
+    assert session.widen(ask, list, ROOMY) is None
+
+
 @pytest.mark.parametrize(
     ("after", "place"),
     [

@@ -104,20 +104,21 @@ class SlotTable:
         return any(other.priority < turn.priority for other in [*self._waiting, *running])
 
     def _may_start(self, turn: Turn) -> bool:
-        if self._is_held(turn) or not self._list_free(turn.priority):
+        if self._is_held(turn) or not self._list_free(turn):
             return False
         # First come, first served among equals that want the same slots.
         ahead = next(other for other in self._waiting if other.priority == turn.priority)
         return ahead is turn
 
-    def _list_free(self, priority: Priority) -> list[Slot]:
+    def _list_free(self, turn: Turn) -> list[Slot]:
         slots = self._slots
-        if len(slots) > 1 and priority is not Priority.BATCH:
-            slots = slots[-1:] if priority is Priority.CHAT else slots[:-1]
+        # Batch work of a session prepares what its keystrokes will look for.
+        if len(slots) > 1 and (turn.priority is not Priority.BATCH or turn.session is not None):
+            slots = slots[-1:] if turn.priority is Priority.CHAT else slots[:-1]
         return [slot for slot in slots if slot.turn is None]
 
     def _give(self, turn: Turn) -> None:
-        free = self._list_free(turn.priority)
+        free = self._list_free(turn)
         best = choose_slot(free, turn.ids, turn.session)
         others = sorted((slot for slot in free if slot is not best), key=lambda slot: slot.used)
         turn.slots = [best, *others[: turn.wanted_slots - 1]]

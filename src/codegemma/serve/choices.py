@@ -17,7 +17,8 @@ class ServeChoices:
     `prefix_tokens` and `suffix_tokens` are what of the file is shown, `context_tokens` what of other files. The left
     edge moves `anchor_lines` lines at a time. In PSM, up to `folded_tokens` of typed text stand behind the suffix,
     where they cost nothing, before they are folded into the prefix. A cold prompt is made as short as the measured
-    speed asks for, to be read within `cold_s`, but never below `least_tokens`.
+    speed asks for, to be read within `cold_s`, but never below `least_tokens`. With `prepares_next` the rest is read
+    while nobody asks, and so is written what would come after an acceptance.
     """
 
     mode: InfillMode | None = None

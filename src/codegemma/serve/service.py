@@ -6,6 +6,7 @@
 """
 
 import contextlib
+import math
 import re
 import weakref
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -141,7 +142,11 @@ class Service:
             async for piece in counted:
                 yield piece
         if known is None and self.choices.prepares_next and ask.wishes.max_new_tokens and ask.wishes.choices == 1:
-            self._prepare(ask, session, answers)
+            idle = replace(ask.wishes, priority=Priority.BATCH, prompt_budget_s=None, new_budget_s=None)
+            later = replace(ask, wishes=idle)
+            self._ahead.start(
+                lambda: self._write_ahead(later, session, answers), lambda: self._read_wider(later, session)
+            )
 
     async def plain(self, ask: PlainAsk, caller: Caller) -> AsyncGenerator[Piece, None]:
         """Continue a prompt that is spelled already, a conversation's among them, as a teacher's policy lets.
@@ -197,7 +202,7 @@ class Service:
     def _make_infill(self, ask: InfillAsk, session: Session, layout: Layout) -> tuple[Generation, StopRules]:
         wishes = ask.wishes
         rules = make_rules(replace(wishes.stop, prefix=layout.text, suffix=ask.suffix, language=ask.language))
-        return self._make_generation(layout.prompt_ids, wishes, rules, session.name, layout.healing), rules
+        return self._make_generation(layout.prompt_ids, wishes, rules, session.read_as, layout.healing), rules
 
     async def _write_infill(
         self, ask: InfillAsk, session: Session, layout: Layout, answers: Answers
@@ -245,20 +250,42 @@ class Service:
                     self.recent.add(caller.route, piece.report)
                 yield piece
 
-    def _prepare(self, ask: InfillAsk, session: Session, answers: Answers) -> None:
+    async def _write_ahead(self, ask: InfillAsk, session: Session, answers: Answers) -> None:
+        """Write what would come after the newest answer is accepted."""
         imagined = session.imagine_accepted()
         if imagined is None:
             return
         fork, text = imagined
-        wishes = replace(ask.wishes, priority=Priority.BATCH, prompt_budget_s=None, new_budget_s=None)
-        accepted = replace(ask, prefix=text, wishes=wishes)
+        accepted = replace(ask, prefix=text)
+        layout = self._lay_out(fork, accepted)
+        generation, rules = self._make_infill(accepted, fork, layout)
+        stream = self._writer.write(generation, rules, Report(), ask.wishes.least_indent)
+        written = ""
+        async with contextlib.aclosing(stream):
+            async for piece in stream:
+                written += piece.text
+                if piece.report is not None and piece.report.is_whole:
+                    reasons = [piece.report.stop_reason]
+                    known = make_answer(layout.text, ask.suffix, ask.wishes, [written], reasons, is_prepared=True)
+                    answers.add(known)
 
-        def make() -> tuple[Generation, StopRules, str]:
-            layout = self._lay_out(fork, accepted)
-            generation, rules = self._make_infill(accepted, fork, layout)
-            return generation, rules, layout.text
-
-        self._ahead.start(make, ask.suffix, ask.wishes, answers)
+    async def _read_wider(self, ask: InfillAsk, session: Session) -> None:
+        """Read what a deadline left out of the prompt, so that the next keystroke finds it."""
+        wishes = ask.wishes
+        budgets = self._speed.choose_budgets(
+            self.choices, self.max_context_tokens, wishes.max_new_tokens, deadline_s=math.inf
+        )
+        widened = session.widen(ask, lambda: self._context.choose(ask), budgets)
+        if widened is None:
+            return
+        fork, layout = widened
+        wishes = replace(wishes, max_new_tokens=0, top_logprobs=None)
+        generation = self._make_generation(layout.prompt_ids, wishes, StopRules(), fork.read_as)
+        stream = self._writer.write(generation, StopRules(), Report())
+        async with contextlib.aclosing(stream):
+            async for piece in stream:
+                if piece.report is not None and piece.report.is_whole:
+                    session.adopt(fork)
 
 
 def _remember(pieces: Sequence[Piece], ask: InfillAsk, session: Session, layout: Layout, answers: Answers) -> None:

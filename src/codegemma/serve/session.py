@@ -13,7 +13,7 @@ prefix in steps.
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -74,6 +74,7 @@ class Session:
 
     def __init__(self, name: str, owner: str, tokenizer: Tokenizer, mode: InfillMode, choices: ServeChoices) -> None:
         self.name, self.owner = name, owner
+        self.read_as = name  # what an engine knows its prompt by
         self.path: str | None = None
         self.text = ""
         self.suffix = ""
@@ -88,6 +89,7 @@ class Session:
         self._tail: list[int] = []
         self._before_tokens = 0
         self._dropped: tuple[str, ...] = ()
+        self._budgets = Budgets(0, 0, 0)  # by which the prompt was laid out; what was read may stay
         self._written: tuple[Layout, str, tuple[int, ...]] | None = None
 
     def matches(self, ask: InfillAsk) -> bool:
@@ -120,6 +122,23 @@ class Session:
         fork._grown = self._grown.copy()
         return fork, layout.text + completion
 
+    def widen(self, ask: InfillAsk, find_context: FindContext, budgets: Budgets) -> tuple["Session", Layout] | None:
+        """Copy the session as it would be with larger budgets, where more would be shown; `adopt` once it was read.
+
+        It is read under a name of its own: until then the shorter prompt stays as it was read.
+        """
+        if self._is_fresh or not self._dropped or self._budgets == budgets:
+            return None
+        fork, written = copy.copy(self), self._written
+        fork.read_as = self.name if self.read_as != self.name else f"{self.name}+"
+        fork._enter(replace(ask, suffix=self.suffix), self.text, find_context(), budgets)
+        fork._written = written
+        return fork, fork._spell(IN_PLACE)
+
+    def adopt(self, fork: "Session") -> None:
+        """Go on as a copy."""
+        vars(self).update(vars(fork))
+
     def _why_cold(self, ask: InfillAsk, text: str | None) -> str | None:
         if self._is_fresh:
             return "first request"
@@ -132,7 +151,7 @@ class Session:
     def _enter(self, ask: InfillAsk, text: str, context: Sequence[Neighbor], budgets: Budgets) -> None:
         """Begin at a new place: everything is chosen anew."""
         self._is_fresh, self.path, self._written = False, ask.path or self.path, None
-        self.text, self.suffix = text, ask.suffix
+        self.text, self.suffix, self._budgets = text, ask.suffix, budgets
         near = ask.suffix[: budgets.suffix * _CHARS_PER_TOKEN]
         shown = keep_start(near, self._tokenizer, budgets.suffix)
         self._suffix_ids = self._tokenizer.encode(shown)
@@ -176,7 +195,7 @@ class Session:
         self.text = text
         line_start = text.rfind("\n") + 1
         if common < self._anchor:
-            self._anchor = self._find_anchor(0, int(budgets.prefix * _FRESH_SHARE), budgets.prefix)
+            self._move_anchor(0, budgets.prefix)
             self._fold_at(line_start)
         elif common < self._fold:
             self._fold_at(line_start)
@@ -184,8 +203,9 @@ class Session:
             self._grown.change(text[self._fold :])
             if self._is_psm and len(self._grown.ids) > self._choices.folded_tokens:
                 self._fold_at(line_start if line_start > self._fold else len(text))
-        if self._before_tokens + len(self._grown.ids) > budgets.prefix:
-            self._anchor = self._find_anchor(self._anchor, int(budgets.prefix * _FRESH_SHARE), budgets.prefix)
+        # What was read costs nothing, whatever the deadline is now; what is laid out anew has to be read in time.
+        if self._before_tokens + len(self._grown.ids) > self._budgets.prefix:
+            self._move_anchor(self._anchor, budgets.prefix)
             self._fold_at(line_start)
 
     def _take_written(self, text: str) -> None:
@@ -223,6 +243,10 @@ class Session:
         if len(ids) <= fresh_tokens:
             return self._step_to_line(near)
         return self._step_to_line(near + int(self._tokenizer.find_starts(ids)[len(ids) - fresh_tokens]))
+
+    def _move_anchor(self, low: int, max_tokens: int) -> None:
+        self._anchor = self._find_anchor(low, int(max_tokens * _FRESH_SHARE), max_tokens)
+        self._budgets = replace(self._budgets, prefix=max_tokens)
 
     def _step_to_line(self, offset: int) -> int:
         """Find the next line start whose number is a step's, or the next one where that would leave too little."""

@@ -33,7 +33,8 @@ class SpeedMeter:
     def choose_budgets(
         self, choices: ServeChoices, max_context_tokens: int, max_new_tokens: int, deadline_s: float | None
     ) -> Budgets:
-        """Share out what can be read before the deadline: each part shrinks alike, and nothing below the least.
+        """Share out what can be read before the deadline: each part shrinks alike, and nothing below the least. While
+        nobody waits the deadline is `math.inf`.
 
         >>> meter = SpeedMeter()
         >>> meter.take(Usage(prompt_tokens=400, evaluated_tokens=400, prompt_s=1.0))
@@ -42,10 +43,10 @@ class SpeedMeter:
         """
         wanted = choices.prefix_tokens + choices.suffix_tokens + choices.context_tokens
         room = max_context_tokens - min(max_new_tokens, int(max_context_tokens * _MAX_NEW_SHARE)) - _FIXED_TOKENS
-        total = min(wanted, max(room, 2))
+        total: float = min(wanted, max(room, 2))
         if self.tokens_per_s is not None:
             in_time = self.tokens_per_s * (choices.cold_s if deadline_s is None else deadline_s)
-            total = min(total, max(int(in_time), choices.least_tokens))
+            total = min(total, max(in_time, choices.least_tokens))
         share = total / wanted
         return Budgets(
             prefix=max(int(choices.prefix_tokens * share), 1),
