@@ -1,17 +1,23 @@
 """The doors before the JAX engine with a small model: the promises hold where tokens are really computed."""
 
 import dataclasses
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib import resources
+from pathlib import Path
 
 import jax
 import pytest
 from tests.serve.conftest import SOURCE, Running, serve
 
+from codegemma.engine.choose import choose_engine, open_generator
 from codegemma.engine.completer import GeneratorCompleter
 from codegemma.engine.engine import Engine
+from codegemma.errors import InputError
 from codegemma.model.config import GemmaConfig
 from codegemma.model.gemma import init_params
+from codegemma.model.write import convert
 from codegemma.records import InfillMode, Request
 from codegemma.serve.choices import ServeChoices
 from codegemma.text.control_tokens import CONTROL_TOKENS, STOP_IDS
@@ -95,3 +101,22 @@ def test_choices_and_logprobs_come_through(served):
 def test_a_value_that_the_engine_refuses_is_a_400(served):
     for body in ({"prompt": [2, 10**6]}, {"prompt": "x", "logit_bias": [[10**6, 1]]}):
         assert served.client.post("/completion", json=body | {"n_predict": 1}).status_code == 400
+
+
+@pytest.mark.parametrize("engine_name", ["llama.cpp", pytest.param("jax", marks=pytest.mark.slow)])
+def test_a_model_file_that_disappears_while_it_is_served_is_not_missed(engine_name, tmp_path):
+    """Nothing of it is read later than at the start: the server goes on as it was."""
+    base = Path(str(resources.files("codegemma.bases").joinpath("tiny")))
+    place = tmp_path / "model"
+    if engine_name == "jax":
+        shutil.copytree(base, place)
+    else:
+        convert(base, place, "gguf", "f32")
+    with serve(open_generator(place, engine_name, {}, print, warms=False)) as running:
+        body = {"input_prefix": "import os\n\nprint(os.", "input_suffix": "\n", "n_predict": 4}
+        before = running.post("/infill", **body, temperature=1.0, seed=1)["content"]
+        shutil.rmtree(place)
+        assert running.post("/infill", **body, temperature=1.0, seed=1)["content"] == before
+        assert running.client.get("/health").status_code == 200
+    with pytest.raises(InputError, match="no such model"):
+        choose_engine(place, engine_name, {})

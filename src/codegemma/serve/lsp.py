@@ -202,7 +202,7 @@ class Editor:
                 await service.warm_up()
             finally:
                 self.service = service  # a server that is away now is asked again at every keystroke
-        except (UserError, MemoryError) as error:
+        except (UserError, MemoryError, OSError) as error:
             self.failure = str(error) or "not enough memory to load the model"
             message = types.ShowMessageParams(types.MessageType.Error, f"codegemma: {self.failure}")
             self._protocol.notify(types.WINDOW_SHOW_MESSAGE, message)

@@ -147,17 +147,20 @@ class Server:
             self._gate.service.close()
 
     async def _load(self, open_service: Callable[[], Service], tell: Callable[[str], None]) -> None:
+        """Open the model; whatever goes wrong ends the server, which would else answer 503 for ever."""
         try:
             service = await asyncio.to_thread(open_service)
             self._gate.service = service
             await service.warm_up()
+            tell("ready")
         except UserError as error:
             self.failure = error
         except MemoryError as error:
             self.failure = InputError(
                 f"not enough memory to load the model ({error}); take a smaller one or fewer bits"
             )
-        if self.failure is not None:
-            self.stop()
-            return
-        tell("ready")
+        except OSError as error:
+            self.failure = InputError(f"the model cannot be read ({error}); is it still there?")
+        finally:
+            if self.failure is not None or self._gate.service is None:
+                self.stop()
