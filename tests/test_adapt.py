@@ -4,6 +4,7 @@ import dataclasses
 import email
 import io
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -206,6 +207,11 @@ def test_paths_with_brackets_are_printed_as_they_are_and_on_one_line(finished):
     print_ending(dataclasses.replace(result, job=dataclasses.replace(job, out=out)), [], out / "report.html", console)
     assert f"model    {out}/model\n" in printed.getvalue()
     assert f"report   {out}/report.html\n" in printed.getvalue()
+    assert f"card     {out}/model/README.md\n" in printed.getvalue()
+    (measure,) = [line for line in printed.getvalue().splitlines() if line.startswith("measure  ")]
+    command = shlex.split(measure)
+    assert command[1:4] == ["codegemma", "evaluate", f"{out}/model"]
+    assert command[4:8] == ["--suite", "all", "--data", f"{out}/data"]
 
 
 def test_command_that_completes_names_no_file_where_the_repository_is_in_a_store(finished):

@@ -10,11 +10,11 @@ import pytest
 from rich.console import Console
 from tests.evals.subjects import train_packs, write_data
 
-from codegemma.cli.evaluate import print_suite
+from codegemma.cli.evaluate import print_suite, print_summary
 from codegemma.cli.main import main
 from codegemma.evals.measure import Measurement
 from codegemma.evals.run import SuiteResults, read_hole_results
-from codegemma.evals.statistics import Interval
+from codegemma.evals.statistics import Interval, count_share
 from codegemma.evals.suites import SUITES
 from codegemma.model.config import GemmaConfig
 from codegemma.model.gemma import init_params
@@ -115,6 +115,30 @@ def test_80_columns_hold_a_repository_s_figures_and_their_differences(capsys: py
     printed = capsys.readouterr().out
     assert printed.count("-27.8–-10.0") == 2 and printed.count("-0.278–-0.100") == 2
     assert "…" not in printed
+
+
+def test_summary_has_a_line_for_each_suite_and_says_why_others_were_not_run(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    measured = tuple(
+        Measurement(f"model, {policy}", "mbpp", None, "pass_at_1", "share", count_share(3, 12))
+        for policy in ("done", "all")
+    )
+    kinds = ("all", "by class")
+    over_all = [Measurement("model", kind, None, "insecure", "share", count_share(1, 4)) for kind in kinds]
+    suites = [
+        SuiteResults("mbpp", "tests", 12, measured, (), "holes-mbpp.jsonl"),
+        SuiteResults("insecure", "rules", 4, tuple(over_all), (), "holes-insecure.jsonl", {"python": "no [bandit]"}),
+        SuiteResults("boolq", "", 0, (), (), "", {"": "no boolq/validation*"}),
+    ]
+    print_summary(suites, Console(width=80))
+    printed = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert printed[2:] == [
+        "mbpp pass@1 25.0 % (8.9 to 53.2) 12",
+        "insecure insecure 25.0 % (4.6 to 69.9) 4",
+        "insecure, python: not run: no [bandit]",
+        "boolq: not run: no boolq/validation*",
+    ]
 
 
 def test_what_a_server_said_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:

@@ -142,6 +142,8 @@ def test_page_of_an_evaluation_shows_failures_with_program_and_output(folders: t
     assert "<code>t/3</code>: failed" in shown
     assert "<pre>def f3(x):\n    return x\n</pre>" in shown
     assert "<pre>said</pre>" in shown
+    assert "<h2" in shown and shown.index("Summary</h2>") < shown.index("small</h2>")
+    assert "66.7 % (39.1 to 86.2)" in shown
     assert "http" not in shown.split("</style>")[1].replace("http://www.w3.org", "")
 
 

@@ -37,7 +37,7 @@ from codegemma.evals.run import RESULTS_FILE, Results, evaluate, read_results
 from codegemma.evals.samples import Sample, read_samples
 from codegemma.evals.scoring import Subject
 from codegemma.evals.statistics import count_share
-from codegemma.evals.store import STORE_FILE, Store
+from codegemma.evals.store import STORE_FILE, Store, hash_parts
 from codegemma.evals.suites import SUITES
 from codegemma.evals.verdicts import examine_kept
 from codegemma.records import Completion, Request, StopReason
@@ -195,6 +195,17 @@ def test_what_was_kept_survives_a_kill(tmp_path: Path) -> None:
     assert done.returncode == -signal.SIGKILL
     with Store(tmp_path) as store:
         assert [store.find(bytes([i])) for i in range(101)] == [*range(100), None]
+
+
+def test_an_answer_of_another_version_is_asked_for_again() -> None:
+    model, request = Model(), Request(PROBLEMS[1].prefix, "", mode=None)
+    with Store() as store:
+        kept = KeptCompleter(model, store, "m")
+        store.keep(hash_parts("answer", "m", request), {"text": "no such field"})
+        for _ in range(2):
+            (answer,) = kept.complete_all([request])
+            assert answer.text == write_answer(request.prefix)
+    assert model.asked == [request]
 
 
 def test_a_store_is_held_by_one_and_a_foreign_file_is_refused(tmp_path: Path) -> None:

@@ -146,8 +146,11 @@ def command(  # noqa: PLR0913, PLR0917
     named = [found for found in results.suites if found.suite in suites]
     for found in named:
         print_suite(found, Console())
-    if len(named) < len(results.suites):
-        print_summary([found for found in results.suites if found not in named], Console())
+    others = [found for found in results.suites if found not in named]
+    if "all" in suites or profile is not None:
+        print_summary(others, Console())
+    elif others:
+        click.echo(f"Beside them in {out}: {', '.join(found.suite for found in others)}")
     if profile is not None:
         rows = fill_card([results])
         click.echo(spell_card(rows))

@@ -162,7 +162,10 @@ class KeptCompleter:
     def find_by(self, key: bytes) -> Completion | None:
         """Give the answer under a key."""
         kept = self._store.find(key)
-        return None if kept is None else from_plain(Completion, kept)
+        try:
+            return None if kept is None else from_plain(Completion, kept)
+        except (ValueError, TypeError):  # kept by a version whose answers told something else
+            return None
 
     def _name(self, request: Request) -> bytes:
         return hash_parts("answer", self._model, drop_seed(request))
