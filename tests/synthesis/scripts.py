@@ -107,7 +107,7 @@ class Script:
             is_over = sum(self.asked.values()) > self.free_drafts
             number = self.asked[name]
         if is_over:
-            self.gate.wait(60)
+            self.gate.wait(600)
         return number
 
 

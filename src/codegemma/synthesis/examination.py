@@ -25,6 +25,8 @@ from codegemma.synthesis.outcomes import Draft, Drop, Reason
 from codegemma.synthesis.problem_file import SpelledCase, spell_case
 from codegemma.synthesis.variants import break_program
 
+# Raised whenever the same draft may be found otherwise than before: findings are kept.
+EXAMINATION_VERSION = 1
 # Shorter words ask for nothing that could be solved without guessing.
 _MIN_PROBLEM_CHARS = 40
 # A program that waits for a processor is not slow; its limit is what it computes.
@@ -69,7 +71,7 @@ class Examiner:
 
     def describe(self) -> dict[str, str]:
         """Tell what a finding hangs on besides the draft and the choices."""
-        return self._judge.describe()
+        return {**self._judge.describe(), "examination": str(EXAMINATION_VERSION)}
 
     def close(self) -> None:
         """End the box of the tests."""
