@@ -77,6 +77,11 @@ def _add_solved(report: Report, result: AlignResult) -> None:
         f"{result.problems[1]:,} problems of compositions that training never had; solved is passing tests and audits, "
         "greedily and drawn once at temperature 1. Operations are the stage's own. Intervals: 95 %, bootstrap.",
     )
+    if result.given.kept or result.given.dropped:
+        report.text(
+            f"{result.given.kept:,} given problems were kept and {result.given.dropped:,} dropped, whose solutions "
+            f"pass no test each time; of the kept ones {result.given.tests_dropped:,} tests."
+        )
     report.table(
         ["difference", Column("greedy, points", 1, 100), Column("drawn, points", 1, 100)],
         [[f"{g.ours} - {g.theirs}", _estimate(g.greedy), _estimate(g.sampled)] for g in result.gains],

@@ -120,7 +120,8 @@ def describe_result(job: SynthesisJob, result: SynthesisResult, problems: int) -
 
 def write_report(job: SynthesisJob, result: SynthesisResult, problems: int) -> None:
     """Write the page."""
-    report = Report("Problems that a model wrote", f"by {job.generator.name}, judged by {job.judge.name}")
+    judged = f", judged by {job.judge.name}" if job.choices.min_score else ""
+    report = Report("Problems that a model wrote", f"by {job.generator.name}{judged}")
     report.section("What was kept")
     cost = sum(spent.cost for spent in result.spent.values())
     report.numbers([
@@ -145,7 +146,8 @@ def write_report(job: SynthesisJob, result: SynthesisResult, problems: int) -> N
         ["model", *(Column(name, 0) for name in names), Column("cost", 2)], spent, "By the servers' own counts."
     )
     failures = [[name, kind, n] for name, kinds in result.failures.items() for kind, n in sorted(kinds.items())]
-    report.table(["server", "failure", Column("tries", 0)], failures, "Tries of this run that brought no answer.")
+    if failures:
+        report.table(["server", "failure", Column("tries", 0)], failures, "Tries of this run that brought no answer.")
     for note in result.notes:
         report.text(note)
     report.section("Some of them")
