@@ -1,0 +1,68 @@
+"""The objectives on a model: what they add to the gradient is what differentiating the loss as it is written gives."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from codegemma.align.choices import PolicyChoices, PreferenceChoices
+from codegemma.align.objective import (
+    PairRows,
+    PolicyRows,
+    TuneRows,
+    judge_pairs,
+    judge_policy,
+    lay_rows,
+    lay_values,
+    make_objective,
+)
+from codegemma.model.config import GemmaConfig
+from codegemma.model.execution import Execution
+from codegemma.model.gemma import init_params
+from codegemma.model.score import score_tokens
+
+CONFIG = GemmaConfig(64, 32, 2, num_heads=2, num_kv_heads=1, head_dim=16, mlp_dim=64, max_positions=64)
+# Prompts and answers of several lengths.
+WRITTEN = [([2, 9, 8, 7], [11, 12, 13]), ([2, 9, 8, 7], [11, 14]), ([2, 5], [15, 16, 17, 18, 1]), ([2, 5], [15, 1])]
+
+
+def draw_rows(kind: str) -> Any:
+    rng = np.random.default_rng(0)
+    laid = lay_rows(WRITTEN)
+    arrays = [jnp.asarray(array) for array in laid]
+    if kind == "pairs":
+        return PairRows(*arrays, jnp.asarray(rng.normal(-9, 1, len(WRITTEN)), jnp.float32))
+    # Near what an untrained model says, so that the ratio is clipped for some tokens and not for others.
+    old, reference = (
+        jnp.asarray(lay_values([rng.normal(-4.1, 0.2, len(answer)).tolist() for _, answer in WRITTEN], laid))
+        for _ in range(2)
+    )
+    return PolicyRows(*arrays, old, reference, jnp.asarray([1.0, -1.0, 0.5, -0.5]))
+
+
+@pytest.mark.parametrize(
+    ("kind", "judge"),
+    [
+        ("pairs", partial(judge_pairs, choices=PreferenceChoices(beta=0.5))),
+        ("policy", partial(judge_policy, choices=PolicyChoices(beta=0.1))),
+        ("policy", partial(judge_policy, choices=PolicyChoices(algorithm="reinforce"))),
+    ],
+)
+def test_gradient_is_that_of_the_loss_as_it_is_written(kind: str, judge: Callable[..., Any]) -> None:
+    rows, params = draw_rows(kind), init_params(CONFIG, jax.random.key(0))
+
+    def compute_ours(params: Any) -> Any:
+        return make_objective(judge, 0.5)(params, CONFIG, TuneRows(rows, None), Execution(), chunk_tokens=16)[0]
+
+    def compute_plainly(params: Any) -> Any:
+        logprobs, _ = score_tokens(params, CONFIG, rows.ids, rows.segments, rows.positions)
+        return judge(logprobs * rows.loss_weights, rows, lambda value: value)[0]
+
+    ours, plain = jax.grad(compute_ours)(params), jax.grad(compute_plainly)(params)
+    assert max(float(jnp.abs(slope).max()) for slope in jax.tree.leaves(plain)) > 1e-3
+    for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(plain), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
