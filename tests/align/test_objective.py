@@ -33,15 +33,16 @@ WRITTEN = [([2, 9, 8, 7], [11, 12, 13]), ([2, 9, 8, 7], [11, 14]), ([2, 5], [15,
 def draw_rows(kind: str) -> Any:
     rng = np.random.default_rng(0)
     laid = lay_rows(WRITTEN)
-    arrays = [jnp.asarray(array) for array in laid]
+    arrays: Any = [jnp.asarray(array) for array in laid]
+    kinds: Any = {"pairs": PairRows, "policy": PolicyRows}
     if kind == "pairs":
-        return PairRows(*arrays, jnp.asarray(rng.normal(-9, 1, len(WRITTEN)), jnp.float32))
+        return kinds[kind](*arrays, jnp.asarray(rng.normal(-9, 1, len(WRITTEN)), jnp.float32))
     # Near what an untrained model says, so that the ratio is clipped for some tokens and not for others.
     old, reference = (
         jnp.asarray(lay_values([rng.normal(-4.1, 0.2, len(answer)).tolist() for _, answer in WRITTEN], laid))
         for _ in range(2)
     )
-    return PolicyRows(*arrays, old, reference, jnp.asarray([1.0, -1.0, 0.5, -0.5]))
+    return kinds[kind](*arrays, old, reference, jnp.asarray([1.0, -1.0, 0.5, -0.5]))
 
 
 @pytest.mark.parametrize(
