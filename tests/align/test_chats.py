@@ -47,6 +47,26 @@ def test_only_the_models_words_and_the_end_of_its_turn_count(tokenizer: Tokenize
     loader.close()
 
 
+def test_in_rows_of_many_exchanges_each_answer_is_learned_and_no_question(tokenizer: Tokenizer) -> None:
+    chats = [
+        make_pack([turn for n in range(3) for turn in (Turn("user", f"ask {c}"), Turn("model", f"say {c}{n}"))], "c", c)
+        for c in range(8)
+    ]
+    feed = FeedChoices(packing_bins=2, mixture=MixtureChoices(("conversation=1",)))
+    loader = Loader(chats, tokenizer, feed, RowShape(1, 400), seed=1)
+    batch = next(loader)
+    loader.close()
+    ids, weights, segments, positions = (
+        array[0] for array in (batch.ids, batch.loss_weights, batch.segments, batch.positions)
+    )
+    assert segments.max() > 1, "several conversations lie in the row"
+    for segment in range(1, segments.max() + 1):
+        inside = segments == segment
+        assert positions[inside].tolist() == list(range(inside.sum())), "each begins anew"
+        learned = tokenizer.decode(ids[inside & (weights > 0)])
+        assert learned == "".join(f"say {learned[4]}{n}" for n in range(3))
+
+
 def test_conversations_share_rows_and_keep_their_share_beside_code(tokenizer: Tokenizer) -> None:
     loader = open_mixed(tokenizer, row_tokens=200)
     counts = np.zeros(2)

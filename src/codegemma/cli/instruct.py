@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from codegemma.cli.options import LOCAL, json_option
+from codegemma.cli.options import LOCAL, choose_recipe, json_option, recipe_options
 from codegemma.cli.progress import show_progress
 
 if TYPE_CHECKING:
@@ -108,6 +108,59 @@ def algebra(  # noqa: PLR0917
     examples = tell_examples(chosen, _parse_levels(levels), seed)
     with show_progress() as on_progress:
         tally = write_examples(out, examples, open_guard(against), on_progress, count)
+    _tell(tally, out, as_json=as_json)
+
+
+@command.command()
+@click.argument("repos", nargs=-1, required=True, type=LOCAL, metavar="REPO...")
+@click.option("--data", multiple=True, type=LOCAL, help="What `codegemma build` wrote: what it holds out is not told.")
+@click.option("--kinds", default="repair,review", show_default=True, help="Which conversations.")
+@click.option(
+    "--tests/--no-tests", "has_tests", default=True, show_default=True, help="Run changed Python tests in boxes."
+)
+@click.option(
+    "--verified", is_flag=True, help="Of repairs, only those whose tests were seen to fail before and to pass after."
+)
+@click.option(
+    "--commits", type=click.IntRange(min=1), help="Read so many commits of each repository, the newest first."
+)
+@recipe_options
+@writing_options
+def history(  # noqa: PLR0913, PLR0917
+    repos: tuple[Path, ...], data: tuple[Path, ...], kinds: str, has_tests: bool, verified: bool, commits: int | None,
+    recipe: str, settings: tuple[str, ...], out: Path, against: tuple[Path, ...], as_json: bool,
+) -> None:  # fmt: skip
+    """Turn the commits of git repositories, bare or not, into conversations of repair and review.
+
+    A review shows the diff and answers with the author's message. A repair shows the code before a commit and its
+    tests, and answers with the message and the code after it: whole where it is short, else a diff. Python tests are
+    run in a box, with the repository's own .venv where it has one: where they fail on the old code and pass twice on
+    the new one, the failure is shown and the origin says verified; else it says why not. Nothing is checked out.
+
+    What `codegemma build` refuses is refused here, by the same choices (--set corpus.licenses=permissive); so are
+    merges, first commits, vendored and generated files, and what is too large. Name with --data each build by which a
+    model is to be measured: held-out files are recognised under former names, and by what they hold.
+
+    \b
+    Example:
+      codegemma instruct history ~/code/service --data data --out history.jsonl
+      codegemma instruct history ~/code/service.git --kinds repair --verified --out repairs.jsonl
+    """
+    from contextlib import ExitStack
+
+    from codegemma.instruct.examples import Tally, open_guard, write_examples
+    from codegemma.instruct.history.read import HistoryJob, read_history
+    from codegemma.sandbox.box import Sandbox
+
+    corpus = choose_recipe(recipe, settings).corpus
+    job = HistoryJob(repos, corpus, data, tuple(kinds.split(",")), max_commits=commits, only_verified=verified)
+    tally = Tally()
+    with ExitStack() as opened:
+        sandbox = opened.enter_context(Sandbox(1)) if has_tests else None
+        on_progress = opened.enter_context(show_progress())
+        examples = read_history(job, sandbox, tally.notes, on_progress)
+        guard = open_guard((*against, *map(Path, corpus.decontaminate)), corpus.decontamination_allow_list)
+        write_examples(out, examples, guard, on_progress, tally=tally)
     _tell(tally, out, as_json=as_json)
 
 

@@ -37,7 +37,7 @@ def find_birth_times_s(root: Path) -> dict[str, int]:
 
 
 def _add_births(births: dict[str, int], commit: pygit2.Commit) -> None:
-    for delta in _diff_with_first_parent(commit).deltas:
+    for delta in diff_with_first_parent(commit).deltas:
         new, old = delta.new_file.path, delta.old_file.path
         if delta.status == DeltaStatus.RENAMED:
             births[new] = births.get(old, commit.commit_time)
@@ -45,7 +45,8 @@ def _add_births(births: dict[str, int], commit: pygit2.Commit) -> None:
             births.setdefault(new, commit.commit_time)
 
 
-def _diff_with_first_parent(commit: pygit2.Commit) -> pygit2.Diff:
+def diff_with_first_parent(commit: pygit2.Commit) -> pygit2.Diff:
+    """Compare a commit with its first parent, or with nothing; renamed files are found by what they hold."""
     if not commit.parents:
         return commit.tree.diff_to_tree(swap=True)
     diff = commit.parents[0].tree.diff_to_tree(commit.tree)

@@ -124,6 +124,13 @@ class LeakIndex:
         self._raise(self._jaccard, self._jaccard_path, touched, both / (sizes + telling - both), train_path)
         self._raise(self._containment, self._containment_path, touched, both / sizes, train_path)
 
+    def find_like(self, shingles: Shingles, min_jaccard: float, min_containment: float) -> int | None:
+        """Find a held-out file that a text gives away by one of the measures; nothing is noted."""
+        touched, both = self._count_shared(shingles[self._is_possible[shingles >> self._shift]])
+        telling, sizes = len(shingles) - _count_members(shingles, self._common), self._sizes[touched]
+        is_like = (both / (sizes + telling - both) >= min_jaccard) | (both / sizes >= min_containment)
+        return int(touched[is_like][0]) if is_like.any() else None
+
     def _count_shared(self, shingles: Shingles) -> tuple[Int64[np.ndarray, " n"], Int64[np.ndarray, " n"]]:
         """Give the held-out files that have some of the shingles, and how many each."""
         starts = np.searchsorted(self._hashes, shingles, "left")

@@ -53,7 +53,7 @@ def _list_folder(root: Path, folder: Path, repo: str | None, exclude: Path | Non
     if repository is not None and not _is_working_tree(folder, repository):
         if commit is None:
             raise DamagedError(f"{root}: a bare repository whose HEAD has no commit; push a commit to it first")
-        entries = tuple(_walk_git_tree(repository, commit))
+        entries = tuple(walk_git_tree(repository, commit))
     else:
         entries = tuple(_walk_folder(folder, _choose_rules(folder, repository), exclude and exclude.resolve()))
     if not entries:
@@ -161,7 +161,8 @@ def _entry_on_disk(root: str, path: str, found: os.DirEntry[str]) -> Entry:
 # --- in a bare repository ---------------------------------------------------------------------------------------------
 
 
-def _walk_git_tree(repository: pygit2.Repository, commit: str) -> Iterator[Entry]:
+def walk_git_tree(repository: pygit2.Repository, commit: str) -> Iterator[Entry]:
+    """List the files of a commit; nothing is checked out."""
     # Iterators, not lists: a tree may hold a million names.
     top = repository[commit].peel(pygit2.Tree)
     stack: list[tuple[str, Iterator[pygit2.Object], set[bytes]]] = [("", iter(top), set())]

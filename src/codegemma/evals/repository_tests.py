@@ -23,7 +23,7 @@ from codegemma.evals.store import Store, hash_parts
 from codegemma.sandbox.box import Ended, Limits, Program, Ran, Safety, Sandbox
 
 # A test run of one or a few files; its libraries may be large, and the machine busy.
-_LIMITS = Limits(
+TEST_LIMITS = Limits(
     wall_s=600.0, cpu_s=120, memory_bytes=3 * 2**30, address_bytes=32 * 2**30, processes=128, open_files=1024
 )
 _MAX_TEST_FILES = 4
@@ -47,7 +47,7 @@ class RepositoryTests:
     def __init__(self, repository: Repository, sandbox: Sandbox, store: Store) -> None:
         """Find the interpreter; nothing is run yet."""
         self._repository, self._sandbox, self._store = repository, sandbox, store
-        self._python, self._shown = _find_python(repository.root)
+        self._python, self._shown = find_python(repository.root)
         self._state = hash_parts(_stamp_files(repository.root), _stamp_environment(self._python)).hex()
         self._pool = ThreadPoolExecutor(sandbox.boxes)
         self._known: dict[str, PassingTests | None] = {}
@@ -101,7 +101,7 @@ class RepositoryTests:
                 # Bytes: line ends stay what they are. Half a character, which no file holds, is read as it would be.
                 changed.write_bytes((text or "").encode("utf-8", "replace"))
                 ran = self._run(files, None if text is None else (changed, path))
-            kept = [_count_passed(ran), _explain(ran)]
+            kept = [count_passed(ran), _explain(ran)]
             self._store.keep(key, kept)
         return kept[0], kept[1]
 
@@ -117,10 +117,10 @@ class RepositoryTests:
             "PYTHONHASHSEED": "0",
         }
         start = ["/bin/sh", "-c", 'cd "$0" && exec "$@"', str(root), *command]
-        return self._sandbox.run(Program(start, read_only=shown, environment=environment), _LIMITS)
+        return self._sandbox.run(Program(start, read_only=shown, environment=environment), TEST_LIMITS)
 
 
-def _find_python(root: Path) -> tuple[Path, dict[Path, str]]:
+def find_python(root: Path) -> tuple[Path, dict[Path, str]]:
     """Find an interpreter, and what a box must see of it."""
     found = next((root / name for name in _ENVIRONMENTS if (root / name / "bin/python").exists()), Path(sys.prefix))
     python = found / "bin/python" if (found / "bin/python").exists() else Path(sys.executable)
@@ -146,7 +146,7 @@ def _stamp_environment(python: Path) -> list[str]:
     return sorted(str(found.name) for found in python.parent.parent.glob("lib/python*/site-packages/*.dist-info"))
 
 
-def _count_passed(ran: Ran) -> int | None:
+def count_passed(ran: Ran) -> int | None:
     """Count the tests that passed; `None` where one failed, or the run met a limit."""
     found = _PASSED.findall(ran.stdout)
     return int(found[-1]) if ran.ended is Ended.EXITED and ran.exit_code == 0 and found else None

@@ -17,7 +17,7 @@ import xxhash
 
 from codegemma.align.chats import find_fault
 from codegemma.corpus.benchmarks import read_benchmarks
-from codegemma.corpus.decontaminate import ContaminationIndex
+from codegemma.corpus.decontaminate import ContaminationIndex, read_allow_list
 from codegemma.errors import InputError, OutputError
 from codegemma.records import Turn
 from codegemma.runner import Progress, ignore_progress
@@ -53,13 +53,13 @@ def spell_line(example: Example) -> str:
     return json.dumps({"messages": messages, "origin": dict(example.origin)}, ensure_ascii=False)
 
 
-def open_guard(paths: Sequence[Path]) -> ContaminationIndex | None:
-    """Prepare the search for benchmarks; none given is no search.
+def open_guard(paths: Sequence[Path], allow_list: str | None = None) -> ContaminationIndex | None:
+    """Prepare the search for benchmarks; none given is no search. An allow list is that of a build.
 
     Raises:
         InputError: a file that is no benchmark.
     """
-    return ContaminationIndex(read_benchmarks(paths).texts) if paths else None
+    return ContaminationIndex(read_benchmarks(paths).texts, read_allow_list(allow_list)) if paths else None
 
 
 def write_examples(
@@ -68,6 +68,7 @@ def write_examples(
     guard: ContaminationIndex | None = None,
     on_progress: Progress = ignore_progress,
     total: int | None = None,
+    tally: Tally | None = None,
 ) -> Tally:
     """Write what can be learned from, once each; of `total` conversations, where so many are wanted and no more.
 
@@ -75,7 +76,7 @@ def write_examples(
         InputError: there is no conversation among them.
         OutputError: the file cannot be written.
     """
-    tally = Tally()
+    tally = tally or Tally()
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,1 @@
+"""Conversations about the changes that people made to their own code."""

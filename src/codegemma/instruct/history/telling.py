@@ -1,0 +1,88 @@
+"""Tells a change as conversations: to repair what its tests found, to make it as asked, to review it.
+
+**In**: a `Change`, and what its tests said of the old code, where that was seen.
+**Out**: turns; a diff in them can be applied to the code before it.
+**Not**: a claim that was not seen: only where the tests failed on the old code does a conversation say that they do.
+"""
+
+import re
+from collections.abc import Iterable
+
+import pygit2
+
+from codegemma.instruct.history.changes import Change, ChangedFile
+from codegemma.instruct.history.trial import Failed
+from codegemma.records import Turn
+
+# A single file of so many lines is answered whole, a longer one by a diff.
+_MAX_WHOLE_LINES = 60
+_FENCE = re.compile(r"^\s*(`{3,})", re.MULTILINE)
+
+
+def tell_repair(change: Change, failed: Failed | None) -> tuple[Turn, Turn] | None:
+    """Ask for the code of a change; `None` where there was no code before it.
+
+    With tests the answer says what the author said, without them the author's words are what is asked for.
+    """
+    old = [file for file in change.code if file.before is not None]
+    if not old or not any(file.after for file in change.code):
+        return None
+    code = "\n\n".join(f"`{f.old_path}`:\n\n{fence(f.before.text, f.language)}" for f in old if f.before)
+    answer = _spell_answer(change.code)
+    if not change.tests:
+        return Turn("user", f"{change.message}\n\nChange this code accordingly.\n\n{code}"), Turn("model", answer)
+    tests = fence(spell_diff(change.tests), "diff")
+    if failed is None:
+        asked = f"Change the code so that it does what these tests, changed here, ask for.\n\n{tests}"
+    else:
+        told = fence(failed.output, "")
+        asked = f"These tests, changed here, fail. Mend the code.\n\n{tests}\n\nThey say:\n\n{told}"
+    return Turn("user", f"{asked}\n\nThe code:\n\n{code}"), Turn("model", f"{change.message}\n\n{answer}")
+
+
+def tell_review(change: Change) -> tuple[Turn, Turn]:
+    """Show the whole change, and have it said what it does and why."""
+    diff = fence(spell_diff(change.files), "diff")
+    return Turn("user", f"Review this change: say as a commit message what it does, and why.\n\n{diff}"), Turn(
+        "model", change.message
+    )
+
+
+def count_changed_lines(change: Change) -> int:
+    """Count the lines that a change adds or takes away."""
+    return sum(_diff(file)[1] for file in change.files)
+
+
+def spell_diff(files: Iterable[ChangedFile]) -> str:
+    """Spell the changes of files as `git diff` does, without the names of blobs, which nobody could know."""
+    return "".join(_diff(file)[0] for file in files)
+
+
+def fence(text: str, language: str) -> str:
+    """Put a text between fences that none in it ends.
+
+    >>> print(fence("x = 1", "python"))
+    ```python
+    x = 1
+    ```
+    """
+    longest = max((len(found) for found in _FENCE.findall(text)), default=2)
+    marks = "`" * (longest + 1)
+    return f"{marks}{language}\n{text}{'' if text.endswith(chr(10)) else chr(10)}{marks}"
+
+
+def _spell_answer(files: tuple[ChangedFile, ...]) -> str:
+    if len(files) == 1 and (after := files[0].after) is not None and after.text.count("\n") <= _MAX_WHOLE_LINES:
+        return f"`{after.path}`:\n\n{fence(after.text, after.language)}"
+    return fence(spell_diff(files), "diff")
+
+
+def _diff(file: ChangedFile) -> tuple[str, int]:
+    """Give the diff of a file, and how many lines it adds or takes away."""
+    before = None if file.before is None else file.before.text.encode()
+    after = None if file.after is None else file.after.text.encode()
+    # The patch points into these two, and does not keep them.
+    patch = pygit2.Patch.create_from(before, after, file.old_path, file.path)
+    head, mark, hunks = patch.data.decode().partition("\n@@")
+    lines = [line for line in head.split("\n") if not line.startswith("index ")]
+    return "\n".join(lines) + mark + hunks, sum(patch.line_stats[1:])
