@@ -19,6 +19,8 @@ from codegemma.corpus.pipeline import HELDOUT_FILE
 from codegemma.errors import InputError
 from codegemma.instruct.examples import Example
 from codegemma.instruct.history.changes import (
+    CUT_OFF,
+    UNREADABLE,
     Change,
     ChangedFile,
     ChangeReader,
@@ -327,5 +329,5 @@ def test_a_damaged_history_is_told_as_far_as_it_can_be_read(tmp_path: Path) -> N
     gone = git(root, "rev-parse", "HEAD~2").strip()
     (root / ".git/objects" / gone[:2] / gone[2:]).unlink()
     examples, reasons = tell(root)
-    assert CUT_OFF in reasons or UNREADABLE in reasons
+    assert CUT_OFF in reasons or UNREADABLE in reasons, reasons
     assert examples["review"].turns[1].text == "Say two at last"

@@ -119,7 +119,8 @@ def walk_commits(repository: pygit2.Repository) -> Iterator[pygit2.Commit]:
     Raises:
         GitError: it cannot be read further; `KeyError` in the same case.
     """
-    yield from repository.walk(repository.head.target, SortMode.TIME)
+    # Any other order would have the whole history read before the first commit.
+    yield from repository.walk(repository.head.target, SortMode.NONE)
 
 
 class ChangeReader:
