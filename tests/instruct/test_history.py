@@ -292,6 +292,21 @@ def test_held_out_files_are_not_told_under_any_name(tmp_path: Path) -> None:
         tell(root, data=(tmp_path,))
 
 
+def test_of_a_long_file_what_surrounds_the_change_is_shown(tmp_path: Path) -> None:
+    lines = [f"value_{n} = compute({n})\n" for n in range(400)]
+    after = [*lines[:200], "value_200 = repair(200)\n", *lines[201:]]
+    root = make_repository(
+        tmp_path,
+        ("Begin with many values", {"calc.py": "".join(lines)}),
+        ("Repair one of them", {"calc.py": "".join(after)}),
+    )
+    asked, answered = tell(root)[0]["repair"].turns
+    assert "`calc.py`, lines 176 to 226:" in asked.text
+    assert "".join(lines[175:226]) in asked.text
+    assert lines[174] not in asked.text
+    assert "+value_200 = repair(200)" in answered.text
+
+
 @settings(max_examples=25)
 @given(*[st.lists(st.sampled_from(["a\n", "b\n", "c\r\n", "+d\n", "\n", "-- e", "@@ f"]), min_size=1, max_size=8)] * 2)
 def test_a_told_diff_makes_the_new_code_of_the_old(

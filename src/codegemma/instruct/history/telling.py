@@ -5,8 +5,9 @@
 **Not**: a claim that was not seen: only where the tests failed on the old code does a conversation say that they do.
 """
 
+import contextlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import pygit2
 
@@ -16,6 +17,10 @@ from codegemma.records import Turn
 
 # A single file of so many lines is answered whole, a longer one by a diff.
 _MAX_WHOLE_LINES = 60
+# Of a longer file than this, what surrounds its changes is shown.
+_MAX_SHOWN_LINES = 120
+_CONTEXT_LINES = 25
+_DIFF_LINES = 3
 _FENCE = re.compile(r"^\s*(`{3,})", re.MULTILINE)
 
 
@@ -27,7 +32,7 @@ def tell_repair(change: Change, failed: Failed | None) -> tuple[Turn, Turn] | No
     old = [file for file in change.code if file.before is not None]
     if not old or not any(file.after for file in change.code):
         return None
-    code = "\n\n".join(f"`{f.old_path}`:\n\n{fence(f.before.text, f.language)}" for f in old if f.before)
+    code = "\n\n".join(map(_show_old, old))
     answer = _spell_answer(change.code)
     if not change.tests:
         return Turn("user", f"{change.message}\n\nChange this code accordingly.\n\n{code}"), Turn("model", answer)
@@ -71,6 +76,25 @@ def fence(text: str, language: str) -> str:
     return f"{marks}{language}\n{text}{'' if text.endswith(chr(10)) else chr(10)}{marks}"
 
 
+def _show_old(file: ChangedFile) -> str:
+    """Show a file as it was, or of a long one what surrounds the changes, with its lines."""
+    text = file.before.text if file.before else ""
+    if text.count("\n") <= _MAX_SHOWN_LINES:
+        return f"`{file.old_path}`:\n\n{fence(text, file.language)}"
+    lines = text.split("\n")
+    parts = []
+    for start, end in _find_surroundings(file):
+        shown = fence("\n".join(lines[start:end]), file.language)
+        parts.append(f"`{file.old_path}`, lines {start + 1} to {end}:\n\n{shown}")
+    return "\n\n".join(parts)
+
+
+def _find_surroundings(file: ChangedFile) -> list[tuple[int, int]]:
+    """Find the half-open runs of old lines, counted from 0, that surround the changes."""
+    with _patch(file, _CONTEXT_LINES) as patch:
+        return [(max(hunk.old_start - 1, 0), hunk.old_start - 1 + hunk.old_lines) for hunk in patch.hunks]
+
+
 def _spell_answer(files: tuple[ChangedFile, ...]) -> str:
     if len(files) == 1 and (after := files[0].after) is not None and after.text.count("\n") <= _MAX_WHOLE_LINES:
         return f"`{after.path}`:\n\n{fence(after.text, after.language)}"
@@ -79,10 +103,16 @@ def _spell_answer(files: tuple[ChangedFile, ...]) -> str:
 
 def _diff(file: ChangedFile) -> tuple[str, int]:
     """Give the diff of a file, and how many lines it adds or takes away."""
+    with _patch(file, _DIFF_LINES) as patch:
+        head, mark, hunks = patch.data.decode().partition("\n@@")
+        lines = [line for line in head.split("\n") if not line.startswith("index ")]
+        return "\n".join(lines) + mark + hunks, sum(patch.line_stats[1:])
+
+
+@contextlib.contextmanager
+def _patch(file: ChangedFile, context_lines: int) -> Iterator[pygit2.Patch]:
     before = None if file.before is None else file.before.text.encode()
     after = None if file.after is None else file.after.text.encode()
-    # The patch points into these two, and does not keep them.
-    patch = pygit2.Patch.create_from(before, after, file.old_path, file.path)
-    head, mark, hunks = patch.data.decode().partition("\n@@")
-    lines = [line for line in head.split("\n") if not line.startswith("index ")]
-    return "\n".join(lines) + mark + hunks, sum(patch.line_stats[1:])
+    # The patch points into these two and does not keep them, so it is lent and not given.
+    yield pygit2.Patch.create_from(before, after, file.old_path, file.path, context_lines=context_lines)
+    del before, after
