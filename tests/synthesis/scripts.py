@@ -96,6 +96,7 @@ class Script:
     closing: threading.Event = field(default_factory=threading.Event)
     asked: Counter[str] = field(default_factory=Counter)
     judged: int = 0
+    judge_temperatures: list[float] = field(default_factory=list)
     # Beyond so many drafts nobody is answered until the gate is open.
     free_drafts: int = 10**9
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -132,6 +133,7 @@ def serve(script: Script) -> Iterator[str]:
             if "Judge an exercise" in words:
                 with script.lock:
                     script.judged += 1
+                    script.judge_temperatures.append(body["temperature"])
                 send(self, 200, wrap(judge(words)))
             else:
                 name = find_snippet(words)

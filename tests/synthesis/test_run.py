@@ -193,6 +193,12 @@ def test_help_teaches_without_loading_what_asks() -> None:
         assert word in told
 
 
+def test_a_judge_that_cannot_be_read_is_asked_again_less_cold(tmp_path: Path, sandbox: Sandbox) -> None:
+    with serve(script := Script()) as address:
+        run(address, write_corpus(tmp_path / "data", ["unjudged"]), tmp_path / "made", sandbox)
+    assert script.judge_temperatures[0] == 0.0 < script.judge_temperatures[-1]
+
+
 def test_what_cannot_be_a_corpus_is_refused(tmp_path: Path, sandbox: Sandbox) -> None:
     with serve(Script()) as address:
         (tmp_path / "empty").mkdir()

@@ -30,6 +30,8 @@ T = TypeVar("T")
 _FINAL_STATUS = frozenset({401, 402, 403, 404})
 # So many requests in a row for each that is under way go unanswered until a server counts as gone.
 _UNANSWERED_IN_A_ROW = 3
+# What cannot be read is asked for again, less cold than this.
+_AGAIN_TEMPERATURE = 0.5
 
 
 class Answerer(Protocol):
@@ -175,7 +177,9 @@ async def ask_until_read(
     """
     found: T | Drop = Drop(Reason.NO_ANSWER)
     for number in range(choices.tries):
-        request = spell_request(words, choices, seed * choices.tries + number)
+        # The same question at temperature 0 has the same answer.
+        asked = choices if number == 0 else replace(choices, temperature=max(choices.temperature, _AGAIN_TEMPERATURE))
+        request = spell_request(words, asked, seed * choices.tries + number)
         try:
             reply = await asyncio.wrap_future(asker.ask(request, is_urgent=is_urgent))
         except GoneError:
