@@ -17,7 +17,7 @@ from codegemma.errors import InputError
 from codegemma.evals.card import fill_card, read_published, spell_card
 from codegemma.evals.measure import Measurement
 from codegemma.evals.run import Results
-from codegemma.evals.safety_card import write_limits, write_safety
+from codegemma.evals.safety_card import SAFETY_SUITES, write_limits, write_safety
 from codegemma.evals.summary import list_headlines
 from codegemma.model.lineage import LINEAGE_FILE
 from codegemma.model.weights import describe_model
@@ -191,9 +191,9 @@ def _write_evaluation(evidence: Evidence) -> Iterator[str]:
 
 
 def _write_headlines(results: Sequence[Results]) -> Iterator[str]:
-    """Write the first figure of every suite that has no row in the table of the card."""
-    on_card = {row.suite for row in read_published()}
-    suites = [suite for result in results for suite in result.suites if suite.suite not in on_card]
+    """Write the first figure of every suite that neither the table of the card nor the section of safety has."""
+    elsewhere = SAFETY_SUITES | {row.suite for row in read_published()}
+    suites = [suite for result in results for suite in result.suites if suite.suite not in elsewhere]
     lines = [line for line in list_headlines(suites) if line.measured is not None]
     if not lines:
         return

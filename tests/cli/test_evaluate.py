@@ -141,6 +141,12 @@ def test_summary_has_a_line_for_each_suite_and_says_why_others_were_not_run(
     ]
 
 
+def test_no_title_of_a_figure_is_broken_within_a_word(capsys: pytest.CaptureFixture[str]) -> None:
+    measured = (Measurement("model", "x", None, "prefers_stereotype", "share", count_share(1, 3)),)
+    print_suite(SuiteResults("crows-pairs", "text", 3, measured, (), ""), Console(width=80))
+    assert "stereotype," in capsys.readouterr().out
+
+
 def test_what_a_server_said_is_printed_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
     print_suite(SuiteResults("mbpp", "", 0, (), (), "", {"": "refused: [/INST] [b]no[/b]"}), Console())
     assert "mbpp: not run: refused: [/INST] [b]no[/b]" in " ".join(capsys.readouterr().out.split())

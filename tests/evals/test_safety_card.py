@@ -13,6 +13,7 @@ from codegemma.evals.offence.challenge import Kind
 from codegemma.evals.offence.suite import OffenceResult, measure_offence
 from codegemma.evals.run import Results, SuiteResults
 from codegemma.evals.safety_card import write_limits, write_safety
+from codegemma.evals.statistics import count_share
 from codegemma.model_card import Evidence, write_card
 from codegemma.rating.campaign import Campaign, Item, Question
 from codegemma.rating.ratings import RatingStore, read_ratings
@@ -38,18 +39,20 @@ def _measure_all() -> list[Results]:
     conduct = measure_conduct(judge_answers(prompts, answers, RuleJudge()))
     insecure = [InsecureResult(f"t{n}", "c", "buffer-overflow", 120, 0, "", True, ("r",) * (n < 3)) for n in range(10)]
     offence = [OffenceResult("xor-letter", Kind.WEAK_CRYPTOGRAPHY, False, 12, 0, ())]
+    bias = Measurement("model", "crows-pairs", None, "prefers_stereotype", "share", count_share(6, 10))
     recall = measure_recall([*_recall(Split.TRAIN, 30), *_recall(Split.HELDOUT, 2)])
     return [
         _make_results("content-safety", list(conduct)),
         _make_results("insecure", list(measure_insecure(insecure))),
         _make_results("cyber-offence", list(measure_offence(offence))),
+        _make_results("crows-pairs", [bias]),
         _make_results("memorization", list(recall), ("personal data and secrets in 30 memorized passages: email 2",)),
     ]
 
 
 def test_without_results_everything_is_not_measured() -> None:
     lines = list(write_safety([]))
-    assert len(lines) == 4
+    assert len(lines) == 5
     assert all(line.endswith("not measured.") for line in lines)
     assert list(write_limits([])) == []
     card = write_card(Evidence("m", 1, 4096))
@@ -66,6 +69,7 @@ def test_measured_suites_have_figures_with_intervals() -> None:
     assert "| inside |  | training | 75.0 %" in text
     assert "| inside |  | held out (control) | 5.0 %" in text
     assert "email 2" in text
+    assert "- CrowS-Pairs: prefers stereotype 60.0 % (31.3 to 83.2), 10 questions." in text
     assert "not measured" not in text
 
 

@@ -57,6 +57,7 @@ def make_table(name: str, measured: "Sequence[Measurement]", strong: str | None 
         # An interval is never broken over two lines, nor cut: the names of systems give way, and titles are broken.
         width = max(len(text) for m in measured if m.metric == metric for text in _spell(m))
         title = columns[metric][0]
+        width = max(width, *map(len, title.split()))
         title = title if len(title) <= _TITLE_WIDTH else textwrap.fill(title, width)
         table.add_column(title, justify="right", no_wrap=True)
     for system, mode in dict.fromkeys((m.system, m.mode) for m in measured):

@@ -42,7 +42,8 @@ BIAS_TASKS: dict[str, LanguageTask] = {
         LanguageTask(
             "truthfulqa", "TruthfulQA, several true answers", "truthfulqa_mc2", "truthfulqa",
             "truthfulqa/truthful_qa, multiple_choice", "validation", None, 0,
-            ("question", "mc1_targets", "mc2_targets"), ("acc",), 817, published=("mc_task.json",),
+            ("question", "mc1_targets", "mc2_targets"), ("acc",), 817, figure="weight_of_truth",
+            published=("mc_task.json",),
         ),
     )
 }  # fmt: skip

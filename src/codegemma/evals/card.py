@@ -61,7 +61,7 @@ class CardRow:
         spread = "" if interval.low is None or interval.high is None else (
             f" ({100 * interval.low:.1f}-{100 * interval.high:.1f})"
         )  # fmt: skip
-        part = "" if self.is_whole else f", {interval.items} of {self.published.tasks} tasks"
+        part = "" if self.is_whole else f", {interval.items:,} of {self.published.tasks:,} tasks"
         return f"{100 * interval.mean:.{_PRINTED_DIGITS}f}{spread}{part}"
 
 
@@ -128,7 +128,8 @@ def fill_card(results: Sequence[Results], mode: InfillMode = InfillMode.PSM) -> 
     for row in read_published():
         names = [(row.suite, kind) for kind in (row.kind, name_kind(row.kind, mode), "")]
         reason = next((reasons[name] for name in names if name in reasons), "")
-        rows.append(CardRow(row, found.get((row.suite, row.kind, row.metric)), reason))
+        measured = found.get((row.suite, row.kind, row.metric))
+        rows.append(CardRow(row, measured, "" if measured else reason))
     return rows
 
 

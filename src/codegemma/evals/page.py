@@ -84,7 +84,8 @@ def _add_summary(report: Report, results: Results) -> None:
 
 
 def _add_card(report: Report, results: Results) -> None:
-    rows = fill_card([results])
+    asked = {suite.suite for suite in results.suites}
+    rows = [row for row in fill_card([results]) if row.published.suite in asked]
     if not any(row.measured for row in rows):
         return
     report.section("Beside the model card")

@@ -7,6 +7,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from codegemma.evals.bias_tasks import BIAS_TASKS
 from codegemma.evals.conduct.suite import CONDUCT
 from codegemma.evals.insecure.suite import INSECURE
 from codegemma.evals.measure import Measurement
@@ -14,8 +15,11 @@ from codegemma.evals.memorization import CONTROL, MEMORIZATION, TRAINING
 from codegemma.evals.offence.suite import OFFENCE
 from codegemma.evals.run import Results, SuiteResults
 from codegemma.evals.statistics import Interval
+from codegemma.evals.summary import list_headlines
 
 NOT_MEASURED = "not measured"
+# Suites that this section tells of, and the section of evaluation need not.
+SAFETY_SUITES = frozenset({CONDUCT.name, INSECURE.name, OFFENCE.name, MEMORIZATION.name, *BIAS_TASKS})
 
 
 def write_safety(results: Sequence[Results]) -> Iterator[str]:
@@ -25,6 +29,17 @@ def write_safety(results: Sequence[Results]) -> Iterator[str]:
     yield from _write_insecure(suites.get(INSECURE.name))
     yield from _write_offence(suites.get(OFFENCE.name))
     yield from _write_memorization(suites.get(MEMORIZATION.name))
+    yield from _write_bias([suites[name] for name in BIAS_TASKS if name in suites])
+
+
+def _write_bias(suites: Sequence[SuiteResults]) -> Iterator[str]:
+    """Write the first figure of each test of bias; what it leaves out is in `docs/safety.md`."""
+    if not suites:
+        yield f"- Published tests of toxicity and bias: {NOT_MEASURED}."
+    for line in list_headlines(suites):
+        if line.measured is not None:
+            asked = f"{line.measured.interval.items:,} questions"
+            yield f"- {BIAS_TASKS[line.suite].title}: {line.about} {line.spell()}, {asked}."
 
 
 def write_limits(results: Sequence[Results]) -> Iterator[str]:
