@@ -12,9 +12,11 @@ import time
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from tests.serve.conftest import SOURCE, serve
 from tests.serve.parrot import Parrot
 
+from codegemma.cli.main import cli
 from codegemma.errors import InputError
 from codegemma.serve.app import Gate, make_app
 from codegemma.serve.choices import ServeChoices
@@ -173,6 +175,16 @@ def test_a_policy_with_an_unknown_key_is_one_clear_line_before_anything_is_loade
     assert result.returncode == 3
     assert "unknown key 'higest_hint'; known: level," in result.stderr
     assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("owner", "told"),
+    [("other=.", "--adapter names mine"), ("mine=", "wanted NAME=FOLDER"), ("mine=./nowhere", "is no folder")],
+)
+def test_a_folder_of_no_adapter_is_refused(owner, told):
+    result = CliRunner().invoke(cli, ["serve", "x", "--adapter", "mine=a", "--adapter-for", owner, "--port", "0"])
+    assert result.exit_code == 2
+    assert told in result.output
 
 
 def test_a_new_key_is_printed_once(tmp_path):

@@ -8,6 +8,7 @@ from tests.serve.conftest import SOURCE, serve
 from tests.serve.parrot import Parrot
 
 from codegemma.records import InfillMode, Priority
+from codegemma.serve.adapter_folders import AdapterFolders
 from codegemma.serve.choices import ServeChoices
 from codegemma.serve.session import Budgets
 from codegemma.serve.speed import SpeedMeter
@@ -98,6 +99,19 @@ def test_an_adapter_is_chosen_by_the_models_name(tokenizer):
         reply = running.post("/v1/completions", model="other", prompt="def", max_tokens=1)
         assert (reply["model"], running.parrot.generations[-1].adapter) == ("parrot", None)
         assert [m["id"] for m in running.client.get("/v1/models").json()["data"]] == ["parrot", "mine"]
+
+
+def test_an_adapter_is_chosen_by_the_files_folder_where_none_is_named(tokenizer):
+    folders = AdapterFolders({"/work": "mine", "/work/web": "web"}, workspace="/work")
+    with serve(Parrot(tokenizer, SOURCE), adapters=("mine", "web"), adapter_folders=folders) as running:
+        for path, model, wanted in (
+            ("/work/a.py", "", "mine"), ("web/b.py", "codegemma", "web"), ("file:///work/web/c.py", "mine", "mine"),
+            ("/elsewhere/d.py", "", None), (None, "", None),
+        ):  # fmt: skip
+            body = {"input_prefix": f"{path}{model}", "input_suffix": "", "model": model}
+            reply = running.client.post("/infill", json=body | ({} if path is None else {"path": path})).json()
+            assert (reply["model"], running.parrot.generations[-1].adapter) == (wanted or "parrot", wanted)
+            assert reply["why"]["cached_tokens"] + reply["why"]["evaluated_tokens"] == reply["tokens_evaluated"]
 
 
 def test_a_file_that_looks_like_a_secret_is_not_even_completed(running):

@@ -59,7 +59,7 @@ export class Server {
   }
 
   async complete(ask: Ask, signal: AbortSignal): Promise<Answer> {
-    const reply = await this.fetch("/v1/completions", ask, signal);
+    const reply = await this.fetch("/v1/completions", { ...ask, ...nameAdapter() }, signal);
     if (reply.status === 503) throw new Error("the model is being loaded");
     if (!reply.ok) throw new Error(`the server answers ${reply.status}: ${await readError(reply)}`);
     return (await reply.json()) as Answer;
@@ -67,7 +67,7 @@ export class Server {
 
   /** Streams an answer of the server's chat; a note says what is to be known of it. */
   async *talk(messages: { role: string; content: string }[], signal: AbortSignal): AsyncGenerator<{ text: string; note?: string }> {
-    const reply = await this.fetch("/v1/chat/completions", { messages, stream: true, temperature: 0.2 }, signal);
+    const reply = await this.fetch("/v1/chat/completions", { messages, stream: true, temperature: 0.2, ...nameAdapter() }, signal);
     if (reply.status === 503) throw new Error("the model is being loaded");
     if (!reply.ok || !reply.body) throw new Error(`the server answers ${reply.status}: ${await readError(reply)}`);
     const decoder = new TextDecoder();
@@ -96,6 +96,11 @@ export class Server {
     const how = body ? { method: "POST", headers, body: JSON.stringify(body), signal } : { headers, signal };
     return fetch(new URL(path, setting<string>("server")), how);
   }
+}
+
+function nameAdapter(): { model?: string } {
+  const model = setting<string>("adapter");
+  return model ? { model } : {};
 }
 
 function* readEvent(event: Event): Generator<{ text: string; note?: string }> {

@@ -6,6 +6,7 @@
 """
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,9 @@ DEFAULT_PORT = 8012  # llama.vim's own
     help="Folder whose files explain each other: imports and tests in it are followed.",
 )
 @click.option("--adapter", "adapters", multiple=True, metavar="NAME=PATH", help="A LoRA over MODEL; may be repeated.")
+@click.option(
+    "--adapter-for", "owners", multiple=True, metavar="NAME=FOLDER", help="Complete the files of FOLDER with NAME."
+)
 @engine_option
 @click.option("--mode", type=click.Choice(["psm", "spm", "spm1"]), help="Order of the parts [default: the model's].")
 @click.option("--debug-prompts", is_flag=True, help="Show layout and timings of the last requests at /status.")
@@ -56,6 +60,7 @@ def command(  # noqa: PLR0913, PLR0917
     new_key: str | None,
     workspace: Path | None,
     adapters: tuple[str, ...],
+    owners: tuple[str, ...],
     engine_name: str,
     mode: str | None,
     debug_prompts: bool,
@@ -77,6 +82,7 @@ def command(  # noqa: PLR0913, PLR0917
     if model is None:
         raise click.UsageError("which model? Name a folder, a file or a hub id")
     try:
+        from codegemma.serve.adapter_folders import AdapterFolders
         from codegemma.serve.app import Gate, is_loopback, make_app
         from codegemma.serve.bench import Bench
         from codegemma.serve.choices import ServeChoices
@@ -92,10 +98,11 @@ def command(  # noqa: PLR0913, PLR0917
     if not is_loopback(host) and not keys.is_needed:
         raise InputError(f"{host} is reached from other machines: give --api-key-file, made by --new-key NAME")
     named = parse_adapters(adapters)
+    folders = AdapterFolders(parse_owners(owners, named), None if workspace is None else workspace.resolve().as_posix())
     choices = ServeChoices(mode=InfillMode(mode) if mode else None, shows_prompts=debug_prompts)
     rules = None if policy is None else read_policy(policy)
     kept = progress or (policy and name_progress(policy))
-    more = {"bench": Bench(is_on=not no_run), "policy": rules, "ledger": Ledger(kept)}
+    more = {"bench": Bench(is_on=not no_run), "policy": rules, "ledger": Ledger(kept), "adapter_folders": folders}
     if kept is not None:
         click.echo(f"progress of learners is kept in {kept}", err=True)
     gate = Gate(choices, keys)
@@ -146,6 +153,22 @@ def parse_adapters(adapters: tuple[str, ...]) -> dict[str, Path]:
             raise click.UsageError(f"--adapter {adapter}: wanted NAME=PATH, each name once")
         named[name] = Path(path)
     return named
+
+
+def parse_owners(owners: tuple[str, ...], adapters: Mapping[str, Path]) -> dict[str, str]:
+    """Read `NAME=FOLDER` into adapters by folder; a folder has one, an adapter may have several."""
+    folders: dict[str, str] = {}
+    for owner in owners:
+        name, _, folder = owner.partition("=")
+        if name not in adapters:
+            known = ", ".join(adapters) or "none"
+            raise click.UsageError(f"--adapter-for {owner}: no adapter {name!r}; --adapter names {known}")
+        if not folder or not Path(folder).is_dir():
+            raise click.UsageError(f"--adapter-for {owner}: {folder or 'nothing'} is no folder; wanted NAME=FOLDER")
+        place = Path(folder).resolve().as_posix()
+        if folders.setdefault(place, name) != name:
+            raise click.UsageError(f"--adapter-for {owner}: {folder} has {folders[place]!r} already")
+    return folders
 
 
 def open_service(  # noqa: PLR0917

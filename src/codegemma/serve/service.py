@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import fields, replace
 
 from codegemma.records import Generation, Generator, Priority, StopRules
+from codegemma.serve.adapter_folders import AdapterFolders
 from codegemma.serve.ahead import Ahead
 from codegemma.serve.answers import Answer, Answers, make_answer
 from codegemma.serve.asks import Caller, InfillAsk, Piece, PlainAsk, Report, Wishes
@@ -51,11 +52,13 @@ class Service:
         bench: Bench | None = None,
         policy: Policy | None = None,
         ledger: Ledger | None = None,
+        adapter_folders: AdapterFolders | None = None,
     ) -> None:
         self.generator, self.tokenizer = generator, generator.tokenizer
         self.choices = choices or ServeChoices()
         self.mode = self.choices.mode or generator.infill_modes[0]
         self.model_name, self.adapters = generator.model_name, tuple(adapters)
+        self._adapter_folders = adapter_folders or AdapterFolders()
         self.metrics, self.recent = Metrics(), RecentRequests(self.choices.shows_prompts)
         self._speed = SpeedMeter()
         self._sessions = Sessions(self.tokenizer, self.mode, self.choices)
@@ -128,7 +131,8 @@ class Service:
             yield self._refuse_secret(ask.wishes)
             return
         path = self._context.spell_path(ask.path) if ask.path else None
-        ask = replace(ask, path=path, wishes=keep_to_line(self._limit(ask.wishes), self.tutor.policy))
+        wishes = self._choose_adapter(self._limit(ask.wishes), ask.path)
+        ask = replace(ask, path=path, wishes=keep_to_line(wishes, self.tutor.policy))
         session = self._sessions.find(ask, caller)
         layout = self._lay_out(session, ask)
         answers = self._answers.setdefault(session, Answers())
@@ -175,6 +179,11 @@ class Service:
     def _refuse_secret(self, wishes: Wishes) -> Piece:
         name, place = self._writer.name_answer(), "a file that looks like a secret"
         return Piece("", report=Report(answer_id=name, source="none", place=place, model=self.name_model(wishes)))
+
+    def _choose_adapter(self, wishes: Wishes, path: str | None) -> Wishes:
+        """Take the adapter that was asked for, else that of the file's folder."""
+        found = None if wishes.model in self.adapters or not path else self._adapter_folders.find(path)
+        return wishes if found is None else replace(wishes, model=found)
 
     def _limit(self, wishes: Wishes) -> Wishes:
         return replace(wishes, max_new_tokens=min(wishes.max_new_tokens, self.choices.max_new_tokens))

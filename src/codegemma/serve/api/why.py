@@ -16,6 +16,8 @@ def spell_why(report: Report) -> dict[str, Any]:
         "answer_id": report.answer_id,
         "stop_reason": report.stop_reason.value,
         "source": report.source,
+        "cached_tokens": report.cached_tokens,
+        "evaluated_tokens": report.evaluated_tokens,
         "queue_ms": round(report.queue_s * 1000, 3),
         "place": report.place,
         "mode": report.mode,
