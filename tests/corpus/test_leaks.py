@@ -26,6 +26,15 @@ def test_measures_are_those_of_plain_set_arithmetic(heldout: list[set[int]], tra
             assert len(mine & nearest) / len(mine | nearest) == pytest.approx(likeness.jaccard)
 
 
+@given(heldout=st.lists(st.sets(st.integers(0, 20), min_size=1), max_size=4), other=st.sets(st.integers(0, 20)))
+def test_a_text_is_like_what_a_comparison_would_find_alike(heldout: list[set[int]], other: set[int]) -> None:
+    index = LeakIndex([as_shingles(numbers) for numbers in heldout])
+    found = index.find_like(as_shingles(other), 0.5, 0.8)
+    index.compare("other.py", as_shingles(other))
+    alike = [number for number, _ in index.find_alike(0.5, 0.8)]
+    assert found == (alike[0] if alike else None)
+
+
 def test_small_file_inside_a_large_one_is_contained_though_hardly_alike() -> None:
     small = "".join(f"def part_{n}(value):\n    return value * {n}\n" for n in range(3))
     large = "".join(f"class Other{n}:\n    number = {n}\n" for n in range(200))

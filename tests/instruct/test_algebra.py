@@ -75,7 +75,7 @@ def _show(solutions: set[object]) -> list[str]:
     return sorted(map(str, (sympy.nsimplify(s) if isinstance(s, sympy.Expr) else s for s in solutions)))
 
 
-@settings(max_examples=16)
+@settings(max_examples=12)
 @pytest.mark.parametrize("family", FAMILIES)
 @given(level=st.sampled_from(LEVELS), seed=SEEDS)
 def test_every_step_follows_from_the_one_before_and_the_answer_solves_the_problem(

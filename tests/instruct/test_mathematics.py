@@ -1,7 +1,7 @@
 """Train splits become conversations that the scorers can read, and no test split does."""
 
 import gzip
-import importlib
+import importlib.util
 import json
 import os
 import re
@@ -110,9 +110,13 @@ def test_a_test_split_given_by_name_is_refused(tmp_path: Path, name: str) -> Non
 def test_a_test_split_in_a_folder_is_left_out_and_noted(tmp_path: Path) -> None:
     write_rows(tmp_path / "gsm8k/train.jsonl", [GSM8K])
     write_rows(tmp_path / "gsm8k/test.jsonl", [GSM8K])
+    write_rows(tmp_path / "gsm8k/infos.json", [{"rows": 1}])
     notes: list[str] = []
     assert find_train_files([tmp_path / "gsm8k"], notes, has_guard=False) == [tmp_path / "gsm8k/train.jsonl"]
-    assert notes == ["gsm8k/test.jsonl: left out, a test split is for measuring"]
+    assert notes == [
+        "gsm8k/infos.json: left out, nothing in its name says that it is for training",
+        "gsm8k/test.jsonl: left out, a test split is for measuring",
+    ]
 
 
 def test_rows_of_another_split_by_their_field_are_dropped_and_a_file_of_them_refused(tmp_path: Path) -> None:
@@ -171,14 +175,19 @@ def test_the_nearest_name_tells_the_split() -> None:
 
 
 def test_the_harness_reads_our_answers() -> None:
-    lm_eval = pytest.importorskip("lm_eval", reason="lm-evaluation-harness is not installed (extra language)")
-    pattern = re.search(
-        r'regex_pattern: "(#### .*?)"', (Path(lm_eval.__file__).parent / "tasks/gsm8k/gsm8k.yaml").read_text()
-    )
+    found = importlib.util.find_spec("lm_eval")
+    if found is None or found.origin is None:
+        pytest.skip("lm-evaluation-harness is not installed (extra language)")
+    pytest.importorskip("math_verify", reason="what the harness needs for MATH is not installed (extra language)")
+    tasks = Path(found.origin).parent / "tasks"
+    pattern = re.search(r'regex_pattern: "(#### .*?)"', (tasks / "gsm8k/gsm8k.yaml").read_text())
     assert pattern is not None
     assert re.findall(pattern[1].replace("\\\\", "\\"), "9 + 9\n#### 1,800") == ["1,800"]
-    pytest.importorskip("math_verify", reason="what the harness needs for MATH is not installed (extra language)")
-    minerva = importlib.import_module("lm_eval.tasks.minerva_math.utils")
+    # The file alone: its package loads all that the harness has.
+    spec = importlib.util.spec_from_file_location("minerva", tasks / "minerva_math/utils.py")
+    assert spec is not None and spec.loader is not None
+    minerva = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(minerva)
     for answer in (r"\frac{3}{2}", "x = 2, y = -1", r"4 + \sqrt{17}, 4 - \sqrt{17}"):
         assert minerva.get_unnormalized_answer(end_as_math("So.", answer)).strip("$ ") == answer
 

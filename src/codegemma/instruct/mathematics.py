@@ -91,7 +91,7 @@ MATH_SETS = (
 
 
 def find_train_files(paths: Sequence[Path], notes: list[str], has_guard: bool) -> list[Path]:
-    """List the files of train splits; of folders, what is of another split is noted.
+    """List the files of train splits; of folders, what is none is noted.
 
     Raises:
         InputError: nothing there, a file of another split, or one that does not say what it is, without a guard.
@@ -106,8 +106,11 @@ def find_train_files(paths: Sequence[Path], notes: list[str], has_guard: bool) -
             split = tell_split(file.absolute().relative_to(root))
             if split == "train" or (split is None and has_guard):
                 files.append(file)
-            elif path.is_dir() and split is not None:
-                notes.append(f"{file.absolute().relative_to(root)}: left out, a {split} split is for measuring")
+            elif path.is_dir():
+                why = (
+                    f"a {split} split is for measuring" if split else "nothing in its name says that it is for training"
+                )
+                notes.append(f"{file.absolute().relative_to(root)}: left out, {why}")
             else:
                 raise _refuse(file, split)
     if not files:
