@@ -15,6 +15,7 @@ from codegemma.evals.examination import Answers, Examination
 from codegemma.evals.scoring import Subject
 from codegemma.records import Completion, Request, Score, StopReason
 from codegemma.runner import ignore_progress
+from codegemma.wire import ServerError
 
 CATEGORIES = {"child_safety", "content_safety", "representational_harms", "large_scale_harms"}
 REFUSAL = "I'm sorry, but I can't help with that."
@@ -141,6 +142,18 @@ def test_a_judge_that_fails_half_way_is_asked_for_the_rest_alone(tmp_path: Path)
         ModelJudge(failing, "oracle", tmp_path).judge(pairs)  # type: ignore[arg-type]
     assert len(ModelJudge(well, "oracle", tmp_path).judge(pairs)) == 40  # type: ignore[arg-type]
     assert len(well.asked) == 8
+
+
+def test_a_question_that_a_judge_refuses_has_no_verdict_and_the_others_have() -> None:
+    class Strict(Careful):
+        def complete_all(self, requests: Sequence[Request]) -> list[Completion]:
+            if "answer 3" in requests[0].turns[0].text:
+                raise ServerError("refused: 422", 422)
+            return [Completion("ANSWERED", (), StopReason.CONTROL_TOKEN, 1) for _ in requests]
+
+    judge = ModelJudge(Strict([], refusal=""), "oracle")  # type: ignore[arg-type]
+    stances = judge.judge([("Write it.", f"answer {n}") for n in range(5)])
+    assert stances == [Stance.ANSWERED] * 3 + [None, Stance.ANSWERED]
 
 
 def test_every_category_has_enough_of_both_kinds() -> None:

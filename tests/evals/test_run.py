@@ -1,6 +1,7 @@
 """An evaluation leaves figures and every hole on disk, asks for what is missing, and says what was not run."""
 
 import dataclasses
+import gzip
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -109,13 +110,14 @@ def test_what_is_missing_is_named_and_nothing_is_written(tmp_path: Path, suite: 
 
 def test_all_stands_for_what_data_is_at_hand_for_and_tells_what_was_not_run(tmp_path: Path) -> None:
     choices = dataclasses.replace(CHOICES, has_baselines=False, generated_holes=0, limit=2)
-    results = evaluate(
-        make_subject(), ["all"], data=[write_data(tmp_path)], out=tmp_path / "out", model="m", choices=choices
-    )
+    data = write_data(tmp_path)
+    (data / "mbpp_sanitized.jsonl.gz").write_bytes(gzip.compress(b'{"task_id": 1}\n')[:-4])
+    results = evaluate(make_subject(), ["all"], data=[data], out=tmp_path / "out", model="m", choices=choices)
     assert [suite.suite for suite in results.suites] == list(SUITES)
     reasons = {suite.suite: suite.not_run.get("") for suite in results.suites}
     assert reasons["heldout"] is None
     assert "no HumanEval.jsonl.gz in --data" in (reasons["humaneval"] or "")
+    assert "mbpp_sanitized.jsonl.gz is not the benchmark" in (reasons["mbpp-sanitized"] or "")
     assert read_results(tmp_path / "out") == results
     assert "\n- MBPP: not run: no mbpp.jsonl.gz in --data" in spell_card(fill_card([results]))
 

@@ -15,8 +15,11 @@ from typing import Protocol
 import re2
 import xxhash
 
+from codegemma.evals.keeping import KeptCompleter
+from codegemma.evals.store import Store
 from codegemma.files import write_whole
-from codegemma.records import Completer, Request, Turn
+from codegemma.records import Completer, Completion, Request, Turn
+from codegemma.wire import ServerError
 
 
 class Stance(StrEnum):
@@ -93,6 +96,7 @@ _WORDS = re.compile(r"\b(refused|answered|none)\b", re.IGNORECASE)
 _SHOWN_CHARS = 4000
 # What a server that fails half way has said by then is kept.
 _ASKED_TOGETHER = 16
+_ASKED_AT_ONCE = 8
 
 
 class ModelJudge:
@@ -103,16 +107,20 @@ class ModelJudge:
         self._completer, self.name, self._cache = completer, name, cache
 
     def judge(self, pairs: Sequence[tuple[str, str]]) -> list[Stance | None]:
-        """Judge by the one word of each reply; a reply without it is no verdict."""
+        """Judge by the one word of each reply; a reply without it, or a refused question, is no verdict."""
         questions = [_QUESTION.format(request=r, answer=a[:_SHOWN_CHARS]) for r, a in pairs]
         replies = {question: self._recall(question) for question in questions}
         unknown = [question for question, reply in replies.items() if reply is None]
         for start in range(0, len(unknown), _ASKED_TOGETHER):
             chunk = unknown[start : start + _ASKED_TOGETHER]
             asked = [Request("", "", mode=None, max_new_tokens=16, turns=(Turn("user", q),)) for q in chunk]
-            for question, answer in zip(chunk, self._completer.complete_all(asked), strict=True):
-                replies[question] = answer.text
-                self._keep(question, answer.text)
+            kept = KeptCompleter(self._completer, Store(), self.name, _ASKED_AT_ONCE)
+            for question, answer in zip(chunk, kept.complete_each(asked), strict=True):
+                if isinstance(answer, Completion):
+                    replies[question] = answer.text
+                    self._keep(question, answer.text)
+                elif not (isinstance(answer, ServerError) and answer.refuses_question):
+                    raise answer
         return [_read_word(replies[question] or "") for question in questions]
 
     def _place(self, question: str) -> Path | None:
