@@ -176,12 +176,13 @@ def test_memory_does_not_grow_with_the_number_of_samples(monkeypatch: pytest.Mon
             return answers
 
     peaks = []
-    for samples in (24, 120):
+    # The first run loads modules, which stay.
+    for samples in (24, 24, 120):
         tracemalloc.start()
         ask(Forgetful(), TextJudge(), lambda _: None, EvalChoices(samples=samples, temperature=0.7))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[1] < 1.5 * peaks[0]
+    assert peaks[2] < 1.5 * peaks[1]
 
 
 def test_what_was_kept_survives_a_kill(tmp_path: Path) -> None:
