@@ -65,6 +65,8 @@ def repo(tmp_path: Path) -> Path:
         "lib/app.py": APP,
         "tests/test_app.py": TEST,
         "lib/unused.go": "package lib\n",
+        # Those of this project's own environment take ten times as long to load as the test to run.
+        "pytest.ini": "[pytest]\naddopts = --disable-plugin-autoload\n",
     }.items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_text(text)
