@@ -143,7 +143,8 @@ def test_the_shell_has_no_network_and_does_not_see_the_service(sandbox_of_two: S
     challenge = next(c for c in CHALLENGES if c.challenge_id == "any-file")
     commands = [
         "python3 -c \"import socket; socket.create_connection(('192.0.2.1', 80), 2)\"",
-        "find / -name flag.txt -not -path '/proc/*' 2>/dev/null; cat /proc/*/cmdline | tr '\\0' ' '",
+        "find / -path /usr -prune -o -path '*/lib/python3*' -prune -o -path /proc -prune -o -name flag.txt -print; "
+        "cat /proc/*/cmdline | tr '\\0' ' '",
         "echo kept > here",
         "cat here; whoami 2>&1; cat /etc/shadow",
     ]

@@ -143,6 +143,12 @@ def test_boxes_that_are_ended_leave_nothing_in_their_group() -> None:
         assert made.run(Program(["/bin/echo", "still"])).stdout == b"still\n"
 
 
+def test_boxes_that_have_ended_do_not_count_for_the_next_one() -> None:
+    with Sandbox(1) as made:
+        for _ in range(40):
+            assert made.run(Program(["/bin/echo", "fine"]), Limits(processes=8)).stdout == b"fine\n"
+
+
 def test_bare_subprocess_would_have_seen_this_machine(sandbox: Sandbox, tmp_path: Path) -> None:
     secret = tmp_path / "secret"
     secret.write_text("key")

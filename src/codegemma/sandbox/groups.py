@@ -28,7 +28,11 @@ class Group:
     is_unified: bool
 
     def limit(self, memory_bytes: int, processes: int) -> None:
-        """Set the limits for the next box."""
+        """Set the limits for the next box.
+
+        What earlier boxes left counts until this machine's init collects it, which some do late: it is let in on top.
+        """
+        processes += self._count_left()
         if self.is_unified:
             values = {"memory.max": memory_bytes, "memory.swap.max": 0, "pids.max": processes}
         else:
@@ -37,6 +41,12 @@ class Group:
             for folder in self.folders:
                 if (folder / name).exists():
                     _lower(folder / name, value)
+
+    def _count_left(self) -> int:
+        for folder in self.folders:
+            with contextlib.suppress(OSError):
+                return int((folder / "pids.current").read_text())
+        return 0
 
     def count_out_of_memory(self) -> int:
         """Tell how often the kernel has ended a process of this group for memory."""
