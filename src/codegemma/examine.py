@@ -14,7 +14,8 @@ from codegemma.engine.completer import GeneratorCompleter
 from codegemma.engine.engine import Engine
 from codegemma.errors import OutputError
 from codegemma.evals.choices import EvalChoices
-from codegemma.evals.run import RESULTS_FILE, evaluate, read_hole_results
+from codegemma.evals.results import RESULTS_FILE
+from codegemma.evals.run import evaluate, read_hole_results
 from codegemma.evals.scoring import HoleResult, Subject
 from codegemma.files import write_whole
 from codegemma.model.infill_modes import read_infill_modes

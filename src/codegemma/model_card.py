@@ -16,7 +16,7 @@ from codegemma.corpus.report import CorpusReport
 from codegemma.errors import InputError
 from codegemma.evals.card import fill_card, read_published, spell_card
 from codegemma.evals.measure import Measurement
-from codegemma.evals.run import Results
+from codegemma.evals.results import Results
 from codegemma.evals.safety_card import SAFETY_SUITES, write_limits, write_safety
 from codegemma.evals.summary import list_headlines
 from codegemma.model.lineage import LINEAGE_FILE

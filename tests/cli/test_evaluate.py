@@ -13,7 +13,8 @@ from tests.evals.subjects import train_packs, write_data
 from codegemma.cli.evaluate import print_suite, print_summary
 from codegemma.cli.main import main
 from codegemma.evals.measure import Measurement
-from codegemma.evals.run import SuiteResults, read_hole_results
+from codegemma.evals.results import SuiteResults
+from codegemma.evals.run import read_hole_results
 from codegemma.evals.statistics import Interval, count_share
 from codegemma.evals.suites import SUITES
 from codegemma.model.config import GemmaConfig

@@ -19,7 +19,7 @@ from codegemma.evals.card import (
 )
 from codegemma.evals.choices import EvalChoices
 from codegemma.evals.measure import Measurement
-from codegemma.evals.run import RESULTS_FILE, Results, SuiteResults, read_results
+from codegemma.evals.results import RESULTS_FILE, Results, SuiteResults, read_results
 from codegemma.evals.statistics import count_share
 from codegemma.model_card import gather_evidence, write_card
 from codegemma.recipe import to_plain

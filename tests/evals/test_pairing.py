@@ -26,7 +26,8 @@ from codegemma.evals.offence.suite import OffenceResult
 from codegemma.evals.page import write_comparison, write_page
 from codegemma.evals.pairing import compare_results, read_items
 from codegemma.evals.repair_suite import RepairResult, RepairTurn
-from codegemma.evals.run import RESULTS_FILE, evaluate, read_results, spell_record
+from codegemma.evals.results import RESULTS_FILE, read_results
+from codegemma.evals.run import evaluate, spell_record
 from codegemma.evals.scoring import HoleResult
 from codegemma.evals.statistics import weigh_discordant
 from codegemma.evals.suites import SUITES

@@ -33,7 +33,8 @@ from codegemma.evals.examination import AbsentError, Answers, Examination, Suite
 from codegemma.evals.keeping import KeptCompleter, mend_ends
 from codegemma.evals.measure import Measurement
 from codegemma.evals.programs import Answerer
-from codegemma.evals.run import RESULTS_FILE, Results, evaluate, read_results
+from codegemma.evals.results import RESULTS_FILE, Results, read_results
+from codegemma.evals.run import evaluate
 from codegemma.evals.samples import Sample, read_samples
 from codegemma.evals.scoring import Subject
 from codegemma.evals.statistics import count_share

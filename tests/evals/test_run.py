@@ -14,7 +14,8 @@ from codegemma.errors import InputError, OutputError
 from codegemma.evals.card import fill_card, spell_card
 from codegemma.evals.choices import EvalChoices
 from codegemma.evals.measure import compare
-from codegemma.evals.run import Results, evaluate, read_hole_results, read_results
+from codegemma.evals.results import Results, read_results
+from codegemma.evals.run import evaluate, read_hole_results
 from codegemma.evals.suites import SUITES
 from codegemma.records import Completion, InfillMode, Request, Score
 

@@ -11,7 +11,7 @@ from codegemma.evals.measure import Measurement
 from codegemma.evals.memorization import RecallResult, measure_recall
 from codegemma.evals.offence.challenge import Kind
 from codegemma.evals.offence.suite import OffenceResult, measure_offence
-from codegemma.evals.run import Results, SuiteResults
+from codegemma.evals.results import Results, SuiteResults
 from codegemma.evals.safety_card import write_limits, write_safety
 from codegemma.evals.statistics import count_share
 from codegemma.model_card import Evidence, write_card

@@ -42,7 +42,7 @@ def command(
     its card has every section of CodeGemma's, each from what is on disk, and "not measured" where nothing is.
     """
     from codegemma.evals.card import check_profile, check_profile_name, fill_card, spell_card
-    from codegemma.evals.run import read_results
+    from codegemma.evals.results import read_results
     from codegemma.files import write_whole
     from codegemma.model_card import gather_evidence, write_card
     from codegemma.rating.summary import read_summary

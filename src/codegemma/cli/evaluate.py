@@ -24,7 +24,7 @@ from codegemma.cli.progress import show_progress
 from codegemma.errors import InputError
 
 if TYPE_CHECKING:
-    from codegemma.evals.run import SuiteResults
+    from codegemma.evals.results import SuiteResults
     from codegemma.evals.scoring import Subject
     from codegemma.records import Completer
 

@@ -14,7 +14,7 @@ from typing import Any
 from codegemma.errors import InputError
 from codegemma.evals.choices import EvalChoices
 from codegemma.evals.measure import Measurement
-from codegemma.evals.run import Results
+from codegemma.evals.results import Results
 from codegemma.evals.samples import name_kind
 from codegemma.evals.suites import SUITES
 from codegemma.records import InfillMode

@@ -13,7 +13,7 @@ from codegemma.evals.card import CardRow, fill_card, read_columns
 from codegemma.evals.choices import EvalChoices
 from codegemma.evals.measure import Measurement
 from codegemma.evals.pairing import Change, Comparison
-from codegemma.evals.run import Results, SuiteResults, read_results
+from codegemma.evals.results import Results, SuiteResults, read_results
 from codegemma.evals.samples import Judged, Sample, is_samples, read_samples
 from codegemma.evals.summary import list_headlines, name_figure
 from codegemma.records import InfillMode

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from codegemma.errors import InputError
 from codegemma.evals.measure import METRICS
-from codegemma.evals.run import SuiteResults, read_results
+from codegemma.evals.results import SuiteResults, read_results
 from codegemma.evals.samples import Sample
 from codegemma.evals.scoring import HoleResult
 from codegemma.evals.statistics import (

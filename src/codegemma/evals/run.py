@@ -10,7 +10,7 @@ import contextlib
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,37 +18,17 @@ from codegemma.errors import InputError, OutputError, UserError
 from codegemma.evals.choices import EvalChoices
 from codegemma.evals.examination import Examination
 from codegemma.evals.keeping import KeptCompleter
-from codegemma.evals.measure import Measurement, measure
+from codegemma.evals.measure import measure
+from codegemma.evals.results import Results, SuiteResults, read_earlier, write_results
 from codegemma.evals.samples import spell_lacking
 from codegemma.evals.scoring import HoleResult, Subject
 from codegemma.evals.store import Store
 from codegemma.evals.suites import ALL, SUITES, check_suite
-from codegemma.files import write_whole
 from codegemma.folders import hold_folder
 from codegemma.recipe import from_plain, to_plain
 from codegemma.records import Completer
 from codegemma.runner import Progress, ignore_progress, prefix_stages
 from codegemma.wire import ServerError
-
-RESULTS_FILE = "results.json"
-
-
-@dataclass(frozen=True, slots=True)
-class SuiteResults:
-    """The figures of one suite; `notes` say what the figures do not.
-
-    `not_run` tells why there are no figures: of a kind, or under the empty name of the whole suite. `choices` are those
-    that it was asked with: suites of one folder may come from several runs.
-    """
-
-    suite: str
-    scored_by: str
-    items: int
-    measurements: tuple[Measurement, ...]
-    notes: tuple[str, ...]
-    holes_file: str
-    not_run: dict[str, str] = field(default_factory=dict)
-    choices: EvalChoices = field(default_factory=EvalChoices)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,29 +37,6 @@ class MissingAnswer:
 
     item_id: str
     missing: str
-
-
-@dataclass(frozen=True, slots=True)
-class Results:
-    """What evaluations found of one model, as written to `results.json`; `fingerprint` is the subject's."""
-
-    model: str
-    suites: tuple[SuiteResults, ...]
-    fingerprint: str = ""
-
-    def put(self, found: SuiteResults) -> "Results":
-        """Put a suite in its place; one that could not be run leaves what was measured before."""
-        is_measured = any(one.suite == found.suite and one.measurements for one in self.suites)
-        if is_measured and not found.measurements and "" in found.not_run and not found.holes_file:
-            return self
-        known = list(SUITES)
-        suites = [*self.leave_out(found.suite).suites, found]
-        place = {name: number for number, name in enumerate(known)}
-        return replace(self, suites=tuple(sorted(suites, key=lambda one: place.get(one.suite, len(known)))))
-
-    def leave_out(self, suite: str) -> "Results":
-        """Leave a suite out."""
-        return replace(self, suites=tuple(one for one in self.suites if one.suite != suite))
 
 
 def evaluate(  # noqa: PLR0913 (keywords, each a choice of the caller)
@@ -117,7 +74,7 @@ def evaluate(  # noqa: PLR0913 (keywords, each a choice of the caller)
     possible = dict.fromkeys(SUITES if ALL in suites else optional)
     with hold_folder(out):
         _check_room(out)
-        results = _read_earlier(out, model, subject.fingerprint)
+        results = read_earlier(out, model, subject.fingerprint)
         exam = Examination(subject, tuple(data), choices, on_progress, *(judge or (None, "")))
         for suite in named:  # before hours of work, not after
             SUITES[suite].check(exam)
@@ -127,50 +84,8 @@ def evaluate(  # noqa: PLR0913 (keywords, each a choice of the caller)
             for suite in [*named, *(suite for suite in possible if suite not in named)]:
                 run = _run_suite if suite in named else _run_if_possible
                 results = results.put(run(suite, exam, out, results))
-                _write_results(out, results)
+                write_results(out, results)
     return results
-
-
-def _read_earlier(out: Path, model: str, fingerprint: str) -> Results:
-    """Read what former runs left in the folder; what no version of this one wrote counts as nothing.
-
-    Raises:
-        InputError: it is of another model.
-    """
-    try:
-        found = read_results(out)
-    except InputError:
-        return Results(model, (), fingerprint)
-    is_same = found.fingerprint == fingerprint if fingerprint else (found.model, found.fingerprint) == (model, "")
-    if found.suites and not is_same:
-        told = "other weights or another address" if found.model == model else f"{found.model}"
-        raise InputError(
-            f"{out / RESULTS_FILE} holds results of {told}; take another --out, or remove that file: the figures of "
-            "two models do not stand in one table"
-        )
-    return replace(found, model=model, fingerprint=fingerprint)
-
-
-def _write_results(out: Path, results: Results) -> None:
-    text = json.dumps(to_plain(results), indent=1, ensure_ascii=False) + "\n"
-    # What a server said of an error may hold half of a character.
-    write_whole(out / RESULTS_FILE, text.encode("utf-8", "replace"))
-
-
-def read_results(place: Path) -> Results:
-    """Read a `results.json`, or that of a folder, back.
-
-    Raises:
-        InputError: no such file, or not written by an evaluation of this version.
-    """
-    path = place / RESULTS_FILE if place.is_dir() else place
-    try:
-        found: Results = from_plain(Results, json.loads(path.read_text(encoding="utf-8")))
-        return found
-    except FileNotFoundError as error:
-        raise InputError(f"{path}: no such file; `codegemma evaluate --out` writes it") from error
-    except (OSError, ValueError, TypeError) as error:
-        raise InputError(f"{path} does not hold results ({error}); run the evaluation again") from error
 
 
 def _run_if_possible(suite: str, exam: Examination, out: Path, results: Results) -> SuiteResults:
@@ -188,7 +103,7 @@ def _run_suite(suite: str, exam: Examination, out: Path, results: Results) -> Su
     file = f"holes-{suite}.jsonl"
     # From here until it is whole again, the suite is not among the results.
     if any(one.suite == suite for one in results.suites):
-        _write_results(out, results.leave_out(suite))
+        write_results(out, results.leave_out(suite))
     with _open_records(out / file) as write:
         label = prefix_stages(exam.on_progress, f"{suite}: ")
         answers = SUITES[suite].run(replace(exam, on_progress=label, write=write))

@@ -13,7 +13,7 @@ from codegemma.evals.insecure.suite import INSECURE
 from codegemma.evals.measure import Measurement
 from codegemma.evals.memorization import CONTROL, MEMORIZATION, TRAINING
 from codegemma.evals.offence.suite import OFFENCE
-from codegemma.evals.run import Results, SuiteResults
+from codegemma.evals.results import Results, SuiteResults
 from codegemma.evals.statistics import Interval
 from codegemma.evals.summary import list_headlines
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from codegemma.evals.measure import Measurement
-from codegemma.evals.run import SuiteResults
+from codegemma.evals.results import SuiteResults
 
 # Where a suite tells a figure over all its kinds, that is the headline.
 _OVER_ALL = "all"
