@@ -41,6 +41,8 @@ MIT = "SPDX-License-Identifier: MIT\n"
 OLD = '"""Sums."""\n\n\ndef add(first, second):\n    return first - second\n'
 NEW = OLD.replace("first - second", "first + second")
 TEST = "from calc import add\n\n\ndef test_sum():\n    assert add(2, 3) == 5\n"
+FIXTURE = "import pytest\n\n\n@pytest.fixture\ndef two():\n    return 2\n"
+WITH_FIXTURE = "from calc import add\n\n\ndef test_sum(two):\n    assert add(two, 3) == 5\n"
 CASE = """import unittest
 
 from calc import add
@@ -132,6 +134,13 @@ def test_what_was_not_seen_is_not_said(
     assert said in repair.origin["not_verified"]
     assert "fail" not in repair.turns[0].text
     assert tell(root, only_verified=True, kinds=("repair",))[0] == {}
+
+
+def test_tests_that_want_the_options_of_their_repository_get_them(tmp_path: Path, sandbox: Sandbox) -> None:
+    own = {"pytest.ini": "[pytest]\naddopts = --import-mode=importlib -p own\n", "own.py": FIXTURE, "calc.py": OLD}
+    mend = ("Mend the sum of two", {"calc.py": NEW, "test_calc.py": WITH_FIXTURE})
+    root = make_repository(tmp_path, ("Begin with a fixture", own), mend)
+    assert tell(root, sandbox)[0]["repair"].origin["verified"] is True
 
 
 def test_a_folder_follows_commits_that_put_files_where_folders_were(tmp_path: Path, sandbox: Sandbox) -> None:

@@ -54,9 +54,11 @@ class Trials:
         """Find the interpreter. `runner` is pytest where it has it, else unittest, unless it is named."""
         self._repository, self._sandbox = repository, sandbox
         self._python, self._shown = find_python(root)
+        # Libraries that speak TLS look for them when they are imported.
+        self._shown |= {place: str(place) for place in (Path("/etc/ssl/certs"),) if place.is_dir()}
         self._folder = Path(tempfile.mkdtemp(prefix="codegemma-trials-"))
         self._blobs: dict[str, str] = {}
-        self._has_plugins = False
+        self._is_as_configured = False
         self._runner = runner or ("pytest" if self._start(["-c", "import pytest"]).exit_code == 0 else "unittest")
 
     def __enter__(self) -> "Trials":
@@ -100,20 +102,21 @@ class Trials:
         return Failed(self._show(old), tests, passed)
 
     def _test_new(self, tests: tuple[str, ...]) -> Ran:
-        """Test the new code without what plugins are installed, which may take ten times as long to load as the tests;
-        with them where that is not enough, and from then on."""
+        """Test the new code without the plugins that are installed, which may take ten times as long to load as the
+        tests, and without the repository's options for them; with both where that is not enough, and from then on."""
         ran = self._test(tests)
-        if self._count(ran) is None and self._runner == "pytest" and not self._has_plugins:
-            self._has_plugins = True
+        if self._count(ran) is None and self._runner == "pytest" and not self._is_as_configured:
+            self._is_as_configured = True
             ran = self._test(tests)
-            self._has_plugins = self._count(ran) is not None
+            self._is_as_configured = self._count(ran) is not None
         return ran
 
     def _test(self, tests: tuple[str, ...]) -> Ran:
         if self._runner == "unittest":
             return self._start(["-m", "unittest", *tests])
-        options = ["-q", "-p", "no:cacheprovider", "-o", "addopts=", "--tb=short", "--color=no"]
-        return self._start(["-m", "pytest", *options, f"--rootdir={_ROOT}", "--", *tests])
+        options = ["-q", "-p", "no:cacheprovider", "--tb=short", "--color=no", f"--rootdir={_ROOT}"]
+        own = [] if self._is_as_configured else ["-o", "addopts="]
+        return self._start(["-m", "pytest", *options, *own, "--", *tests])
 
     def _start(self, arguments: list[str]) -> Ran:
         environment = {
@@ -121,7 +124,7 @@ class Trials:
             "PYTHONPATH": f"{_ROOT}:{_ROOT}/src",
             "PYTHONHASHSEED": "0",
             "COLUMNS": "100",
-            **({} if self._has_plugins else {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}),
+            **({} if self._is_as_configured else {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}),
         }
         command = ["/bin/sh", "-c", 'cd "$0" && exec "$@"', _ROOT, str(self._python), *arguments]
         shown = {self._folder: _ROOT, **self._shown}
@@ -136,7 +139,7 @@ class Trials:
     def _show(self, ran: Ran) -> str:
         """Show what is said of the failure: nothing of this machine, no times, and the end where it is long."""
         text = (ran.stdout + ran.stderr).decode("utf-8", "replace")
-        for prefix in map(str, self._shown):
+        for prefix in sorted(map(str, self._shown), key=len, reverse=True):
             text = text.replace(prefix, "/python")
         text = "".join(sign for sign in text.replace(f"{_ROOT}/", "") if sign.isprintable() or sign in "\n\t")
         text = _PASSING.sub("", text).strip()
