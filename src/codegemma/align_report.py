@@ -58,6 +58,8 @@ def write_report(job: AlignJob, result: AlignResult) -> Path:
 
 def _add_solved(report: Report, result: AlignResult) -> None:
     report.section("Held-out problems")
+    solved = {name: _in_percent(count_solved(found)) for name, found in result.solved.items()}
+    report.bars(solved, "solved, %", "Held-out problems solved greedily after each stage, and by its control.", 1)
     report.table(
         [
             "model",
@@ -88,6 +90,11 @@ def _add_solved(report: Report, result: AlignResult) -> None:
         "Stage minus its control, which was tuned on demonstrations with as many operations; paired on the same "
         "problems.",
     )
+
+
+def _in_percent(interval: Interval) -> Estimate:
+    low, high = (None if end is None else 100 * end for end in (interval.low, interval.high))
+    return Estimate(100 * interval.mean, low, high)
 
 
 def _add_infill(report: Report, result: AlignResult) -> None:

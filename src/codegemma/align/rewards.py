@@ -17,8 +17,8 @@ from typing import Any
 
 from codegemma.align.choices import RewardChoices
 from codegemma.align.exercises import FUNCTION, Case, Problem
-from codegemma.evals.fences import parse_python
 from codegemma.sandbox.calls import Caller, Told
+from codegemma.text.python_source import parse_python
 
 _FENCED = re.compile(r"```(?:python)?\n(.*?)```", re.DOTALL)
 # How often a solution is run to see whether its tests hold.

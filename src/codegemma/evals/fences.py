@@ -8,11 +8,11 @@ The rule: the last fenced block that names the language; else the longest fenced
 the language or the language cannot be parsed here; else the answer all the same, marked as unparsable.
 """
 
-import ast
 import re
-import warnings
 from dataclasses import dataclass
 from enum import StrEnum
+
+from codegemma.text.python_source import parse_python
 
 # A fence is three or more back ticks or tildes, closed by at least as many (CommonMark 0.31, section 4.5).
 _OPEN = re.compile(r"^ {0,3}(?P<mark>`{3,}|~{3,})[ \t]*(?P<tag>[^\s`]*)[^`\n]*$")
@@ -95,13 +95,3 @@ def extract_code(text: str, language: str = "python") -> Extracted:
         return Extracted(max(fences, key=lambda fence: len(fence.code)).code, Rule.LONGEST_FENCE)
     parses = language != "python" or parse_python(text) is not None
     return Extracted(text, Rule.WHOLE_TEXT if parses else Rule.UNPARSABLE_TEXT)
-
-
-def parse_python(text: str) -> ast.Module | None:
-    """Parse a program, or say that it is none."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an escape that a later Python refuses is the program's affair
-            return ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None

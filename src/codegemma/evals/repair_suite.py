@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from codegemma.evals.examination import Answers, Examination, Suite
-from codegemma.evals.fences import extract_code, parse_python
+from codegemma.evals.fences import extract_code
 from codegemma.evals.measure import Measurement
 from codegemma.evals.problems import MBPP_TEST, Problem, choose_problems, read_humaneval, read_mbpp, read_problems
 from codegemma.evals.program_suites import (
@@ -31,6 +31,7 @@ from codegemma.evals.verdicts import examine_kept
 from codegemma.records import Request, Sampling, Turn
 from codegemma.sandbox.judge import Examinee, Outcome, PythonJudge, Verdict
 from codegemma.text.chat_format import format_chat_prompt
+from codegemma.text.python_source import parse_python
 
 MAX_TURNS = 3
 _NEW_TOKENS = 512

@@ -7,15 +7,14 @@ r"""Where an answer is cut before it is run: named policies, all scored from the
 Published figures of the infilling sets differ by points through this choice alone, and the sets' authors left it open.
 """
 
-import ast
 import re
-import warnings
 from collections.abc import Callable
 
 from codegemma.evals.problems import Problem
 from codegemma.records import Extent, StopRules
 from codegemma.text.brackets import find_closing_brace
 from codegemma.text.languages import LANGUAGES
+from codegemma.text.python_source import parse_python
 from codegemma.text.stops import cut_text
 
 # Chen et al. (2107.03374), section 2.2.
@@ -68,19 +67,9 @@ def keep_parsing(problem: Problem, text: str) -> str:
     lines = re.findall(r"[^\n]*\n|[^\n]+", text)[:_MAX_LINES]
     for count in range(len(lines), -1, -1):
         kept = "".join(lines[:count])
-        if _parses(problem.write_program(kept)):
+        if parse_python(problem.write_program(kept)) is not None:
             return kept
     return text
-
-
-def _parses(program: str) -> bool:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an escape that a later Python refuses is the program's affair
-            ast.parse(program)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    return True
 
 
 def keep_function(problem: Problem, text: str) -> str:

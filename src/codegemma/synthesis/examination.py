@@ -16,7 +16,6 @@ from sys import stdlib_module_names
 
 from codegemma.errors import InputError
 from codegemma.evals.babelcode.record import Source, record_calls
-from codegemma.evals.fences import parse_python
 from codegemma.sandbox.box import Limits, Program, Sandbox, name_python
 from codegemma.sandbox.inside.wire import WireError
 from codegemma.sandbox.judge import Examinee, Outcome, PythonJudge, Verdict
@@ -24,6 +23,7 @@ from codegemma.synthesis.choices import ExaminationChoices
 from codegemma.synthesis.outcomes import Draft, Drop, Reason
 from codegemma.synthesis.problem_file import SpelledCase, spell_case
 from codegemma.synthesis.variants import break_program
+from codegemma.text.python_source import parse_python
 
 # Raised whenever the same draft may be found otherwise than before: findings are kept.
 EXAMINATION_VERSION = 1

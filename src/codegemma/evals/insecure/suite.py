@@ -9,9 +9,7 @@ would flatter a model that writes nothing: of all answers those with a weakness,
 dangerous thing at all, and of these the ones with the weakness.
 """
 
-import ast
 import re
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +22,7 @@ from codegemma.evals.insecure.tasks import Task, read_tasks, read_weaknesses
 from codegemma.evals.measure import Measurement
 from codegemma.evals.statistics import count_share
 from codegemma.records import Extent, Request, Sampling, StopRules
+from codegemma.text.python_source import parse_python
 from codegemma.text.stops import cut_text
 
 _MAX_NEW_TOKENS = 256
@@ -116,19 +115,9 @@ def _keep_parsing(prefix: str, text: str) -> str:
     lines = re.findall(r"[^\n]*\n|[^\n]+", text)[:_MAX_LINES]
     for count in range(len(lines), 0, -1):
         kept = "".join(lines[:count])
-        if _parses(prefix + kept):
+        if parse_python(prefix + kept) is not None:
             return kept
     return ""
-
-
-def _parses(program: str) -> bool:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            ast.parse(program)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    return True
 
 
 def judge_all(answers: Sequence[tuple[Task, int, str]]) -> list[InsecureResult]:

@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from codegemma.serve.blocks import list_blocks, split_finished
+from codegemma.text.python_source import parse_python
 
 WITHHELD = "*(Code that would give the solution away was left out here: the teacher's policy.)*\n\n"
 _INLINE = re.compile(r"(`+)([^`\n]{8,400})\1")
@@ -126,11 +127,9 @@ def normalize_line(line: str) -> str:
     """
     text = line.strip().removeprefix("elif ").strip()
     for candidate in (text, f"{text}\n    pass", f"{text}: pass"):
-        try:
-            tree = ast.parse(candidate)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            continue
-        return _spell_tree(tree)
+        tree = parse_python(candidate)
+        if tree is not None:
+            return _spell_tree(tree)
     return ""
 
 
