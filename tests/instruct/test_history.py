@@ -136,6 +136,7 @@ def test_what_was_not_seen_is_not_said(
     assert tell(root, only_verified=True, kinds=("repair",))[0] == {}
 
 
+@pytest.mark.slow
 def test_tests_that_want_the_options_of_their_repository_get_them(tmp_path: Path, sandbox: Sandbox) -> None:
     own = {"pytest.ini": "[pytest]\naddopts = --import-mode=importlib -p own\n", "own.py": FIXTURE, "calc.py": OLD}
     mend = ("Mend the sum of two", {"calc.py": NEW, "test_calc.py": WITH_FIXTURE})
