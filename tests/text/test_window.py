@@ -1,14 +1,18 @@
 """What is left out when the window is short."""
 
+import functools
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.text.test_tokenizer import SOURCE_TEXT, small_tokenizer
 
+from codegemma.adapt import BASES
 from codegemma.errors import InputError
 from codegemma.records import InfillMode, Neighbor, Request
 from codegemma.text.infill_format import format_prompt
-from codegemma.text.window import fit_request
+from codegemma.text.tokenizer import Tokenizer
+from codegemma.text.window import fit_request, keep_end, keep_start
 
 REQUESTS = st.builds(
     Request,
@@ -66,3 +70,29 @@ def test_a_long_file_is_cut_at_whole_lines_and_fills_the_window():
 def test_a_budget_without_room_is_refused():
     with pytest.raises(InputError, match="too small"):
         fit_request(Request("a", "b", path="x" * 500), small_tokenizer(), 64)
+
+
+# Lines as they stand in tables of numbers and in calls: a token of the base's may hold an end of line and what follows.
+LINES = st.lists(
+    st.tuples(
+        st.sampled_from(["", "    ", "                 ", "\t"]),
+        st.sampled_from(
+            ["return x", "13.2908248513211, 23.6015228251660]", "", "):", "[0]*len(miles)) + [1]*59)", "'S0'"]
+        ),
+    ).map("".join),
+    max_size=12,
+).map("\n".join)
+
+
+@given(LINES, st.integers(0, 60), st.sampled_from([keep_end, keep_start]))
+@settings(max_examples=400)
+def test_what_is_kept_of_lines_fits(text, budget, keep):
+    tokenizer = base_tokenizer()
+    kept = keep(text, tokenizer, budget)
+    assert len(tokenizer.encode(kept)) <= budget
+    assert kept in text
+
+
+@functools.cache
+def base_tokenizer() -> Tokenizer:
+    return Tokenizer.load(BASES / "tiny")

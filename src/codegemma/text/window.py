@@ -74,7 +74,8 @@ def keep_end(text: str, tokenizer: Tokenizer, max_tokens: int) -> str:
         ids = tokenizer.encode(text[start:])
     kept = text[start:]
     line_start = kept.find("\n") + 1
-    return kept[line_start:] if start and 0 < line_start <= len(kept) // 2 else kept
+    is_near = bool(start) and 0 < line_start <= len(kept) // 2
+    return _prefer(kept[line_start:], kept, tokenizer, max_tokens) if is_near else kept
 
 
 def keep_start(text: str, tokenizer: Tokenizer, max_tokens: int) -> str:
@@ -86,4 +87,10 @@ def keep_start(text: str, tokenizer: Tokenizer, max_tokens: int) -> str:
         ids = tokenizer.encode(text[:end])
     kept = text[:end]
     line_end = kept.rfind("\n") + 1
-    return kept[:line_end] if end < len(text) and line_end > len(kept) // 2 else kept
+    is_near = end < len(text) and line_end > len(kept) // 2
+    return _prefer(kept[:line_end], kept, tokenizer, max_tokens) if is_near else kept
+
+
+def _prefer(lines: str, kept: str, tokenizer: Tokenizer, max_tokens: int) -> str:
+    """Take whole lines, unless they need more tokens than the text they are part of: cut apart, a token may be two."""
+    return lines if len(tokenizer.encode(lines)) <= max_tokens else kept
