@@ -12,6 +12,7 @@ from pathlib import Path
 from codegemma.align.measure import Gain, count_solved
 from codegemma.align.run import AlignJob, AlignResult
 from codegemma.align.stage import METRICS_FILE
+from codegemma.evals.general import LossChange
 from codegemma.evals.measure import Measurement, compare, measure
 from codegemma.evals.scoring import HoleResult
 from codegemma.evals.statistics import Interval
@@ -44,11 +45,12 @@ def _name(holes: Sequence[HoleResult], system: str) -> list[HoleResult]:
     return [replace(hole, system=system) for hole in holes]
 
 
-def write_report(job: AlignJob, result: AlignResult) -> Path:
-    """Write the page and return its path."""
+def write_report(job: AlignJob, result: AlignResult, losses: Sequence[LossChange] = ()) -> Path:
+    """Write the page and return its path; `losses` are those of the base and of the last model."""
     report = Report("A model that was tuned", f"by codegemma align, recipe {job.recipe.get('name', 'of its own')}")
     _add_solved(report, result)
     _add_infill(report, result)
+    _add_losses(report, losses)
     for name in result.stages:
         _add_stage(report, job, name)
     path = job.out / REPORT_FILE
@@ -113,6 +115,16 @@ def _add_infill(report: Report, result: AlignResult) -> None:
         ],
         "Holes in held-out code before and after tuning, in PSM, teacher-forced; the difference is paired by hole.",
     )
+
+
+def _add_losses(report: Report, losses: Sequence[LossChange]) -> None:
+    if losses:
+        report.table(
+            ["whole files", "from", Column("before, bits per byte", 3), Column("after", 3), Column("change", 3)],
+            [[c.name, c.source, *(i and _estimate(i) for i in (c.before, c.after, c.change))] for c in losses],
+            "Every token of whole files rated: of held-out ones beside the rehearsed, and of a package that nothing "
+            "here has seen. What only the second loses was forgotten for want of being rehearsed.",
+        )
 
 
 def _add_stage(report: Report, job: AlignJob, name: str) -> None:

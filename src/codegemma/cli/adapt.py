@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.syntax import Syntax
 from rich.text import Text
 
-from codegemma.cli.figures import make_table
+from codegemma.cli.figures import make_table, spell_losses
 from codegemma.cli.options import INPUT, LOCAL, choose_recipe, json_option, settings_option, workers_option
 from codegemma.cli.progress import show_progress
 from codegemma.places import is_remote
@@ -176,7 +176,8 @@ def print_ending(result: "AdaptResult", showcases: "list[Showcase]", report: Pat
                 f"  {gain.system:28} {kind:13} {gain.mode.upper():4}  {gain.interval.mean:+.1%}  ({bounds})",
                 highlight=False,
             )
-    _print_losses(result, console)
+    for line in spell_losses(result.losses):
+        console.print(line, highlight=False, markup=False)
     for case in showcases:
         _print_showcase(case, console)
     lines = [f"\nmodel    {result.model}", f"report   {report}", f"card     {result.model / CARD_FILE}"]
@@ -185,19 +186,6 @@ def print_ending(result: "AdaptResult", showcases: "list[Showcase]", report: Pat
     lines.append(f"measure  {_spell_measure(result)}")
     for line in lines:  # paths are text, whatever brackets they hold, and are never broken over two lines
         console.print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def _print_losses(result: "AdaptResult", console: Console) -> None:
-    """Print what whole files take, before and after."""
-    for change in result.losses:
-        told = f"  {change.name:28} {change.source}: "
-        if change.before is None or change.change is None:
-            console.print(f"{told}{change.after.mean:.3f} bits per byte", highlight=False, markup=False)
-            continue
-        low, high = change.change.low, change.change.high
-        bounds = f" ({low:+.3f} to {high:+.3f})" if low is not None and high is not None else ""
-        told += f"{change.before.mean:.3f} bits per byte before, {change.after.mean:.3f} after, "
-        console.print(f"{told}{change.change.mean:+.3f}{bounds}", highlight=False, markup=False)
 
 
 def _spell_next(model: Path, repos: Sequence[Path], case: "Showcase") -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from codegemma.cli.figures import spell_losses
 from codegemma.cli.options import LOCAL, choose_recipe, json_option, settings_option
 from codegemma.cli.progress import show_progress
 
@@ -68,9 +69,10 @@ def command(  # noqa: PLR0913, PLR0917
       codegemma align --base tiny --out tuned --set align.policy.algorithm=reinforce --set align.policy.beta=0.05
       codegemma align --base google/codegemma-7b --recipe codegemma_7b_it --chats chats.jsonl --data data --out it
     """
-    from codegemma.adapt import find_base
+    from codegemma.adapt import find_base, find_other
     from codegemma.align.run import AlignJob, align
     from codegemma.align_report import spell_gain, tell_infill, write_report
+    from codegemma.forgetting import measure_change
     from codegemma.recipe import to_plain
     from codegemma.sandbox.box import Safety
     from codegemma.sandbox.calls import Caller
@@ -84,7 +86,11 @@ def command(  # noqa: PLR0913, PLR0917
             data = _build_library(out, recipe)
         job = AlignJob(folder, out, chosen.align, chosen.feed, data, chats, problems, to_plain(chosen))
         result = align(job, caller, on_progress, _tell_line)
-    report = write_report(job, result)
+        # What is not rehearsed may be forgotten although holes in the rehearsed packages are filled as before.
+        losses = measure_change(
+            (folder, result.model), data, find_other(()), out / "figures", chosen.evals, on_progress
+        )
+    report = write_report(job, result, losses)
     if as_json:
         click.echo(json.dumps(to_plain({"model": result.model, "stages": result.stages, "gains": result.gains})))
         return
@@ -100,6 +106,8 @@ def command(  # noqa: PLR0913, PLR0917
             low, high = one.interval.low or 0.0, one.interval.high or 0.0
             told = f"{one.interval.mean:+.4f} ({low:+.4f} to {high:+.4f}) {one.unit}"
             click.echo(f"infilling, {one.kind.replace('_', ' ')}, {one.metric.replace('_', ' ')}: {told}")
+    for line in spell_losses(losses):
+        click.echo(line.strip())
     if result.given.kept or result.given.dropped:
         click.echo(
             f"problems {result.given.kept:,} given ones kept; dropped as flaky or unsolved: {result.given.dropped:,}, "

@@ -1,7 +1,7 @@
 """Shows measurements on a terminal: a row for each system and mode, the interval below each figure.
 
-**In**: measurements of one kind of hole.
-**Out**: a table of `rich`.
+**In**: measurements of one kind of hole; losses before and after a training.
+**Out**: a table of `rich`; lines.
 **Not**: the page of a report (`codegemma.report`), or figures: they come measured.
 """
 
@@ -13,6 +13,7 @@ from rich import box
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from codegemma.evals.general import LossChange
     from codegemma.evals.measure import Measurement
 
 # A longer title is broken over lines: four figures and a system fill 80 columns.
@@ -86,3 +87,18 @@ def _spell(measurement: "Measurement") -> tuple[str, str]:
     if interval.low is None or interval.high is None:
         return shown, "no interval"
     return shown, f"{interval.low * scale:.{digits}f}–{interval.high * scale:.{digits}f}"
+
+
+def spell_losses(losses: "Sequence[LossChange]") -> list[str]:
+    """Spell what whole files take, before and after, a line for each set of files."""
+    lines = []
+    for change in losses:
+        told = f"  {change.name:28} {change.source}: "
+        if change.before is None or change.change is None:
+            lines.append(f"{told}{change.after.mean:.3f} bits per byte")
+            continue
+        low, high = change.change.low, change.change.high
+        bounds = f" ({low:+.3f} to {high:+.3f})" if low is not None and high is not None else ""
+        told += f"{change.before.mean:.3f} bits per byte before, {change.after.mean:.3f} after, "
+        lines.append(f"{told}{change.change.mean:+.3f}{bounds}")
+    return lines
