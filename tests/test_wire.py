@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from codegemma.errors import InputError
 from codegemma.pace import Pace
 from codegemma.wire import ServerError, Wire
 
@@ -77,3 +78,31 @@ def test_events_are_told_as_they_come() -> None:
 def test_a_stream_that_breaks_off_says_why(reply: Reply, message: str) -> None:
     with serve(reply) as address, pytest.raises(ServerError, match=message):
         list(Wire(address, timeout_s=30.0).stream("/v1/chat/completions", {}))
+
+
+def test_no_redirection_takes_the_key_elsewhere() -> None:
+    with serve((200, b"[1]", {})) as elsewhere, serve((302, b"", {"Location": elsewhere})) as address:
+        wire = Wire(address, api_key="secret")
+        with pytest.raises(ServerError, match="302"):
+            wire.ask("/v1/completions", {})
+
+
+def test_this_machine_is_asked_without_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    with serve((200, b"[1]", {})) as address:
+        assert Wire(address, tries=1).ask("/v1/completions", {}) == [1]
+
+
+@pytest.mark.parametrize("address", ["http://[bad", "http://", "ftp://host", "localhost:80"])
+def test_what_is_no_address_is_refused(address: str) -> None:
+    with pytest.raises(InputError, match="no address of a server"):
+        Wire(address)
+
+
+def test_a_key_ends_with_its_line_and_one_that_breaks_it_is_not_shown() -> None:
+    with serve((200, b"[1]", {})) as address:
+        assert Wire(address, api_key="secret\n").ask("/v1/completions", {}) == [1]
+    with pytest.raises(InputError, match="the key holds") as refused:
+        Wire("http://host", api_key="sec\nret")
+    assert "ret" not in str(refused.value).replace("characters", "")

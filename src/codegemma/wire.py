@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from codegemma.errors import InputError, UserError
 from codegemma.pace import Pace
@@ -48,6 +49,13 @@ class ServerError(UserError):
         return self.status is not None and self.status not in _WHOEVER_ASKS
 
 
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """Follows nobody elsewhere: the key is for this server alone."""
+
+    def redirect_request(self, *_: Any, **__: Any) -> None:
+        return None
+
+
 class Wire:
     """One server."""
 
@@ -64,10 +72,15 @@ class Wire:
         """Take the server's address, with or without `/v1`. Tries keep to the `pace`, which counts those that failed.
 
         Raises:
-            InputError: no address.
+            InputError: no address, or a key that no header may hold.
         """
-        if not address.startswith(("http://", "https://")):
-            raise InputError(f"{address!r} is no address of a server; wanted http://HOST:PORT")
+        host = _find_host(address)
+        # What runs on this machine is not asked for by way of another.
+        direct = [urllib.request.ProxyHandler({})] if host in ("localhost", "::1") or host.startswith("127.") else []
+        self._opener = urllib.request.build_opener(_Stay(), *direct)
+        api_key = (api_key or "").strip()
+        if not (api_key.isascii() and api_key.isprintable()):
+            raise InputError("the key holds characters that no header may; is it the right file?")
         self.address = address.rstrip("/").removesuffix("/v1")
         self._headers = {"Content-Type": "application/json"} | (
             {"Authorization": f"Bearer {api_key}"} if api_key else {}
@@ -141,7 +154,7 @@ class Wire:
         request = urllib.request.Request(  # noqa: S310  # the scheme was looked at
             self.address + route, None if body is None else json.dumps(body).encode(), self._headers
         )
-        return urllib.request.urlopen(request, timeout=self._timeout_s)  # noqa: S310
+        return self._opener.open(request, timeout=self._timeout_s)
 
     def _ask_once(self, route: str, body: Mapping[str, Any] | None) -> Any:
         with self._open(route, body) as reply:
@@ -154,6 +167,16 @@ class Wire:
             self._pace.count("no JSON")
             shown = content[:_SHOWN_CHARS].decode("utf-8", errors="replace")
             raise ServerError(f"{self.address}{route} replied with no JSON: {shown!r}") from error
+
+
+def _find_host(address: str) -> str:
+    try:
+        parts = urlsplit(address)
+    except ValueError as error:
+        raise InputError(f"{address!r} is no address of a server ({error}); wanted http://HOST:PORT") from error
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InputError(f"{address!r} is no address of a server; wanted http://HOST:PORT")
+    return parts.hostname
 
 
 def _name_failure(error: Exception) -> str:

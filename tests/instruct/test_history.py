@@ -232,6 +232,22 @@ def test_links_and_submodules_of_a_change_are_passed_over(tmp_path: Path) -> Non
     assert examples["review"].origin["paths"] == ["calc.py"]
 
 
+@pytest.mark.parametrize("name", [b"..", b"."])
+def test_a_path_that_leads_out_of_the_repository_is_not_told(tmp_path: Path, name: bytes) -> None:
+    root = make_repository(tmp_path, BEGIN)
+    licence, blob, folder = (
+        bytes.fromhex(git(root, "rev-parse", f"HEAD{place}").strip()) for place in (":LICENSE", ":calc.py", "^{tree}")
+    )
+    entries = ((b"100644 LICENSE", licence), (b"100644 a.py", blob), (b"40000 " + name, folder))
+    (root / "raw").write_bytes(b"".join(head + b"\0" + oid for head, oid in entries))
+    tree = git(root, "hash-object", "-t", "tree", "-w", "--literally", "raw").strip()
+    commit = git(root, "commit-tree", tree, "-p", "HEAD", "-m", "Mend the sum of two").strip()
+    git(root, "update-ref", "HEAD", commit)
+    examples, reasons = tell(root)
+    assert not examples
+    assert "read: unsafe_path" in reasons
+
+
 def test_a_shallow_clone_says_what_it_lacks(tmp_path: Path) -> None:
     root = make_repository(tmp_path, BEGIN, MEND, ("Say two at last", {"calc.py": OLD}))
     git(tmp_path, "clone", "-q", "--depth", "2", f"file://{root}", "shallow")

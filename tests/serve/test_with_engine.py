@@ -114,9 +114,9 @@ def test_a_model_file_that_disappears_while_it_is_served_is_not_missed(engine_na
         convert(base, place, "gguf", "f32")
     with serve(open_generator(place, engine_name, {}, print, warms=False)) as running:
         body = {"input_prefix": "import os\n\nprint(os.", "input_suffix": "\n", "n_predict": 4}
-        before = running.post("/infill", **body, temperature=1.0, seed=1)["content"]
+        before = running.post("/infill", **body, temperature=0.0)["content"]
         shutil.rmtree(place)
-        assert running.post("/infill", **body, temperature=1.0, seed=1)["content"] == before
+        assert running.post("/infill", **body, temperature=0.0)["content"] == before
         assert running.client.get("/health").status_code == 200
     with pytest.raises(InputError, match="no such model"):
         choose_engine(place, engine_name, {})

@@ -28,10 +28,10 @@ from codegemma.wire import Wire
 
 # Flaky tests have their own examiner (test_examination.py): how often one passes is chance.
 CHOICES = SynthesisChoices(
-    generator=AskChoices(tries=2), judge=AskChoices(0.0, 512, 2), examination=ExaminationChoices(2, 4, 0.5, 1)
+    generator=AskChoices(tries=2), judge=AskChoices(0.0, 512, 2), examination=ExaminationChoices(2, 4, 0.5, 3)
 )
 SETTINGS = (
-    "generator.tries=2", "judge.tries=2", "examination.runs=2", "examination.variants=4", "examination.seconds=1",
+    "generator.tries=2", "judge.tries=2", "examination.runs=2", "examination.variants=4", "examination.seconds=3",
 )  # fmt: skip
 FILES = ("chats.jsonl", "problems.jsonl", "kept.jsonl", "dropped.jsonl")
 

@@ -29,8 +29,10 @@ export class Answers {
   }
 
   show(answer: Answer): void {
+    // An answer that is still written when its panel is closed belongs to no other.
+    const at = this.all.indexOf(answer);
     // Before the panel listens nothing is sent: then it asks for all.
-    if (this.isListening) void this.panel?.webview.postMessage({ at: this.all.indexOf(answer), answer });
+    if (this.isListening && at >= 0) void this.panel?.webview.postMessage({ at, answer });
   }
 
   private reveal(): void {

@@ -19,7 +19,7 @@ from codegemma.align.rewards import drop_flaky
 from codegemma.recipe import fingerprint
 from codegemma.sandbox.calls import Caller
 from codegemma.shards import hash_files
-from codegemma.synthesis.problem_file import SpelledCase, SpelledProblem, read_problem_file
+from codegemma.synthesis.problem_file import SpelledCase, SpelledProblem, read_problem_file, spell_value
 
 
 @dataclass(slots=True)
@@ -85,4 +85,4 @@ def _read(cases: Sequence[SpelledCase]) -> tuple[Case, ...]:
 
 
 def _spell(cases: Sequence[Case]) -> tuple[SpelledCase, ...]:
-    return tuple(SpelledCase(repr(case.given), repr(case.wanted)) for case in cases)
+    return tuple(SpelledCase(spell_value(case.given), spell_value(case.wanted)) for case in cases)

@@ -62,6 +62,7 @@ from codegemma.records import Pack, SourceKind, Split
 from codegemma.runner import Progress, ignore_progress
 from codegemma.sandbox.calls import Caller
 from codegemma.shards import find_output, read_records, write_records
+from codegemma.synthesis.problem_file import spell_value
 from codegemma.text.chat_format import Turn
 from codegemma.text.tokenizer import Tokenizer
 from codegemma.train.choices import TrainChoices
@@ -299,7 +300,8 @@ class _Job:
             "rehearsal": [self.choices.rehearsal_rows, self.choices.rehearsal_weight],
         }
         if self.given:
-            about["given"] = fingerprint([[p.words, p.function, *map(repr, (p.tests, p.audits))] for p in self.given])
+            cases = [[spell_value([tuple(c) for c in tests]) for tests in (p.tests, p.audits)] for p in self.given]
+            about["given"] = fingerprint([[p.words, p.function, *c] for p, c in zip(self.given, cases, strict=True)])
         done = run_stage(Stage(name, base, self.out / name, choices, objective, about), make_source, self.on_progress)
         self.result.stages[name] = done
         return done

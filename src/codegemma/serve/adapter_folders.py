@@ -7,7 +7,7 @@
 
 from collections.abc import Mapping
 from pathlib import PurePosixPath
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 
 class AdapterFolders:
@@ -27,7 +27,11 @@ class AdapterFolders:
         """
         if not self._folders:
             return None
-        place = PurePosixPath(unquote(urlsplit(path).path) if path.startswith("file://") else path.replace("\\", "/"))
+        place = PurePosixPath(
+            unquote("/" + path.removeprefix("file://").partition("/")[2])
+            if path.startswith("file://")
+            else path.replace("\\", "/")
+        )
         if self._workspace is not None:
             place = self._workspace / place  # an absolute path stays what it is
         return next((self._folders[folder] for folder in place.parents if folder in self._folders), None)

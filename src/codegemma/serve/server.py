@@ -152,7 +152,6 @@ class Server:
             service = await asyncio.to_thread(open_service)
             self._gate.service = service
             await service.warm_up()
-            tell("ready")
         except UserError as error:
             self.failure = error
         except MemoryError as error:
@@ -164,3 +163,5 @@ class Server:
         finally:
             if self.failure is not None or self._gate.service is None:
                 self.stop()
+        if self.failure is None:
+            tell("ready")

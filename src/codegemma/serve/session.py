@@ -13,7 +13,7 @@ prefix in steps.
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 
@@ -127,7 +127,8 @@ class Session:
 
         It is read under a name of its own: until then the shorter prompt stays as it was read.
         """
-        if self._is_fresh or not self._dropped or self._budgets == budgets:
+        is_narrower = any(new < old for new, old in zip(astuple(budgets), astuple(self._budgets), strict=True))
+        if self._is_fresh or not self._dropped or self._budgets == budgets or is_narrower:
             return None
         fork, written = copy.copy(self), self._written
         fork.read_as = self.name if self.read_as != self.name else f"{self.name}+"

@@ -143,7 +143,8 @@ class Asker:
         try:
             answer = self._answerer.answer(request)
         except ServerError as error:
-            self._unanswered += 1
+            # Another question may fare better than one that is refused.
+            self._unanswered = 0 if error.refuses_question else self._unanswered + 1
             is_gone = self._unanswered >= _UNANSWERED_IN_A_ROW * self.in_flight
             if error.status in _FINAL_STATUS or is_gone:
                 raise GoneError(f"{error}; what was answered is kept: the same command goes on") from error

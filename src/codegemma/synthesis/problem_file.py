@@ -45,6 +45,24 @@ class SpelledProblem:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
 
+def spell_value(value: Any) -> str:
+    """Spell as `repr` does, but sets in one order: theirs is another in every process.
+
+    >>> spell_value(({"b", "a"}, [1], {2: (3,)}))
+    "({'a', 'b'}, [1], {2: (3,)})"
+    """
+    match value:
+        case set() if value:
+            return "{" + ", ".join(sorted(map(spell_value, value))) + "}"
+        case list():
+            return "[" + ", ".join(map(spell_value, value)) + "]"
+        case tuple():
+            return "(" + ", ".join(map(spell_value, value)) + ("," if len(value) == 1 else "") + ")"
+        case dict():
+            return "{" + ", ".join(f"{spell_value(key)}: {spell_value(item)}" for key, item in value.items()) + "}"
+    return repr(value)
+
+
 def spell_case(given: tuple[Any, ...], wanted: Any) -> SpelledCase | None:
     """Spell a call, or nothing where a value has no literal that means the same.
 
@@ -53,8 +71,8 @@ def spell_case(given: tuple[Any, ...], wanted: Any) -> SpelledCase | None:
     >>> spell_case((range(3),), 3), spell_case((1,), float("nan"))
     (None, None)
     """
-    spelled = [repr(given), repr(wanted)]
     try:
+        spelled = [spell_value(given), spell_value(wanted)]
         if max(map(len, spelled)) > _MAX_SPELLED_CHARS or [ast.literal_eval(s) for s in spelled] != [given, wanted]:
             return None
     except (ValueError, SyntaxError, RecursionError, MemoryError):

@@ -1,5 +1,6 @@
 """The tutor at its doors: attempts, hints, explanations, and a model that is asked for what it must not tell."""
 
+import contextlib
 import json
 
 import pytest
@@ -79,7 +80,8 @@ def test_what_a_learner_did_outlives_the_server(tokenizer, tmp_path):
         hint = running.post("/v1/tutor/hint", exercise=NAME)
         assert hint["rung"] == "code"
         assert running.service.tutor.ledger.find("@127.0.0.1", NAME).told == hint["code"].splitlines()
-    assert Ledger(file).find("@127.0.0.1", NAME).told == hint["code"].splitlines()
+    with contextlib.closing(Ledger(file)) as kept:
+        assert kept.find("@127.0.0.1", NAME).told == hint["code"].splitlines()
 
 
 def test_what_is_no_file_of_progress_is_named(tmp_path):

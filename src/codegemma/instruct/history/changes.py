@@ -171,6 +171,9 @@ class ChangeReader:
         if not side.id or set(str(side.id)) == {"0"} or side.mode == FileMode.LINK:
             return None
         path = side.raw_path.decode("utf-8", "surrogateescape")
+        # git's tools write no such tree; whoever means harm may, to have a file written elsewhere.
+        if not {"", ".", ".."}.isdisjoint(path.split("/")):
+            raise _DroppedError("read: unsafe_path")
         _, size_bytes = self._repository.odb.read_header(side.id)
         entry = make_entry(path, size_bytes, str(side.id), GitBlob(self._repository.path, str(side.id)))
         license = self._statements.find_license(commit.tree, entry.path)

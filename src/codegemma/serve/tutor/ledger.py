@@ -109,6 +109,7 @@ def _open(file: Path) -> tuple[sqlite3.Connection, list[tuple[Any, ...]]]:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch(mode=0o600)
+        file.chmod(0o600)  # where it was there already
     except OSError as error:
         raise OutputError(f"{file} cannot be written ({error.strerror}); name another with --progress") from error
     # Each statement is a transaction. It is opened in one thread and used in the server's.

@@ -86,11 +86,14 @@ class Tutor:
     async def attempt(self, owner: str, name: str, text: str) -> Judged:
         """Judge an attempt and count it."""
         task = self._find_task(name)
+        # Found first: a name of nothing takes no place in the records.
+        exercise = None if task is not None else self.find_exercise(name)
         record = self.ledger.find(owner, name)
         if task is not None:
             judged = await judge_task(self._bench, task, text)
         else:
-            judged = await judge_attempt(self._bench, self.find_exercise(name), text)
+            assert exercise is not None  # noqa: S101  # one of both is there
+            judged = await judge_attempt(self._bench, exercise, text)
         record.attempts += 1
         record.is_solved |= judged.passed
         self.ledger.keep(owner, name)
@@ -100,8 +103,9 @@ class Tutor:
         """Give the next hint of an exercise; a teacher's task has none but those of its policy, by question."""
         if self._find_task(name) is not None:
             raise InputError("for this task ask a question, with what you have so far; it has no ladder of its own")
+        exercise = self.find_exercise(name)
         record = self.ledger.find(owner, name)
-        hint = give_hint(self.find_exercise(name), record, self.policy)
+        hint = give_hint(exercise, record, self.policy)
         record.tell(hint.code.splitlines() if hint.rung is Rung.CODE else [])
         self.ledger.keep(owner, name)
         return hint
@@ -133,10 +137,10 @@ class Tutor:
             async for part in stream:
                 yield part
         finally:
+            await stream.aclose()
             if news := guard.told[len(record.told) :]:
                 record.tell(news)
                 self.ledger.keep(owner, name)
-            await stream.aclose()
 
     def make_plain_guard(self) -> Guard | None:
         """Make the guard of free chat: where a teacher listed tasks, their solutions are not told there either."""
