@@ -22,9 +22,10 @@ class CoreTime:
         Raises:
             OSError: this machine does not let us.
         """
-        folder.mkdir()
-        (folder / "cgroup.procs").write_text(str(os.getpid()))
+        folder.mkdir(exist_ok=True)
         self._file, self._unit_s, self._key = folder / file, unit_s, key
+        self.read_s()  # else it is a folder like any other
+        (folder / "cgroup.procs").write_text(str(os.getpid()))
 
     def read_s(self) -> float:
         """Tell the seconds of processor since the group was entered."""

@@ -178,7 +178,10 @@ def check_profile(results: Sequence[Results], rows: Sequence[CardRow]) -> list[s
 
     Every printed percentage of a whole row must be a fraction of its number of tasks.
     """
-    asked = [suite.choices for result in results for suite in result.suites if suite.measurements]
+    known = list_profile_suites()
+    asked = [
+        suite.choices for result in results for suite in result.suites if suite.measurements and suite.suite in known
+    ]
     told = [line for choices in asked for line in _tell_departures(choices)]
     for row in rows:
         if row.measured is None:

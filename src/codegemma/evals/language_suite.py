@@ -98,14 +98,16 @@ def run_language(exam: Examination, name: str) -> Answers:
 
         model = HarnessModel(exam)
         samples = ask_questions(model, loaded, asked)
-    results = [result for leaf, rows in samples.items() for result in _gather(leaf, rows, task.column)]
+    gathered = [result for leaf, rows in samples.items() for result in _gather(leaf, rows, task.column)]
+    # What was refused is no wrong answer.
+    results = [result for result in gathered if result.item_id not in model.lacking]
     notes = [_describe(task, loaded), *_tell_missing(task, sum(len(o.eval_docs) for o in loaded.values()))]
     if model.shortened:
         notes.append(f"{model.shortened:,} prompts were longer than the window and lost their beginning, shots first")
     rated = "tests of text" if any(r.text is not None for r in results) else "log-probabilities of the choices"
-    measured = (*_measure(task, results), *_measure_over_all(task, loaded, samples))
+    measured = () if model.lacking else (*_measure(task, results), *_measure_over_all(task, loaded, samples))
     return Answers(
-        f"{rated}, by lm-evaluation-harness", len(results), results, tuple(notes), measured, lacking=model.lacking
+        f"{rated}, by lm-evaluation-harness", len(gathered), results, tuple(notes), measured, lacking=model.lacking
     )
 
 

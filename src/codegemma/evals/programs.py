@@ -179,9 +179,10 @@ class Answerer:
     def _examine(self, key: bytes, examinee: Any) -> tuple[Verdict, ...]:
         # One after the other: the second finds what the program did, and need not run it.
         verdicts = tuple(shorten_verdict(examine(examinee)) for examine in self._examine_all.values())
-        self._exam.store.keep(key, [spell_verdict(verdict) for verdict in verdicts])
-        # Kept first: whoever does not find it under way finds it kept.
-        self._running.pop(key, None)
+        if not any(verdict.is_mishap for verdict in verdicts):
+            self._exam.store.keep(key, [spell_verdict(verdict) for verdict in verdicts])
+            # Kept first: whoever does not find it under way finds it kept.
+            self._running.pop(key, None)
         return verdicts
 
 

@@ -48,7 +48,9 @@ class RepositoryTests:
         """Find the interpreter; nothing is run yet."""
         self._repository, self._sandbox, self._store = repository, sandbox, store
         self._python, self._shown = find_python(repository.root)
-        self._state = hash_parts(_stamp_files(repository.root), _stamp_environment(self._python)).hex()
+        self._state = hash_parts(
+            str(self._python.resolve()), _stamp_files(repository.root), _stamp_environment(self._python)
+        ).hex()
         self._pool = ThreadPoolExecutor(sandbox.boxes)
         self._known: dict[str, PassingTests | None] = {}
         self.reasons: dict[str, str] = {}
@@ -102,7 +104,8 @@ class RepositoryTests:
                 changed.write_bytes((text or "").encode("utf-8", "replace"))
                 ran = self._run(files, None if text is None else (changed, path))
             kept = [count_passed(ran), _explain(ran)]
-            self._store.keep(key, kept)
+            if ran.ended is Ended.EXITED:  # a limit may be met for the machine's sake
+                self._store.keep(key, kept)
         return kept[0], kept[1]
 
     def _run(self, files: tuple[str, ...], change: tuple[Path, str] | None) -> Ran:

@@ -36,7 +36,8 @@ def examine_kept(store: Store, judge: Examiner, examinees: Sequence[Examinee]) -
     missing = {key: examinee for key, examinee in zip(keys, examinees, strict=True) if key not in found}
     for key, verdict in zip(missing, judge.examine_all(list(missing.values())), strict=True):
         found[key] = shorten_verdict(verdict)
-        store.keep(key, spell_verdict(found[key]))
+        if not verdict.is_mishap:
+            store.keep(key, spell_verdict(found[key]))
     return [found[key] for key in keys]
 
 

@@ -51,6 +51,9 @@ class Outcome(StrEnum):
     OUTPUT = "output"
 
 
+_NO_VERDICT = "no verdict"
+
+
 @dataclass(frozen=True, slots=True)
 class Examinee:
     """A program and what is asked of it.
@@ -79,6 +82,11 @@ class Verdict:
     def has_passed(self) -> bool:
         """Tell whether all tests held."""
         return self.outcome is Outcome.PASSED
+
+    @property
+    def is_mishap(self) -> bool:
+        """Tell whether the tests themselves said nothing: another run may tell another thing of the same program."""
+        return self.reason == _NO_VERDICT
 
 
 class PythonJudge:
@@ -215,4 +223,4 @@ def _conclude(told: dict[str, str], ran: Ran, limits: Limits) -> Verdict:
     if limit is not None and told.get("outcome", Outcome.GONE) == Outcome.GONE:
         return Verdict(Outcome(limit), f"met its limit of {limit}", ran.seconds, ran.stdout, ran.stderr)
     outcome = Outcome(told.get("outcome", Outcome.GONE))
-    return Verdict(outcome, told.get("reason", "no verdict"), ran.seconds, ran.stdout, ran.stderr)
+    return Verdict(outcome, told.get("reason", _NO_VERDICT), ran.seconds, ran.stdout, ran.stderr)

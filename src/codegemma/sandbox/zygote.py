@@ -72,6 +72,8 @@ class Zygote:
 
     def _open(self) -> None:
         self._orders, theirs = socket.socketpair()
+        # One that does not answer is as good as gone: another is started.
+        self._orders.settimeout(_TRIAL_S)
         with theirs, contextlib.ExitStack() as opened:
             opened.callback(self._orders.close)
             number = hold(self._sandbox.filter, opened)

@@ -72,6 +72,7 @@ def _be_first(
 ) -> None:
     """Be the first process behind the walls; never comes back."""
     try:
+        os.setsid()  # a signal to a group of processes goes to all of it, whatever their namespaces
         close_all_but({0, 1, 2, *descriptors, tells})
         build_walls(*owner, disk_bytes)
         lock(steps, cpu_s)
@@ -94,7 +95,9 @@ def _be_first(
 def _run(channel: int, output: int, errors: int) -> None:
     try:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        for number, place in ((output, 1), (errors, 2)):
+        # One of its own: flags set on a shared one would be seen by the next program.
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        for number, place in ((nowhere, 0), (output, 1), (errors, 2)):
             os.dup2(number, place)
             os.close(number)
         candidate.main(channel)
