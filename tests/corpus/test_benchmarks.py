@@ -85,6 +85,10 @@ ROWS: dict[str, tuple[dict[str, Any], list[tuple[Part, str]]]] = {
         {"problem_id": 3, "question": "Sort.", "solutions": ["a()", "b()"]},
         [(Part.PROBLEM, "Sort."), (Part.SOLUTION, "a()"), (Part.SOLUTION, "b()")],
     ),
+    "MathQA": (
+        {"Problem": "How far?", "Rationale": "Far.", "options": "a ) 1", "correct": "a"},
+        [(Part.PROBLEM, "How far?"), (Part.SOLUTION, "Far.")],
+    ),
     "MATH": ({"problem": "Find $x$.", "solution": "$x=1$."}, [(Part.PROBLEM, "Find $x$."), (Part.SOLUTION, "$x=1$.")]),
 }
 

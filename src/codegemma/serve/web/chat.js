@@ -58,6 +58,7 @@ export class Chat {
     const messages = conversation.messages.filter(({ content }) => content).map(({ role, content }) => ({ role, content }));
     const answer = { role: "assistant", content: "", notes: [] };
     conversation.messages.push(answer);
+    this.writing = answer;
     this.#draw();
     const shown = this.thread.lastElementChild;
     const gone = (this.gone = new AbortController());
@@ -84,6 +85,7 @@ export class Chat {
       answer.failed = error.name !== "AbortError";
     }
     if (this.gone === gone) this.composer.setBusy(false);
+    if (this.writing === answer) this.writing = null;
     conversation.at = Date.now();
     this.conversations.save();
     this.changed();
@@ -118,7 +120,7 @@ export class Chat {
       if (!message.content && isLast && !message.notes?.length) words.append(make("span", { className: "cursor" }));
       if (message.content) tools.append(button("copy", "Copy the answer", () => copy(message.content), { kind: "small" }));
       if (isLast && message.failed) tools.append(button("again", "Ask again", () => this.#again(), { shows: true, kind: "small" }));
-      else if (isLast) tools.append(button("again", "Answer again", () => this.#again(), { kind: "small" }));
+      else if (isLast && message !== this.writing) tools.append(button("again", "Answer again", () => this.#again(), { kind: "small" }));
     }
     const notes = (message.notes ?? []).map((note) => make("p", { className: message.failed ? "note bad" : "note" }, note));
     return make("article", { className: `message ${message.role}`, "aria-label": message.role === "user" ? "You" : "Model" }, words, notes, tools);
