@@ -19,10 +19,11 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import numpy as np
+from tests.http_server import listen
 
 from codegemma.engine.remote import RemoteCompleter
 from codegemma.records import Pack, PackedFile, Split
@@ -92,16 +93,8 @@ def serve(slots: Slots) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(content)
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with listen(Handler) as address:
+        yield address
 
 
 def run_ours(data: Path, out: Path, remote: RemoteCompleter, choices: SynthesisChoices, slots: int) -> None:

@@ -4,8 +4,10 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.http_server import listen
 
 
 class IllServer:
@@ -53,14 +55,5 @@ def serve_ill(write: Callable[[str], str], refused: str | None = None) -> Iterat
             self.end_headers()
             self.wfile.write(content)
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    ill.address = f"http://127.0.0.1:{server.server_port}"
-    try:
+    with listen(Handler) as ill.address:
         yield ill
-    finally:
-        server.shutdown()
-        server.server_close()

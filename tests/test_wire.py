@@ -1,13 +1,13 @@
 """The wire to servers that are ill: what they wish is done, what they stream is read or refused."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
+from tests.http_server import listen
 
 from codegemma.errors import InputError
 from codegemma.pace import Pace
@@ -31,16 +31,8 @@ def serve(*replies: Reply) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with listen(Handler) as address:
+        yield address
 
 
 def test_a_date_to_try_again_is_kept_to_by_all() -> None:

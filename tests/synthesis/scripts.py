@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tests.http_server import listen
 
 from codegemma.records import Pack, PackedFile, Split
 from codegemma.shards import write_records
@@ -139,17 +140,11 @@ def serve(script: Script) -> Iterator[str]:
                 name = find_snippet(words)
                 answer_draft(self, name, script.take(name), script)
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        script.closing.set()
-        server.shutdown()
-        server.server_close()
+    with listen(Handler) as address:
+        try:
+            yield address
+        finally:
+            script.closing.set()
 
 
 def answer_draft(handler: BaseHTTPRequestHandler, name: str, number: int, script: Script) -> None:
