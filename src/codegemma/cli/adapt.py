@@ -18,6 +18,7 @@ from rich.syntax import Syntax
 from rich.text import Text
 
 from codegemma.cli.figures import make_table, spell_losses
+from codegemma.cli.headline import make_headline
 from codegemma.cli.options import INPUT, LOCAL, choose_recipe, json_option, settings_option, workers_option
 from codegemma.cli.progress import show_progress
 from codegemma.places import is_remote
@@ -154,7 +155,7 @@ def _print_plan(job: "AdaptJob", as_json: bool) -> None:
 
 
 def print_ending(result: "AdaptResult", showcases: "list[Showcase]", report: Path, console: Console) -> None:
-    """Print the proof, three completions, where everything lies, and what to type next."""
+    """Print the proof, three completions, what it comes to, where everything lies, and what to type next."""
     from codegemma.model_card import CARD_FILE
 
     for kind in dict.fromkeys(m.kind for m in result.measurements):
@@ -180,6 +181,8 @@ def print_ending(result: "AdaptResult", showcases: "list[Showcase]", report: Pat
         console.print(line, highlight=False, markup=False)
     for case in showcases:
         _print_showcase(case, console)
+    for told in make_headline(result.measurements, result.gains, "adapted"):
+        console.print(told)
     lines = [f"\nmodel    {result.model}", f"report   {report}", f"card     {result.model / CARD_FILE}"]
     if showcases:
         lines.append(f"next     {_spell_next(result.model, result.job.places, showcases[0])}")
