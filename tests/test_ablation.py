@@ -17,6 +17,7 @@ from codegemma.ablation import (
     choose_variants,
     list_supports,
 )
+from codegemma.ablation_report import write_report
 from codegemma.ablation_score import ScoreRow, compare_runs
 from codegemma.cli.ablate import spell_table
 from codegemma.errors import InputError
@@ -75,6 +76,19 @@ def test_each_row_speaks_for_a_default_against_it_or_for_neither() -> None:
     assert "| feed.natural_share | 0.9 | 0.0 (raw-cuts) | 1 | 1 | 1 |" in spell_table(table)
 
 
+def test_the_page_shows_each_variant_with_its_intervals(tmp_path: Path) -> None:
+    rows = tuple(
+        ScoreRow(name, kind, "spm", "bits_per_byte", 1.5, 1.4, Interval(-0.1, low, None if low is None else 0.3, 9, 3))
+        for name, low in (("raw-cuts", -0.2), ("spm1", None))
+        for kind in ("line", "cross_file")
+    )
+    page = write_report(tmp_path, AblationTable(3, 1000, {"line": 9}, rows, ())).read_text()
+    assert "suffixes begin anywhere" in page
+    assert "spm1 − reference, bits per byte" in page
+    assert "cross file, SPM" in page
+    assert page.count("<svg") == 2
+
+
 def test_every_variant_differs_from_the_defaults_in_its_setting_alone() -> None:
     feed, pack = FeedChoices(), PackChoices()
     for variant in VARIANTS.values():
@@ -127,3 +141,4 @@ def test_an_ablation_taken_up_again_trains_nothing_anew(tmp_path: Path) -> None:
     stages: list[str] = []
     assert to_plain(ablate(job, lambda stage, *_: stages.append(stage))) == to_plain(table)
     assert not [stage for stage in stages if "train" in stage.rpartition(": ")[2]]
+    assert "nats a token" in write_report(job.out, table).read_text()

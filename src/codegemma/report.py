@@ -169,6 +169,21 @@ class Report:
         axes.tick_params(axis="y", length=0, labelcolor=INK)
         self._plot(figure, [], caption)
 
+    def differences(self, values: Mapping[str, Estimate], x_label: str, caption: str) -> None:
+        """Add differences as points with intervals, in the given order, beside a line at 0; decided ones are full."""
+        figure, axes = _start_plot(x_label, "", 0.75 + BAR_HEIGHT_INCHES * max(len(values), 1), grid="x")
+        axes.axvline(0, color=MUTED, linewidth=1)
+        for place, value in enumerate(values.values()):
+            low, high = (value.value if end is None else end for end in (value.low, value.high))
+            fill = {} if low > 0 or high < 0 else {"markerfacecolor": "none"}
+            axes.hlines(place, low, high, color=INK, linewidth=1.1)
+            axes.plot(value.value, place, "o", color=SERIES[0], markersize=5, **fill)
+        axes.set_yticks(range(len(values)), [_plain(name) for name in values])
+        axes.invert_yaxis()
+        axes.margins(x=0.08)
+        axes.tick_params(axis="y", length=0, labelcolor=INK)
+        self._plot(figure, [], caption)
+
     def histogram(
         self,
         samples: Mapping[str, Sequence[float]],

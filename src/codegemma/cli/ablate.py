@@ -1,7 +1,7 @@
 """`codegemma ablate`: which choices learn most from the same tokens, by small trainings that differ in one of them.
 
 **In**: repositories, a recipe, steps, seeds.
-**Out**: a table on standard output (or JSON), and `ablation.json` in the output folder.
+**Out**: a table on standard output (or JSON); `ablation.json` and the page `report.html` in the output folder.
 **Not**: the comparison; that is `codegemma.ablation`.
 """
 
@@ -50,9 +50,11 @@ def command(  # noqa: PLR0913
     """Train small models on the same tokens, each differing from the reference in one choice, and compare them.
 
     Choices: cuts (natural, raw), SPM variant 2 and 1, paths, pack order (grouped, the report's, by name, shuffled).
+    Choose rows that hold several files where orders are compared: --set train.row_tokens=1024.
     Scores: single lines, random spans and places that other files explain, in held-out files.
     """
     from codegemma.ablation import AblationJob, ablate, choose_variants
+    from codegemma.ablation_report import write_report
     from codegemma.recipe import to_plain
 
     chosen = choose_recipe(recipe, settings)
@@ -60,7 +62,8 @@ def command(  # noqa: PLR0913
     job = AblationJob(tuple(repos), out, chosen, choose_variants(variants), seeds, workers)
     with show_progress() as on_progress:
         table = ablate(job, on_progress)
-    click.echo(json.dumps(to_plain(table)) if as_json else spell_table(table))
+    report = write_report(out, table)
+    click.echo(json.dumps(to_plain(table)) if as_json else f"{spell_table(table)}\n\nreport   {report}")
 
 
 def spell_table(table: "AblationTable") -> str:
