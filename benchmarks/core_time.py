@@ -8,9 +8,28 @@
 """
 
 import os
+import time
+from dataclasses import dataclass
 from pathlib import Path
 
 _ROOT = Path("/sys/fs/cgroup")
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Seconds by the clock, and of processor where control groups tell them."""
+
+    clock_s: float = 0.0
+    core_s: float = 0.0
+
+    def __sub__(self, before: "Spent") -> "Spent":
+        return Spent(self.clock_s - before.clock_s, self.core_s - before.core_s)
+
+    def __add__(self, other: "Spent") -> "Spent":
+        return Spent(self.clock_s + other.clock_s, self.core_s + other.core_s)
+
+    def __mul__(self, times: float) -> "Spent":
+        return Spent(self.clock_s * times, self.core_s * times)
 
 
 class CoreTime:
@@ -45,3 +64,8 @@ def open_core_time() -> CoreTime | None:
         except OSError:
             continue
     return None
+
+
+def read_spent(core: CoreTime | None) -> Spent:
+    """Tell what was spent since some time or other."""
+    return Spent(time.perf_counter(), core.read_s() if core else 0.0)

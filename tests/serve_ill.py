@@ -11,11 +11,12 @@ from tests.http_server import listen
 
 
 class IllServer:
-    """Answers prompts by a rule until a number of answers, then with 500."""
+    """Answers prompts by a rule until a number of answers, then with 500, or, where it `hangs_up`, not at all."""
 
     def __init__(self) -> None:
         self.address = ""
         self.answered = 0
+        self.hangs_up = False
         self._well_until: int | None = None
         self._lock = threading.Lock()
 
@@ -45,6 +46,8 @@ def serve_ill(write: Callable[[str], str], refused: str | None = None) -> Iterat
                 self.send(400, {"error": {"message": "this prompt is refused"}})
             elif ill.take():
                 self.send(200, {"choices": [{"text": write(prompt), "finish_reason": "stop"}]})
+            elif ill.hangs_up:
+                self.close_connection = True
             else:
                 self.send(500, {"error": {"message": "out of memory"}})
 

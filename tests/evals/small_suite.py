@@ -14,7 +14,7 @@ from codegemma.evals.program_suites import answer_programs
 from codegemma.evals.programs import Asking
 from codegemma.evals.scoring import Subject
 from codegemma.records import Completion, Request, StopReason
-from codegemma.sandbox.judge import Examinee, Outcome, Verdict
+from codegemma.sandbox.judge import Examinee, Outcome, Verdict, tell_not_run
 
 ASKING = Asking("k", None, ("all", "first_line"), 64)
 
@@ -29,14 +29,17 @@ PROBLEMS = [make_problem(number) for number in range(12)]
 
 @dataclass
 class TextJudge:
-    """Passes a program by its text; counts what it was given."""
+    """Passes a program by its text; counts what it was given. What begins with `refused` it cannot run."""
 
     boxes: int = 2
     seen: list[str] = field(default_factory=list)
     before: Callable[[], object] = lambda: None
+    refused: str = ""
 
     def examine(self, examinee: Examinee) -> Verdict:
         self.before()
+        if self.refused and examinee.program.startswith(self.refused):
+            return tell_not_run(OSError("full"))
         self.seen.append(examinee.program)
         started = time.perf_counter()
         outcome = Outcome.PASSED if "x + 1" in examinee.program else Outcome.FAILED

@@ -103,6 +103,15 @@ def test_endless_answer_meets_its_limit(open_judge: Judging, key: str, monkeypat
 
 
 @pytest.mark.parametrize("key", LANGUAGES)
+def test_answer_with_null_bytes_or_of_ten_megabytes_is_judged_as_any_other(open_judge: Judging, key: str) -> None:
+    mark = "#" if key == "python" else "//"
+    long = f"    {mark} {'x' * 10**7}\n{WRONG_ANSWERS[key]}"
+    assert examine(open_judge, key, DOUBLE, long).outcome in (Outcome.FAILED, Outcome.ERROR)
+    verdict = examine(open_judge, key, DOUBLE, f"    \0\n{WRONG_ANSWERS[key]}\0")
+    assert verdict.outcome in (Outcome.FAILED, Outcome.ERROR)
+
+
+@pytest.mark.parametrize("key", LANGUAGES)
 def test_stub_gives_texts_with_every_sign_back(open_judge: Judging, key: str) -> None:
     verdict = examine(open_judge, key, SPLIT, pose(SPLIT, read_target(key)).write_stub())
     assert verdict.outcome is Outcome.PASSED, verdict.reason
@@ -268,18 +277,25 @@ def test_suites_run_from_the_published_files_to_figures(
     assert len([note for note in found.notes if "ran in boxes" in note]) == 1
 
 
-def test_language_without_a_compiler_is_not_run(
-    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("tool", "reason"),
+    [("", "apt-get install --no-install-recommends golang-go"), ("go version go1.2.1", "older than 1.18")],
+    ids=["absent", "too old"],
+)
+def test_language_without_a_compiler_or_with_an_old_one_is_not_run_and_no_zero(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tool: str, reason: str
 ) -> None:
     from codegemma.sandbox import toolchains, workshop
 
-    found = toolchains.look_for(read_toolchains()["go"], path=str(tmp_path))
+    if tool:
+        (tmp_path / "go").write_text(f"#!/bin/sh\necho {tool}\n")
+        (tmp_path / "go").chmod(0o755)
+    found = toolchains.look_for(read_toolchains()["go"], path=f"{tmp_path}:/bin" if tool else str(tmp_path))
     monkeypatch.setattr(workshop, "look_for", lambda _: found)
-    monkeypatch.setattr(suites, "look_for", lambda _: found)
     monkeypatch.setattr(suites, "TARGETS", ("go",))
     run = evaluate(
         make_subject(), ["babelcode-humaneval"], data=[find_benchmarks()], out=tmp_path, model="bytes",
         choices=EvalChoices(limit=1),
     )  # fmt: skip
     assert run.suites[0].measurements == ()
-    assert "apt-get install --no-install-recommends golang-go" in str(run)
+    assert reason in run.suites[0].not_run["go"]

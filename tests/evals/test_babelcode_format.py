@@ -67,3 +67,9 @@ def test_damaged_file_is_said_to_be(tmp_path: Path, text: str) -> None:
     (tmp_path / "a.jsonl").write_text(text + "\n")
     with pytest.raises(InputError, match="wanted JSON lines"):
         read_published_questions(tmp_path / "a.jsonl")
+
+
+@pytest.mark.parametrize("rows", [[CONVERTED, CONVERTED], [*HUB, HUB[0]]])
+def test_question_that_is_there_twice_is_refused(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
+    with pytest.raises(InputError, match="is there twice"):
+        read_published_questions(write(tmp_path / "a.jsonl", rows))

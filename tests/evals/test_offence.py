@@ -12,7 +12,7 @@ from codegemma.evals.choices import EvalChoices
 from codegemma.evals.examination import AbsentError, Examination
 from codegemma.evals.offence.agent import ModelAgent, read_command
 from codegemma.evals.offence.challenge import Kind
-from codegemma.evals.offence.episode import Exchange, play, shorten
+from codegemma.evals.offence.episode import Exchange, find_memory, play, shorten
 from codegemma.evals.offence.suite import CHALLENGES, measure_offence, play_all, record_episode, run_offence
 from codegemma.evals.scoring import Subject
 from codegemma.records import Completion, Request, StopReason
@@ -154,6 +154,16 @@ def test_the_shell_has_no_network_and_does_not_see_the_service(sandbox_of_two: S
     assert "service.py" not in outputs[1]
     assert outputs[3].startswith("kept")
     assert "root:" not in outputs[3]
+
+
+def test_an_agent_that_fills_its_folder_meets_its_own_limit_and_the_next_one_plays(sandbox_of_two: Sandbox) -> None:
+    if not sandbox_of_two.has_groups or find_memory() is None:
+        pytest.skip("no control groups, or no memory for files, on this machine")
+    challenge = next(c for c in CHALLENGES if c.challenge_id == "any-file")
+    fill = "for n in 1 2 3 4 5 6 7 8; do head -c 60000000 /dev/zero > $n || exit; done; echo full"
+    (exchange,) = play(challenge, Scripted({challenge.statement: [fill]}), sandbox_of_two).exchanges
+    assert "limit of memory" in exchange.output
+    assert play(challenge, Scripted({challenge.statement: ["ask ../flag.txt"]}), sandbox_of_two).is_solved
 
 
 def test_without_boxes_nothing_is_played() -> None:

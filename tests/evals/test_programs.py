@@ -18,7 +18,7 @@ from codegemma.evals.ngram import train_ngram
 from codegemma.evals.problems import Problem
 from codegemma.evals.programs import Answerer, Asking
 from codegemma.evals.run import evaluate
-from codegemma.evals.samples import Sample, estimate_pass_at_k
+from codegemma.evals.samples import Sample, estimate_pass_at_k, read_samples
 from codegemma.evals.scoring import Subject
 from codegemma.evals.truncation import POLICIES
 from codegemma.records import Completion, InfillMode, Request, StopReason
@@ -144,10 +144,14 @@ def test_pass_at_k_of_impossible_counts_is_refused(samples: int, passed: int, k:
 def test_suites_run_from_the_published_files_to_figures(sandbox: object, tmp_path: Path) -> None:
     names = ["humaneval", "infilling-single", "mbpp", "mbpp-sanitized"]
     run = evaluate(
-        make_subject(), names, data=[find_benchmarks()], out=tmp_path, model="bytes", choices=EvalChoices(limit=3)
-    )
+        make_subject(), names, data=[find_benchmarks()], out=tmp_path, model="bytes",
+        choices=EvalChoices(limit=3, has_path_line=True),
+    )  # fmt: skip
     assert [(s.suite, s.items) for s in run.suites] == [(name, 3) for name in names]
     shown = {(m.kind, m.mode, m.metric) for s in run.suites for m in s.measurements}
     assert ("single_line", InfillMode.PSM, "pass_at_1") in shown
+    assert ("single_line_with_path", InfillMode.PSM, "pass_at_1") in shown
+    prompts = {(s.kind, s.mode): s.prompt for s in read_samples(tmp_path / "holes-infilling-single.jsonl")}
+    assert len(set(prompts.values())) == len(prompts) == 4
     assert all(m.interval.items == 3 for s in run.suites for m in s.measurements)
     assert any("bubblewrap" in note for note in run.suites[0].notes)

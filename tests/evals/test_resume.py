@@ -244,9 +244,13 @@ def make_remote(address: str) -> Subject:
     return dataclasses.replace(subject, completer=remote, fingerprint="server", at_once=2)
 
 
-def test_a_server_that_fails_half_way_is_resumed_and_never_a_zero(small: TextJudge, tmp_path: Path) -> None:
+@pytest.mark.parametrize("hangs_up", [False, True])
+def test_a_server_that_fails_half_way_is_resumed_and_never_a_zero(
+    small: TextJudge, tmp_path: Path, hangs_up: bool
+) -> None:
     whole = run_small(make_subject(Model()), tmp_path / "whole")
     with serve_ill(write_answer) as server:
+        server.hangs_up = hangs_up
         server.is_well_until(3)
         with pytest.raises(ServerError, match="no answer in 2 tries"):
             run_small(make_remote(server.address), tmp_path / "out")
@@ -264,7 +268,7 @@ def test_a_problem_that_the_server_refuses_leaves_no_score_but_its_name(small: T
         results = run_small(make_remote(server.address), tmp_path)
     (suite,) = results.suites
     assert suite.measurements == ()
-    assert suite.not_run["k"].startswith("no score, 1 of 12 problems lack an answer (t/5): ")
+    assert suite.not_run["k"].startswith("no score, 1 of 12 problems lack an answer or a verdict (t/5): ")
     assert "400" in suite.not_run["k"]
     lacking = [r for r in read_records(tmp_path) if r.generated is None]
     assert [(r.task_id, r.judged) for r in lacking] == [("t/5", ())]

@@ -1,5 +1,6 @@
 """What a box lets a program do, and what it does not."""
 
+import contextlib
 import os
 import subprocess
 import threading
@@ -10,7 +11,8 @@ import pytest
 
 from codegemma.errors import InputError
 from codegemma.sandbox import box
-from codegemma.sandbox.box import Ended, Limits, Program, Ran, Safety, Sandbox, name_python
+from codegemma.sandbox.box import Ended, Limits, Program, Ran, Running, Safety, Sandbox, name_python
+from codegemma.sandbox.process import BoxError
 
 PYTHON, SHOWN = name_python()
 
@@ -118,6 +120,31 @@ def test_machine_that_forbids_boxes_is_named_before_the_first_program(
     monkeypatch.setattr(box, "which", lambda _: str(broken))
     with pytest.raises(InputError, match="setting up uid map: Permission denied"):
         Sandbox(1)
+
+
+def test_box_that_cannot_be_built_is_no_program_that_failed(sandbox: Sandbox) -> None:
+    with pytest.raises(BoxError, match="Can't find source path /no/such/folder"):
+        sandbox.run(Program(["/bin/true"], read_only={Path("/no/such/folder"): "/shown"}))
+    assert run(sandbox, "import sys; sys.exit('bwrap: no room')").exit_code == 1
+    # What cannot be executed is the program's own fault: a compiler may make it of what a model wrote.
+    assert sandbox.run(Program(["/job/main"])).exit_code == 1
+
+
+def test_box_outlives_the_thread_that_opened_it(sandbox: Sandbox) -> None:
+    hears, tells = os.pipe()
+    source = f"import os; print(os.read({hears}, 5).decode())"
+    program = Program([*PYTHON, "-c", source], read_only=SHOWN, descriptors=(hears,))
+    with contextlib.ExitStack() as opened:
+        found: list[Running] = []
+        thread = threading.Thread(target=lambda: found.append(opened.enter_context(sandbox.start(program, LIMITS))))
+        thread.start()
+        thread.join()
+        while Path(f"/proc/self/task/{thread.native_id}").exists():  # joined before it is quite gone
+            time.sleep(0.01)
+        os.write(tells, b"still")
+        assert found[0].wait().stdout == b"still\n"
+    os.close(hears)
+    os.close(tells)
 
 
 def test_groups_are_gone_after_the_sandbox_is_closed() -> None:

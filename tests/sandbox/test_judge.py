@@ -1,9 +1,11 @@
 """Verdicts: those of the bare interpreter on honest programs, and a limit named where one was met."""
 
 import time
+from pathlib import Path
 
 import pytest
 
+from codegemma.sandbox import judge as judging
 from codegemma.sandbox.box import Limits, Sandbox
 from codegemma.sandbox.judge import Examinee, Outcome, PythonJudge
 
@@ -43,7 +45,8 @@ def test_outcome_names_what_happened(judge: PythonJudge, program: str, outcome: 
 
 
 def test_limits_are_outcomes_of_their_own(sandbox: Sandbox) -> None:
-    with PythonJudge(sandbox, Limits(wall_s=3, output_bytes=10_000, memory_bytes=200 * 2**20)) as judge:
+    # Of processor time: on a busy machine the clock would decide who meets which limit first.
+    with PythonJudge(sandbox, Limits(wall_s=60, cpu_s=3, output_bytes=10_000, memory_bytes=200 * 2**20)) as judge:
         assert examine_function(judge, "def f(x):\n    while True: pass")[0] is Outcome.TIME
         assert examine_function(judge, "def f(x):\n    while True: print('x' * 1000)")[0] is Outcome.OUTPUT
         grows = "def f(x):\n    a = []\n    while True: a.append(bytearray(2**20))"
@@ -96,3 +99,49 @@ def test_many_are_answered_in_order_and_equal_ones_run_once(judge: PythonJudge) 
     verdicts = list(judge.examine_all(programs))
     assert [v.has_passed for v in verdicts] == [n % 3 == 1 for n in range(9)]
     assert verdicts[0] is verdicts[3]
+
+
+@pytest.mark.parametrize("is_copying", [True, False])
+def test_program_without_a_box_is_not_run_and_the_next_one_is(
+    sandbox: Sandbox, is_copying: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judging, "_PAUSE_S", 0.0)
+    if not is_copying:
+        monkeypatch.setattr(judging, "open_zygote", lambda *_: (None, "not on this machine"))
+    absent = {Path("/no/such/folder"): "/shown"}
+    with PythonJudge(sandbox) as judge:
+        if judge.is_copying is not is_copying:
+            pytest.skip("no namespaces within namespaces on this machine")
+        zygotes = [judge._zygotes.get() for _ in range(judge.boxes)] if is_copying else []
+        with monkeypatch.context() as broken:
+            for starter in zygotes or [judge]:
+                broken.setattr(starter, "_shown", {**starter._shown, **absent})
+            for zygote in zygotes:
+                zygote.close()
+                judge._zygotes.put(zygote)
+            verdict = judge.examine(Examinee("def f(x): return 2 * x", "assert f(2) == 4"))
+            assert (verdict.outcome, verdict.has_passed, verdict.is_mishap) == (Outcome.NOT_RUN, False, True)
+            assert "/no/such/folder" in verdict.reason or is_copying
+        assert judge.examine(Examinee("def f(x): return 2 * x", "assert f(2) == 4")).has_passed
+
+
+FILLS = """
+import errno, os
+def fill(place):
+    written = 0
+    try:
+        for number in range(9):
+            with open(f"{place}/{number}", "wb", buffering=0) as file:
+                for _ in range(50):
+                    written += file.write(bytes(2 ** 20))
+    except OSError as error:
+        return error.errno == errno.ENOSPC, written <= 64 * 2 ** 20
+    return None
+"""
+
+
+@pytest.mark.parametrize("place", ["/tmp", "/job", "/dev/shm"])  # noqa: S108 (the box's own)
+def test_disk_that_a_program_fills_is_its_own_and_the_next_one_has_all_of_it(judge: PythonJudge, place: str) -> None:
+    for _ in range(judge.boxes + 1):
+        verdict = judge.examine(Examinee(FILLS, f"assert fill({place!r}) == (True, True)"))
+        assert verdict.has_passed, verdict.reason

@@ -3,6 +3,8 @@
 import ast
 import os
 import socket
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -144,6 +146,21 @@ def test_zygote_is_started_again_when_it_goes_down(zygote: Zygote) -> None:
         parent = int(next(line for line in read_status(find_number(running)) if line.startswith("PPid")).split()[1])
         os.kill(parent, 9)
     assert tell(zygote, "x = 3", "x") == [3]
+
+
+def test_zygote_that_a_worker_started_again_outlives_the_worker(zygote: Zygote) -> None:
+    def open_again() -> None:
+        zygote.close()
+        assert tell(zygote, "x = 4", "x") == [4]
+
+    thread = threading.Thread(target=open_again)
+    thread.start()
+    thread.join()
+    again = zygote._box
+    while Path(f"/proc/self/task/{thread.native_id}").exists():  # joined before it is quite gone
+        time.sleep(0.01)
+    assert tell(zygote, "x = 5", "x") == [5]
+    assert zygote._box is again
 
 
 def test_program_over_its_memory_is_told_so_and_the_next_one_has_all_of_it(sandbox: Sandbox) -> None:

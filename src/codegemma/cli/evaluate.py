@@ -68,6 +68,7 @@ Examples:
 @click.option("--temperature", type=click.FloatRange(min=0), default=0.0, show_default=True, help="0 is greedy.")
 @click.option("--top-p", type=click.FloatRange(min=0, max=1, min_open=True), help="Of the likeliest tokens.")
 @click.option("--template", metavar="NAME", help="Spell holes for a server's model: codegemma, qwen, starcoder, ...")
+@click.option("--path-line", is_flag=True, help="Ask infilling sets also with a path line before the prefix.")
 @click.option("--chat", is_flag=True, help="Ask in turns of a conversation, for a model that was tuned to converse.")
 @click.option("--judge", metavar="URL", help="A server whose model gives a second opinion on refusals.")
 @click.option("--online", is_flag=True, help="Download the data of language suites that is not in --data.")
@@ -85,6 +86,7 @@ def command(  # noqa: PLR0913, PLR0917
     temperature: float,
     top_p: float | None,
     template: str | None,
+    path_line: bool,
     chat: bool,
     judge: str | None,
     online: bool,
@@ -126,6 +128,7 @@ def command(  # noqa: PLR0913, PLR0917
         temperature=temperature,
         top_p=top_p,
         is_chat=chat,
+        has_path_line=path_line,
         unsafe=unsafe,
         online=online,
     )

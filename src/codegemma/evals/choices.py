@@ -40,6 +40,8 @@ class EvalChoices:
     top_p: float | None = None
     # Ask in turns of a conversation what can be asked so: for models that were tuned to converse.
     is_chat: bool = False
+    # Ask the infilling sets a second time as files with a name, in the path line before the prefix; the card is silent.
+    has_path_line: bool = False
     # Run programs without a box, where the machine has none.
     unsafe: bool = False
     # Download the data sets of the language suites that are not among the given folders.

@@ -189,8 +189,8 @@ def _add_failures(report: Report, suite: SuiteResults, folder: Path) -> None:
 
 
 def _list_headlines(samples: Iterable[Sample]) -> Iterator[tuple[Sample, Judged]]:
-    """List samples with their verdict under the first policy."""
-    return ((sample, sample.judged[0]) for sample in samples if sample.judged)
+    """List samples with their verdict under the first policy, where there is one."""
+    return ((sample, sample.judged[0]) for sample in samples if sample.judged and sample.judged[0].was_run)
 
 
 def _name_failure(sample: Sample, judged: Judged) -> str:

@@ -130,7 +130,7 @@ def _read_line(plain: dict[str, Any]) -> Iterator[tuple[Figure, str, Item]]:
 
 def _read_sample(plain: dict[str, Any]) -> Iterator[tuple[Figure, str, Item]]:
     sample: Sample = from_plain(Sample, plain)
-    for judged in sample.judged:
+    for judged in (one for one in sample.judged if one.was_run):
         figure = (sample.kind, str(sample.mode or ""), f"model, {judged.policy}", "pass_at_1")
         yield figure, sample.task_id, Item(sample.group, float(judged.has_passed), 1.0, sample.prompt)
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from codegemma.errors import InputError
 from codegemma.evals.choices import EvalChoices
 from codegemma.evals.examination import Answers, Examination, Suite
 from codegemma.evals.problems import (
@@ -37,6 +38,8 @@ INFILLING_ORIGIN = "https://github.com/openai/human-eval-infilling (folder data)
 MBPP_ORIGIN = "https://github.com/google-research/google-research (folder mbpp), gzipped"
 # Chen et al. wrote at most 300 tokens for a body; Austin et al. give a whole function 512.
 _FUNCTION_TOKENS = 512
+# HumanEval's programs are no files: one of a name that says nothing.
+_PATH = "solution.py"
 POLICY_NOTE = "policies cut the same answers: the first is the headline, the others tell how much the cut decides"
 
 
@@ -68,12 +71,14 @@ INFILLING_SETS = {
 
 
 def run_infilling(exam: Examination, name: str) -> Answers:
-    """Fill the holes of one set, in every mode that the subject knows."""
+    """Fill the holes of one set, in every mode that the subject knows, without a path and, if wanted, with one."""
     chosen = INFILLING_SETS[name]
     path = exam.find(*_need(chosen.file, INFILLING_ORIGIN))
     problems = choose_problems(read_problems(path, read_infilling, INFILLING_ORIGIN, chosen.tasks), exam.choices.limit)
+    kinds = {chosen.kind: None} | ({f"{chosen.kind}_with_path": _PATH} if exam.choices.has_path_line else {})
     askings = [
-        Asking(chosen.kind, mode, chosen.policies, exam.choices.max_new_tokens)
+        Asking(kind, mode, chosen.policies, exam.choices.max_new_tokens, path=path)
+        for kind, path in kinds.items()
         for mode in sorted(exam.subject.infill_modes)
     ]
     return answer_programs(exam, problems, askings)
@@ -147,10 +152,21 @@ def tell_boxes(described: Mapping[str, str]) -> str:
 
 @contextlib.contextmanager
 def open_python_judge(choices: EvalChoices) -> Iterator[PythonJudge]:
-    """Open boxes and a judge of Python in them; without boxes only where the choices accept that."""
+    """Open boxes and a judge of Python in them; without boxes only where the choices accept that.
+
+    Raises:
+        InputError: there are none.
+    """
     safety = Safety.UNSAFE if choices.unsafe else Safety.BOXED
-    with Sandbox(safety=safety) as sandbox, PythonJudge(sandbox) as judge:
+    with Sandbox(safety=safety) as sandbox, _open_judge(sandbox) as judge:
         yield judge
+
+
+def _open_judge(sandbox: Sandbox) -> PythonJudge:
+    try:
+        return PythonJudge(sandbox)
+    except OSError as error:
+        raise InputError(f"programs cannot be run on this machine now: {error}; the same command goes on") from error
 
 
 PROGRAM_SUITES = (

@@ -164,6 +164,9 @@ def _answer(exam: Examination, judge: PythonJudge, talks: Sequence[_Talk], turn:
     examinees = [_pose(talk, found.code) for (talk, _), found in zip(answered, extracted, strict=True)]
     verdicts = examine_kept(exam.store, judge, examinees)
     for (talk, text), found, verdict in zip(answered, extracted, verdicts, strict=True):
+        if verdict.outcome is Outcome.NOT_RUN:
+            talk.missing = verdict.reason
+            continue
         talk.done.append(RepairTurn(text, found.rule, verdict.outcome, _tell(talk, verdict)))
         talk.turns += [Turn("model", text or "..."), Turn("user", show_failure(_find_test(talk, verdict), verdict))]
 

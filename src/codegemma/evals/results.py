@@ -6,6 +6,7 @@
 """
 
 import json
+import os
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -77,20 +78,26 @@ def read_results(place: Path) -> Results:
 
 
 def read_earlier(out: Path, model: str, fingerprint: str) -> Results:
-    """Read what former runs left in the folder; what no version of this one wrote counts as nothing.
+    """Read what former runs left in the folder.
 
     Raises:
-        InputError: it is of another model.
+        InputError: it is of another model, or cannot be read: it would be written over.
     """
-    try:
-        found = read_results(out)
-    except InputError:
+    path = out / RESULTS_FILE
+    if not os.path.lexists(path):
         return Results(model, (), fingerprint)
+    try:
+        found = read_results(path)
+    except InputError as error:
+        raise InputError(
+            f"{path} is there, does not hold results of this version ({error.__cause__ or error}) and would be written "
+            "over: move it elsewhere or remove it, or take another --out; answers kept beside it are not asked again"
+        ) from error
     is_same = found.fingerprint == fingerprint if fingerprint else (found.model, found.fingerprint) == (model, "")
     if found.suites and not is_same:
         told = "other weights or another address" if found.model == model else f"{found.model}"
         raise InputError(
-            f"{out / RESULTS_FILE} holds results of {told}; take another --out, or remove that file: the figures of "
+            f"{path} holds results of {told}; take another --out, or remove that file: the figures of "
             "two models do not stand in one table"
         )
     return replace(found, model=model, fingerprint=fingerprint)

@@ -40,6 +40,11 @@ class Judged:
         """Tell whether the program passed its tests."""
         return self.outcome is Outcome.PASSED
 
+    @property
+    def was_run(self) -> bool:
+        """Tell whether there is a verdict: without one an answer neither passed nor failed."""
+        return self.outcome is not Outcome.NOT_RUN
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -61,6 +66,12 @@ class Sample:
     stop_reason: StopReason | None
     missing: str
     judged: tuple[Judged, ...]
+
+    def tell_lacking(self) -> str:
+        """Tell why there is no answer or no verdict on it; nothing where there are both."""
+        if self.generated is None:
+            return self.missing
+        return next((judged.reason for judged in self.judged if not judged.was_run), "")
 
 
 def read_samples(path: Path) -> Iterator[Sample]:
@@ -103,9 +114,9 @@ class Tally:
     missing: dict[tuple[str, InfillMode | None], dict[str, str]] = field(default_factory=dict)
 
     def add(self, sample: Sample) -> None:
-        """Count an answer, or that it is missing."""
-        if sample.generated is None:
-            self.missing.setdefault((sample.kind, sample.mode), {})[sample.task_id] = sample.missing
+        """Count an answer, or that it or its verdict is missing."""
+        if lacking := sample.tell_lacking():
+            self.missing.setdefault((sample.kind, sample.mode), {})[sample.task_id] = lacking
         for judged in sample.judged:
             problems = self.counts.setdefault((sample.kind, sample.mode, judged.policy), {})
             count = problems.setdefault(sample.task_id, _Count(sample.group))
@@ -116,7 +127,7 @@ class Tally:
         """Estimate pass@k of what is whole, for every `k` that the number of samples allows.
 
         Raises:
-            RuntimeError: fewer verdicts than there are problems and samples, and no answer is known to be missing.
+            RuntimeError: fewer verdicts than there are problems and samples, and nothing is known to be missing.
         """
         for (kind, mode, policy), counts in self.counts.items():
             if (kind, mode) in self.missing:
@@ -129,22 +140,22 @@ class Tally:
                     yield Measurement(f"model, {policy}", kind, mode, f"pass_at_{k}", "share", interval)
 
     def tell_missing(self, problems: int) -> dict[str, str]:
-        """Tell of each kind and mode without a score how many of the problems have no answer, which, and why."""
+        """Tell of each kind and mode without a score how many of the problems lack something, which, and why."""
         return {
-            name_kind(kind, mode): f"no score, {spell_lacking(reasons, problems)}"
+            name_kind(kind, mode): f"no score, {spell_lacking(reasons, problems, 'an answer or a verdict')}"
             for (kind, mode), reasons in self.missing.items()
         }
 
 
-def spell_lacking(reasons: Mapping[str, str], asked: int) -> str:
-    """Spell how many problems have no answer, which, and why the first has none.
+def spell_lacking(reasons: Mapping[str, str], asked: int, wanted: str = "an answer") -> str:
+    """Spell how many problems lack what is wanted, which, and why the first does.
 
     >>> spell_lacking({"t/5": "refused"}, 12)
     '1 of 12 problems lack an answer (t/5): refused'
     """
     named = ", ".join(list(reasons)[:_NAMED]) + (", ..." if len(reasons) > _NAMED else "")
     why = next(iter(reasons.values()))
-    return f"{len(reasons):,} of {asked:,} problems lack an answer ({named}): {why}"
+    return f"{len(reasons):,} of {asked:,} problems lack {wanted} ({named}): {why}"
 
 
 def name_kind(kind: str, mode: InfillMode | None) -> str:

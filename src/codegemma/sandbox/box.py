@@ -11,10 +11,10 @@ then there are resource limits and nothing else.
 """
 
 import contextlib
+import functools
 import os
 import queue
 import selectors
-import signal
 import subprocess
 import sys
 import time
@@ -23,10 +23,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from shutil import which
-from typing import IO, Protocol, cast
+from typing import IO, cast
 
 from codegemma.errors import InputError
 from codegemma.sandbox.groups import Group, make_group
+from codegemma.sandbox.process import BoxError, Process, Started, start_lasting
 from codegemma.sandbox.seccomp import make_filter
 
 
@@ -115,8 +116,6 @@ _WALLS = (
     "--setenv", "LANG", "C.UTF-8",
 )  # fmt: skip
 _READ_BYTES = 65536
-# How long bubblewrap may take to notice that its box has ended.
-_COLLECTING_S = 2.0
 
 
 class Sandbox:
@@ -153,7 +152,7 @@ class Sandbox:
         """Run to the end, or to the first limit; waits while all boxes are in use.
 
         Raises:
-            OSError: the program could not be started.
+            OSError: the program could not be started; `BoxError`: its box could not be built.
         """
         with self.start(program, limits) as running:
             return running.wait()
@@ -165,13 +164,12 @@ class Sandbox:
         try:
             if group is not None:
                 group.limit(limits.memory_bytes, limits.processes)
-            process = self._spawn(program, limits, group)
-            started = _Started(process, group, is_boxed=self.safety is Safety.BOXED)
-            running = Running(started, (process.stdin, process.stdout, process.stderr), program.stdin, limits, group)
-            try:
+            with contextlib.ExitStack() as ours:
+                process, status = self._spawn(program, limits, group, ours)
+                streams = (process.stdin, process.stdout, process.stderr)
+                running = Running(Started(process, group, status), streams, program.stdin, limits, group)
+                ours.callback(running.end)
                 yield running
-            finally:
-                running.end()
         finally:
             self._groups.put(group)
 
@@ -188,11 +186,18 @@ class Sandbox:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _spawn(self, program: Program, limits: Limits, group: Group | None) -> "subprocess.Popen[bytes]":
+    def _spawn(
+        self, program: Program, limits: Limits, group: Group | None, ours: contextlib.ExitStack
+    ) -> "tuple[subprocess.Popen[bytes], int | None]":
+        """Start the process; also give where bubblewrap tells of it, which is open until `ours` is closed."""
         enter = _ENTER % (limits.cpu_s, limits.file_bytes // 512, limits.open_files, limits.address_bytes // 1024)
         with contextlib.ExitStack() as opened:
-            wrapping, fds = self._wrap(program, limits, opened) if self.safety is Safety.BOXED else ([], ())
-            return subprocess.Popen(
+            wrapping, fds, status = [], (), None
+            if self.safety is Safety.BOXED:
+                status, told = _open_status(ours, opened)
+                wrapping, fds = self._wrap(program, limits, told, opened)
+            start = functools.partial(
+                subprocess.Popen,
                 ["/bin/sh", "-c", enter, "sh", *wrapping, *program.command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
@@ -206,15 +211,16 @@ class Sandbox:
                     **({} if self.safety is Safety.BOXED else program.environment),
                 },
             )
+            return start_lasting(start), status
 
     def _wrap(
-        self, program: Program, limits: Limits, opened: contextlib.ExitStack
+        self, program: Program, limits: Limits, told: int, opened: contextlib.ExitStack
     ) -> tuple[list[str], tuple[int, ...]]:
         """Write bubblewrap's command line; files go in through descriptors, so nothing lies on this machine's disk."""
-        fds = [hold(self.filter, opened)]
+        fds = [hold(self.filter, opened), told]
         size = str(limits.disk_bytes)
         own = ["--bind", "/proc", "/proc"] if program.makes_walls else ["--proc", "/proc", "--seccomp", str(fds[0])]
-        command = [self._bwrap, *_WALLS, *_SYSTEM, *own]
+        command = [self._bwrap, "--json-status-fd", str(told), *_WALLS, *_SYSTEM, *own]
         command += ["--size", size, "--perms", "1777", "--tmpfs", "/tmp"]  # noqa: S108 (the box's own)
         if program.job is None:
             command += ["--size", size, "--perms", "0777", "--tmpfs", "/job"]
@@ -230,23 +236,6 @@ class Sandbox:
         if program.makes_walls:
             command += ["--remount-ro", "/dev", "--remount-ro", "/"]
         return [*command, "--chdir", "/job", "--"], tuple(fds)
-
-
-class Process(Protocol):
-    """Whatever can be waited for and ended."""
-
-    @property
-    def returncode(self) -> int | None:
-        """What it ended with, where that is known."""
-        ...
-
-    def wait(self, timeout: float) -> object:
-        """Wait for its end; raises `subprocess.TimeoutExpired`."""
-        ...
-
-    def end(self) -> None:
-        """End it, if it has not ended, with all that it started."""
-        ...
 
 
 class Running:
@@ -268,7 +257,11 @@ class Running:
         self._killed_for_memory = 0 if group is None else group.count_out_of_memory()
 
     def wait(self, until: int | None = None) -> Ran:
-        """Read what it writes until it ends or meets a limit, or until the descriptor `until` has something to read."""
+        """Read what it writes until it ends or meets a limit, or until the descriptor `until` has something to read.
+
+        Raises:
+            BoxError: its box could not be built.
+        """
         chunks: dict[int, list[bytes]] = {self._stdout.fileno(): [], self._stderr.fileno(): []}
         ended = self._read(chunks, until)
         if ended is Ended.EXITED:
@@ -280,6 +273,8 @@ class Running:
         if self.group is not None and self.group.count_out_of_memory() > self._killed_for_memory:
             ended = Ended.MEMORY
         stdout, stderr = (b"".join(parts) for parts in chunks.values())
+        if ended in (Ended.EXITED, Ended.STOPPED):
+            self._process.check_begun(stderr)
         code = self._process.returncode if ended is Ended.EXITED else None
         return Ran(ended, code, stdout, stderr, time.perf_counter() - self._started)
 
@@ -342,45 +337,6 @@ class Running:
             stream.close()
 
 
-class _Started:
-    """A process that this one has started, in a box or not."""
-
-    def __init__(self, process: "subprocess.Popen[bytes]", group: Group | None, *, is_boxed: bool) -> None:
-        self._process, self._group, self._is_boxed = process, group, is_boxed
-
-    @property
-    def returncode(self) -> int | None:
-        return self._process.returncode
-
-    def wait(self, timeout: float) -> None:
-        self._process.wait(timeout)
-
-    def end(self) -> None:
-        if self._is_boxed:
-            self._end_inside()
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        if self._group is not None:
-            self._group.kill()
-
-    def _end_inside(self) -> None:
-        """End the box's first process, and with it all in the box, and let bubblewrap collect it.
-
-        Were bubblewrap ended first, the box would be left to this machine's init, which may collect it late or never,
-        as in containers whose first process is no init; until then it counts against the group's number of processes.
-        """
-        if self._process.poll() is not None:
-            return
-        number = self._process.pid
-        with contextlib.suppress(OSError, ValueError, subprocess.TimeoutExpired):
-            children = Path(f"/proc/{number}/task/{number}/children").read_text().split()
-            for child in children:
-                os.kill(int(child), signal.SIGKILL)
-            if children:
-                self._process.wait(_COLLECTING_S)
-
-
 def name_python() -> tuple[list[str], dict[Path, str]]:
     """Tell how this Python is started in a box: isolated, without site-packages, and what a box must see of it."""
     binary = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
@@ -399,6 +355,14 @@ def hold(content: bytes, opened: contextlib.ExitStack) -> int:
     return number
 
 
+def _open_status(ours: contextlib.ExitStack, theirs: contextlib.ExitStack) -> tuple[int, int]:
+    reads, writes = os.pipe()
+    ours.callback(os.close, reads)
+    theirs.callback(os.close, writes)
+    os.set_blocking(reads, False)
+    return reads, writes
+
+
 def _find_bubblewrap() -> str:
     found = which("bwrap")
     if found is None:
@@ -411,10 +375,13 @@ def _find_bubblewrap() -> str:
 
 def _try_out(sandbox: Sandbox) -> None:
     """See a trivial program run before hours of work depend on it."""
-    ran = sandbox.run(Program(["/usr/bin/true"]))
-    if ran.exit_code != 0:
-        reason = ran.stderr.decode("utf-8", "replace").strip().partition("\n")[0][:300]
+    try:
+        ran = sandbox.run(Program(["/usr/bin/true"]))
+        reason = "" if ran.exit_code == 0 else ran.stderr.decode("utf-8", "replace").strip() or str(ran.ended)
+    except BoxError as error:
+        reason = str(error)
+    if reason:
         raise InputError(
-            f"bubblewrap does not work on this machine ({reason or ran.ended}): namespaces of users are often "
-            "forbidden in containers and by AppArmor; allow them, run elsewhere, or accept the risk with --unsafe"
+            f"bubblewrap does not work on this machine ({reason.partition(chr(10))[0][:300]}): namespaces of users are "
+            "often forbidden in containers and by AppArmor; allow them, run elsewhere, or accept the risk with --unsafe"
         )

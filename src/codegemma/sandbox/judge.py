@@ -15,6 +15,7 @@ import platform
 import queue
 import socket
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -49,9 +50,12 @@ class Outcome(StrEnum):
     TIME = "time"
     MEMORY = "memory"
     OUTPUT = "output"
+    NOT_RUN = "not run"
 
 
 _NO_VERDICT = "no verdict"
+# A machine that has no room for a box may have it a moment later.
+_TRIES, _PAUSE_S = 2, 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +89,13 @@ class Verdict:
 
     @property
     def is_mishap(self) -> bool:
-        """Tell whether the tests themselves said nothing: another run may tell another thing of the same program."""
-        return self.reason == _NO_VERDICT
+        """Tell whether nothing was found out: another run may tell another thing of the same program."""
+        return self.outcome is Outcome.NOT_RUN or self.reason == _NO_VERDICT
+
+
+def tell_not_run(error: OSError) -> Verdict:
+    """Say of a program that it could not be run, which is nothing that it did."""
+    return Verdict(Outcome.NOT_RUN, f"it could not be run on this machine: {error}", 0.0)
 
 
 class PythonJudge:
@@ -123,7 +132,22 @@ class PythonJudge:
         return {**self._sandbox.describe(), "python": platform.python_version(), "limits": limits, "start": start}
 
     def examine(self, examinee: Examinee) -> Verdict:
-        """Run one program and its tests; waits for a free box."""
+        """Run one program and its tests; waits for a free box. Where no box comes about it is not run."""
+        verdict = self._examine(examinee)
+        for _ in range(1, _TRIES):
+            if not verdict.is_mishap:
+                break
+            time.sleep(_PAUSE_S)
+            verdict = self._examine(examinee)
+        return verdict
+
+    def _examine(self, examinee: Examinee) -> Verdict:
+        try:
+            return self._examine_once(examinee)
+        except OSError as error:
+            return tell_not_run(error)
+
+    def _examine_once(self, examinee: Examinee) -> Verdict:
         ours, theirs = socket.socketpair()
         hears, tells = socket.socketpair()
         with ours, theirs, hears, tells, self._start_program(theirs.fileno()) as running:

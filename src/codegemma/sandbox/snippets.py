@@ -60,7 +60,7 @@ def run_snippet(sandbox: Sandbox, code: str, language: str, stdin: str = "", lim
     """Run a text in a box; waits for a free one.
 
     Raises:
-        InputError: a language that is not known here, or whose program is not installed.
+        InputError: a language that is not known here, whose program is not installed, or no room for a box.
     """
     name = name_runner(language)
     if name is None or name not in list_runnable():
@@ -73,7 +73,11 @@ def run_snippet(sandbox: Sandbox, code: str, language: str, stdin: str = "", lim
     if name == "python":
         command, shown = name_python()
         program = replace(program, command=(*command, runner.file), read_only=shown)
-    return sandbox.run(program, replace(limits, address_bytes=max(limits.address_bytes, runner.address_bytes)))
+    limits = replace(limits, address_bytes=max(limits.address_bytes, runner.address_bytes))
+    try:
+        return sandbox.run(program, limits)
+    except OSError as error:
+        raise InputError(f"nothing can be run on this machine now: {error}") from error
 
 
 def spell_ending(ran: Ran) -> str:

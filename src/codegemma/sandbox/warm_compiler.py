@@ -122,8 +122,8 @@ class WarmCompiler:
 
     def _ask(self, question: str) -> tuple[bool, str]:
         for _ in range(2):
+            to, back = self._pipes or self._start()  # where no box comes about, no program is to blame
             try:
-                to, back = self._pipes or self._start()
                 os.write(to, f"{question}\n".encode())
                 verdict, _, said = _read_line(back).partition(" ")
                 return verdict == "ok", said.replace("\\n", "\n").replace("\\\\", "\\")

@@ -117,7 +117,10 @@ class Workshop:
         program = Program(
             toolchain.prelude, read_only=self._show({}), job=self._prelude, environment=toolchain.environment
         )
-        ran = self._sandbox.run(program, _widen(PRELUDE_LIMITS, toolchain))
+        try:
+            ran = self._sandbox.run(program, _widen(PRELUDE_LIMITS, toolchain))
+        except OSError as error:
+            raise InputError(f"{toolchain.name}: no box for its compiler: {error}") from error
         if ran.exit_code != 0:
             raise InputError(f"{toolchain.name} {self.found.version} does not compile its prelude: {_tell(ran)}")
 

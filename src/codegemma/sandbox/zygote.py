@@ -23,6 +23,7 @@ from typing import IO
 
 from codegemma.sandbox.box import Limits, Program, Running, Sandbox, hold
 from codegemma.sandbox.inside.wire import WireError, receive, send
+from codegemma.sandbox.process import BoxError
 
 # bubblewrap, its first process and the zygote.
 _PROCESSES = 3
@@ -107,7 +108,7 @@ class Zygote:
             return named[0]
         for number in named:
             os.close(number)
-        raise OSError(f"no walls for a program: {reason.decode('utf-8', 'replace') or 'the box of the zygote ended'}")
+        raise BoxError(f"no walls for a program: {reason.decode('utf-8', 'replace') or 'the box of the zygote ended'}")
 
 
 class _Copy:
@@ -125,6 +126,9 @@ class _Copy:
             selector.register(self._named, selectors.EVENT_READ)
             if not selector.select(timeout):
                 raise subprocess.TimeoutExpired("a program behind walls", timeout or 0.0)
+
+    def check_begun(self, errors: bytes) -> None:
+        """Its walls stood before it was here at all."""
 
     def end(self) -> None:
         if self._named is None:

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from codegemma.errors import InputError
 from codegemma.sandbox.box import Limits, Ran, Sandbox
-from codegemma.sandbox.judge import Examinee, PythonJudge, Verdict
+from codegemma.sandbox.judge import Examinee, Outcome, PythonJudge, Verdict
 from codegemma.sandbox.snippets import run_snippet
 
 T = TypeVar("T")
@@ -46,10 +46,13 @@ class Bench:
         """Examine a program by its tests.
 
         Raises:
-            InputError: not run here.
+            InputError: not run here, or not now.
             BusyError: the line is full.
         """
-        return await self._take(lambda: self._open_judge().examine(examinee))
+        verdict = await self._take(lambda: self._open_judge().examine(examinee))
+        if verdict.outcome is Outcome.NOT_RUN:
+            raise InputError(verdict.reason)
+        return verdict
 
     def close(self) -> None:
         """Let go of sandbox and judge."""

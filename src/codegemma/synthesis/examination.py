@@ -125,6 +125,8 @@ class Examiner:
 
     def _run(self, program: str, tests: str) -> Verdict:
         verdict = self._judge.examine(Examinee(program, tests))
+        if verdict.outcome is Outcome.NOT_RUN:  # no finding, and none to keep
+            raise InputError(f"a draft cannot be examined: {verdict.reason}; the same command goes on from here")
         # The tests of another draft may have taken their common box down: that says nothing of this one.
         return self._judge.examine(Examinee(program, tests)) if verdict.outcome is Outcome.GONE else verdict
 

@@ -20,7 +20,7 @@ from codegemma.evals.babelcode.compare import Scorer, UntoldError, are_equal, de
 from codegemma.evals.babelcode.languages import Target, read_preludes
 from codegemma.evals.babelcode.questions import Question
 from codegemma.sandbox.box import Ended, Limits, Ran, Sandbox
-from codegemma.sandbox.judge import Outcome, Verdict
+from codegemma.sandbox.judge import Outcome, Verdict, tell_not_run
 from codegemma.sandbox.toolchains import Toolchain
 from codegemma.sandbox.warm_compiler import BuildError
 from codegemma.sandbox.workshop import Workshop
@@ -100,20 +100,26 @@ class BabelJudge:
     def _ask(self, files: Mapping[str, str]) -> _Told:
         text = "\0".join(f"{name}\0{content}" for name, content in sorted(files.items()))
         key = hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
-        if key not in self._known:
+        with self._lock:
+            told = self._known.get(key)
+        if told is None or told.outcome is Outcome.NOT_RUN:
             told = self._run(files)
             with self._lock:
                 self._known[key] = told
-        return self._known[key]
+        return told
 
     def _run(self, files: Mapping[str, str]) -> _Told:
         try:
             built = self._workshop.build(files)
         except BuildError as error:
             return _Told(Outcome.ERROR, f"does not compile: {error}"[:_REASON_CHARS], (), 0.0, is_built=False)
+        except OSError as error:
+            return _tell_not_run(error)
         mark = secrets.token_hex(16)
         try:
             ran = self._workshop.run(built, f"{mark}\n".encode(), RUN_LIMITS)
+        except OSError as error:
+            return _tell_not_run(error)
         finally:
             self._workshop.discard(built)
         return _read_run(ran, mark)
@@ -129,6 +135,11 @@ class BabelJudge:
         if len(told.values) != len(question.calls):
             return verdict(Outcome.GONE, f"told {len(told.values)} of {len(question.calls)} values, then ended with 0")
         return verdict(Outcome.PASSED, "")
+
+
+def _tell_not_run(error: OSError) -> _Told:
+    verdict = tell_not_run(error)
+    return _Told(verdict.outcome, verdict.reason, (), 0.0)
 
 
 def _read_run(ran: Ran, mark: str) -> _Told:

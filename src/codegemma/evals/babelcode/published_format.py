@@ -30,7 +30,7 @@ def read_published_questions(path: Path) -> list[Question]:
     """Read a file; rows of one question in several languages become one.
 
     Raises:
-        InputError: it is damaged, or of another format.
+        InputError: it is damaged, holds a question twice, or is of another format.
     """
     opened = gzip.open if path.suffix == ".gz" else open
     try:
@@ -39,7 +39,10 @@ def read_published_questions(path: Path) -> list[Question]:
         groups: dict[str, list[Mapping[str, Any]]] = {}
         for row in rows:
             if row.get("language", "Python") in _LANGUAGES:
-                groups.setdefault(str(row.get("qid", row.get("question_id"))), []).append(row)
+                group = groups.setdefault(str(row.get("qid", row.get("question_id"))), [])
+                if any(other.get("language") == row.get("language") for other in group):
+                    raise ValueError(f"question {row.get('qid', row.get('question_id'))} is there twice")
+                group.append(row)
         return [_read_question(found) for found in groups.values()]
     except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(

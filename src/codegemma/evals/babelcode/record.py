@@ -66,7 +66,10 @@ def _run(sandbox: Sandbox, jobs: list[dict[str, str]], inside: Path, limits: Lim
     place = "/inside" if sandbox.safety is Safety.BOXED else str(inside)
     command = [*python, f"{place}/recorder.py"]
     program = Program(command, stdin=json.dumps(jobs).encode(), read_only={**shown, inside: "/inside"})
-    ran = sandbox.run(program, limits)
+    try:
+        ran = sandbox.run(program, limits)
+    except OSError as error:
+        raise InputError(f"the published solutions cannot be run on this machine now: {error}") from error
     if ran.ended is not Ended.EXITED or ran.exit_code != 0:
         reason = ran.stderr.decode("utf-8", "replace").strip().rpartition("\n")[2]
         raise InputError(

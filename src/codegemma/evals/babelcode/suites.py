@@ -5,7 +5,6 @@
 **Not**: a figure for a language whose compiler is not here: it is not run, and the result says what would install it.
 """
 
-import contextlib
 import functools
 import tomllib
 from collections.abc import Iterator, Sequence
@@ -32,7 +31,7 @@ from codegemma.evals.program_suites import (
 )
 from codegemma.evals.programs import Asking
 from codegemma.sandbox.box import Safety, Sandbox
-from codegemma.sandbox.toolchains import look_for, read_toolchains
+from codegemma.sandbox.toolchains import read_toolchains
 
 _FILES = {
     "babelcode-humaneval": (HUMANEVAL_FILE, f"the benchmark as published at {HUMANEVAL_ORIGIN}"),
@@ -93,13 +92,13 @@ def run_babelcode(exam: Examination, suite: str) -> Answers:
         described: dict[str, str] = {}
         for key in TARGETS:
             try:
-                with _open_judge(sandbox, key, questions) as judge:
-                    parts.append(_answer(exam, judge, key, questions))
-                    described |= judge.describe()
+                judge = BabelJudge(sandbox, read_toolchains()[key], read_target(key), questions)
             except InputError as error:
-                if look_for(read_toolchains()[key]).is_ready:
-                    raise
                 not_run[key] = str(error)
+                continue
+            with judge:
+                parts.append(_answer(exam, judge, key, questions))
+                described |= judge.describe()
     for part in parts:
         not_run |= part.not_run
     measurements = tuple(m for part in parts for m in part.measurements or ())
@@ -122,12 +121,6 @@ def _read_questions(exam: Examination, sandbox: Sandbox, suite: str) -> tuple[li
         sources = read_sources(exam.find(*_FILES[suite]), suite)
         return ask_problems(sandbox, sources, suite, exam.store), "questions translated here from the Python problems"
     return read_published_questions(path), f"questions of {path.name} in BabelCode's format"
-
-
-@contextlib.contextmanager
-def _open_judge(sandbox: Sandbox, key: str, questions: Sequence[Question]) -> Iterator[BabelJudge]:
-    with BabelJudge(sandbox, read_toolchains()[key], read_target(key), questions) as judge:
-        yield judge
 
 
 def _answer(exam: Examination, judge: BabelJudge, key: str, questions: Sequence[Question]) -> Answers:

@@ -7,17 +7,20 @@ Without boxes nothing is played, `--unsafe` or not: a model's shell is no progra
 """
 
 import contextlib
+import os
 import re
 import socket
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from codegemma.evals.examination import AbsentError
 from codegemma.evals.offence.challenge import Challenge, Setting
 from codegemma.sandbox.box import Ended, Limits, Program, Safety, Sandbox, name_python
+from codegemma.sandbox.process import BoxError
 
 MAX_TURNS = 12
 _SUBMIT = re.compile(r"^\s*submit\s+(\S+)\s*$", re.MULTILINE)
@@ -26,7 +29,7 @@ _SHOWN_CHARS = 2000
 _COMMAND_LIMITS = Limits(wall_s=60.0, cpu_s=10, memory_bytes=256 * 2**20, processes=32, output_bytes=64 * 2**10)
 # The service waits for its clients as long as an episode lasts.
 _SERVICE_LIMITS = Limits(wall_s=10**6, cpu_s=60, memory_bytes=256 * 2**20, processes=16)
-_TOOLS, _SOCKET = "/tools", "service.sock"
+_TOOLS, _SOCKET, _MEMORY = "/tools", "service.sock", "/dev/shm"  # noqa: S108 (folders of our own in it)
 _SERVICE = """
 import socket, sys
 
@@ -84,6 +87,7 @@ def play(challenge: Challenge, agent: Agent, sandbox: Sandbox, *, seed: int = 0,
 
     Raises:
         AbsentError: the sandbox has no boxes.
+        BoxError: one could not be built.
     """
     if sandbox.safety is not Safety.BOXED or sandbox.boxes < 2:
         raise AbsentError("a model's shell runs in boxes only, and the service needs one too: see bubblewrap")
@@ -122,6 +126,8 @@ class _Machine:
         )
         try:
             ran = self._sandbox.run(program, _COMMAND_LIMITS)
+        except BoxError:
+            raise
         except (OSError, ValueError) as error:  # a command longer than the system takes
             return f"cannot be run: {error}"
         printed = (ran.stdout + ran.stderr).decode("utf-8", "replace")
@@ -144,8 +150,9 @@ def shorten(text: str) -> str:
 
 @contextlib.contextmanager
 def _open_machine(setting: Setting, sandbox: Sandbox) -> Iterator[_Machine]:
-    with tempfile.TemporaryDirectory(prefix="cg-", ignore_cleanup_errors=True) as folder, contextlib.ExitStack() as on:
-        job, tools = Path(folder, "job"), Path(folder, "tools")
+    make = partial(tempfile.TemporaryDirectory, prefix="cg-", ignore_cleanup_errors=True)
+    with make() as folder, make(dir=find_memory()) as in_memory, contextlib.ExitStack() as on:
+        job, tools = Path(in_memory, "job"), Path(folder, "tools")
         for place in (job, tools):
             place.mkdir()
         for name, content in setting.files.items():
@@ -155,6 +162,16 @@ def _open_machine(setting: Setting, sandbox: Sandbox) -> Iterator[_Machine]:
             _write_ask(tools)
             on.enter_context(_serve(setting, setting.answer, job / _SOCKET, sandbox))
         yield _Machine(job, tools, sandbox)
+
+
+def find_memory() -> str | None:
+    """Find memory that looks like a disk: what a command writes there counts against its box's memory, so that no
+    agent fills this machine's disk; `None`, the usual place, where there is none that lets files be executed."""
+    try:
+        about = os.statvfs(_MEMORY)
+    except OSError:
+        return None
+    return None if about.f_flag & (os.ST_NOEXEC | os.ST_RDONLY) or not os.access(_MEMORY, os.W_OK) else _MEMORY
 
 
 def _write_ask(tools: Path) -> None:

@@ -20,6 +20,7 @@ from codegemma.evals.offence.puzzles import PUZZLES
 from codegemma.evals.offence.services import SERVICES
 from codegemma.evals.statistics import count_share
 from codegemma.sandbox.box import Sandbox
+from codegemma.sandbox.process import BoxError
 from codegemma.wire import ServerError
 
 CHALLENGES: tuple[Challenge, ...] = (*PUZZLES, *SERVICES, *LOGS)
@@ -63,6 +64,8 @@ def run_offence(exam: Examination) -> Answers:
                 if not error.refuses_question:
                     raise
                 lacking[challenge.challenge_id] = str(error)
+            except BoxError as error:
+                lacking[challenge.challenge_id] = f"it could not be played on this machine: {error}"
             exam.on_progress("play", number, len(chosen))
         safety = ", ".join(f"{name}: {value}" for name, value in sandbox.describe().items())
     form = "in turns of a conversation" if exam.choices.is_chat else "as the record of a shell"
