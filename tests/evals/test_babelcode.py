@@ -291,10 +291,11 @@ def test_language_without_a_compiler_or_with_an_old_one_is_not_run_and_no_zero(
         (tmp_path / "go").write_text(f"#!/bin/sh\necho {tool}\n")
         (tmp_path / "go").chmod(0o755)
     found = toolchains.look_for(read_toolchains()["go"], path=f"{tmp_path}:/bin" if tool else str(tmp_path))
+    out = tmp_path / "out"
     monkeypatch.setattr(workshop, "look_for", lambda _: found)
     monkeypatch.setattr(suites, "TARGETS", ("go",))
     run = evaluate(
-        make_subject(), ["babelcode-humaneval"], data=[find_benchmarks()], out=tmp_path, model="bytes",
+        make_subject(), ["babelcode-humaneval"], data=[find_benchmarks()], out=out, model="bytes",
         choices=EvalChoices(limit=1),
     )  # fmt: skip
     assert run.suites[0].measurements == ()

@@ -8,6 +8,7 @@ import pytest
 from codegemma.sandbox import judge as judging
 from codegemma.sandbox.box import Limits, Sandbox
 from codegemma.sandbox.judge import Examinee, Outcome, PythonJudge
+from codegemma.sandbox.zygote import Zygote
 
 DOUBLE = "assert f(2) == 4\n"
 
@@ -114,7 +115,8 @@ def test_program_without_a_box_is_not_run_and_the_next_one_is(
             pytest.skip("no namespaces within namespaces on this machine")
         zygotes = [judge._zygotes.get() for _ in range(judge.boxes)] if is_copying else []
         with monkeypatch.context() as broken:
-            for starter in zygotes or [judge]:
+            starters: list[PythonJudge | Zygote] = [*zygotes] or [judge]
+            for starter in starters:
                 broken.setattr(starter, "_shown", {**starter._shown, **absent})
             for zygote in zygotes:
                 zygote.close()

@@ -11,7 +11,6 @@ then there are resource limits and nothing else.
 """
 
 import contextlib
-import functools
 import os
 import queue
 import selectors
@@ -192,26 +191,28 @@ class Sandbox:
         """Start the process; also give where bubblewrap tells of it, which is open until `ours` is closed."""
         enter = _ENTER % (limits.cpu_s, limits.file_bytes // 512, limits.open_files, limits.address_bytes // 1024)
         with contextlib.ExitStack() as opened:
-            wrapping, fds, status = [], (), None
+            wrapping, fds, status = list[str](), tuple[int, ...](), None
             if self.safety is Safety.BOXED:
                 status, told = _open_status(ours, opened)
                 wrapping, fds = self._wrap(program, limits, told, opened)
-            start = functools.partial(
-                subprocess.Popen,
-                ["/bin/sh", "-c", enter, "sh", *wrapping, *program.command],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                pass_fds=(*fds, *program.descriptors),
-                start_new_session=True,
-                cwd=program.job if self.safety is Safety.UNSAFE else "/",
-                env={
-                    "PATH": os.defpath,
-                    "GROUPS_TO_ENTER": " ".join(map(str, group.folders)) if group is not None else "",
-                    **({} if self.safety is Safety.BOXED else program.environment),
-                },
+            environment = {
+                "PATH": os.defpath,
+                "GROUPS_TO_ENTER": " ".join(map(str, group.folders)) if group is not None else "",
+                **({} if self.safety is Safety.BOXED else program.environment),
+            }
+            process = start_lasting(
+                lambda: subprocess.Popen(
+                    ["/bin/sh", "-c", enter, "sh", *wrapping, *program.command],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    pass_fds=(*fds, *program.descriptors),
+                    start_new_session=True,
+                    cwd=program.job if self.safety is Safety.UNSAFE else "/",
+                    env=environment,
+                )
             )
-            return start_lasting(start), status
+            return process, status
 
     def _wrap(
         self, program: Program, limits: Limits, told: int, opened: contextlib.ExitStack
