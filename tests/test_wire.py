@@ -11,6 +11,7 @@ from tests.http_server import listen
 
 from codegemma.errors import InputError
 from codegemma.pace import Pace
+from codegemma.serve.remote_service import RemoteService
 from codegemma.wire import ServerError, Wire
 
 Reply = tuple[int, bytes, dict[str, str]]
@@ -86,10 +87,14 @@ def test_this_machine_is_asked_without_a_proxy(monkeypatch: pytest.MonkeyPatch) 
         assert Wire(address, tries=1).ask("/v1/completions", {}) == [1]
 
 
-@pytest.mark.parametrize("address", ["http://[bad", "http://", "ftp://host", "localhost:80"])
+@pytest.mark.parametrize(
+    "address", ["http://[bad", "http://", "ftp://host", "localhost:80", "http://a:port", "http://a b"]
+)
 def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(InputError, match="no address of a server"):
         Wire(address)
+    with pytest.raises(InputError, match="no address of a server"):
+        RemoteService(address)
 
 
 def test_a_key_ends_with_its_line_and_one_that_breaks_it_is_not_shown() -> None:

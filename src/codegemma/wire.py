@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from codegemma.errors import InputError, UserError
@@ -74,7 +74,7 @@ class Wire:
         Raises:
             InputError: no address, or a key that no header may hold.
         """
-        host = _find_host(address)
+        host = read_address(address).host
         # What runs on this machine is not asked for by way of another.
         direct = [urllib.request.ProxyHandler({})] if host in ("localhost", "::1") or host.startswith("127.") else []
         self._opener = urllib.request.build_opener(_Stay(), *direct)
@@ -169,14 +169,32 @@ class Wire:
             raise ServerError(f"{self.address}{route} replied with no JSON: {shown!r}") from error
 
 
-def _find_host(address: str) -> str:
+class Address(NamedTuple):
+    """Where a server is. Without a `port` it is the scheme's own; `root` is what stands before every route."""
+
+    scheme: str
+    host: str
+    port: int | None
+    root: str
+
+
+def read_address(text: str) -> Address:
+    """Take an address apart.
+
+    >>> read_address("http://localhost:8012/a/")
+    Address(scheme='http', host='localhost', port=8012, root='/a')
+
+    Raises:
+        InputError: it is none.
+    """
     try:
-        parts = urlsplit(address)
+        parts = urlsplit(text)
+        address = Address(parts.scheme, parts.hostname or "", parts.port, parts.path.rstrip("/"))
     except ValueError as error:
-        raise InputError(f"{address!r} is no address of a server ({error}); wanted http://HOST:PORT") from error
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InputError(f"{address!r} is no address of a server; wanted http://HOST:PORT")
-    return parts.hostname
+        raise InputError(f"{text!r} is no address of a server ({error}); wanted http://HOST:PORT") from error
+    if address.scheme not in ("http", "https") or not address.host or any(map(str.isspace, address.host)):
+        raise InputError(f"{text!r} is no address of a server; wanted http://HOST:PORT")
+    return address
 
 
 def _name_failure(error: Exception) -> str:

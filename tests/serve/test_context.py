@@ -1,5 +1,6 @@
 """Which other files are shown: by imports and tests, and never one that looks like a secret."""
 
+import threading
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,12 @@ def test_a_secret_in_a_text_is_never_shown(workspace):
 def test_ordinary_names_are_shown(workspace):
     for path in ("src/env.py", "keys.py", "tokenizer.json", ".env.example", "docs/secret_rules.md", "package.json"):
         assert not has_secret_name(path), path
+
+
+def test_a_closed_workspace_is_looked_at_no_more(workspace):
+    before = set(threading.enumerate())
+    workspace.start()
+    [watching] = set(threading.enumerate()) - before
+    ContextSource(workspace).close()
+    watching.join(timeout=120)
+    assert not watching.is_alive()

@@ -44,6 +44,16 @@ def test_a_key_is_kept_as_a_hash_readable_by_its_owner_alone(keys):
         add_key(file, "laptop")
 
 
+def test_a_key_is_added_on_a_line_of_its_own(tmp_path):
+    file = tmp_path / "keys"
+    file.write_text(f"typed:{'0' * 64}:60")  # by hand, without an end of line
+    token = add_key(file, "laptop")
+    assert read_keys(file).find(token) == "laptop"
+    (tmp_path / "other").write_bytes(b"\xff")
+    with pytest.raises(InputError, match="cannot be read as a file of keys"):
+        add_key(tmp_path / "other", "laptop")
+
+
 def test_without_a_key_a_guarded_server_answers_401_in_the_protocols_shape(tokenizer, keys):
     file, token = keys
     with serve(Parrot(tokenizer, SOURCE), keys=read_keys(file)) as running:

@@ -147,11 +147,8 @@ def _print_plan(job: "AdaptJob", as_json: bool) -> None:
         click.echo(json.dumps(planned))
         return
     for name, value in planned.items():
-        click.echo(
-            f"{name.replace('_', ' '):22} {value:,}"
-            if isinstance(value, int)
-            else f"{name.replace('_', ' '):22} {value}"
-        )
+        told = f"{value:,}" if isinstance(value, int) else value
+        click.echo(f"{name.replace('_', ' '):22} {told}")
 
 
 def print_ending(result: "AdaptResult", showcases: "list[Showcase]", report: Path, console: Console) -> None:

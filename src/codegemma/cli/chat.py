@@ -5,7 +5,6 @@
 **Not**: what is said, attached and run (`serve/terminal/`).
 """
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     "--temperature", type=click.FloatRange(0, 2), default=0.7, show_default=True, help="0: the most probable."
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="The same seed draws the same answers.")
-@click.option("--api-key", default=lambda: os.environ.get("CODEGEMMA_API_KEY"), help="Key of a server.")
+@click.option("--api-key", envvar="CODEGEMMA_API_KEY", help="Key of a server, best by CODEGEMMA_API_KEY.")
 @click.option("--unsafe", is_flag=True, help="Let /run run programs without a sandbox.")
 @engine_option
 def command(  # noqa: PLR0913, PLR0917

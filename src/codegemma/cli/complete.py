@@ -11,17 +11,13 @@ from pathlib import Path
 
 import click
 
-from codegemma.cli.options import engine_option, json_option
+from codegemma.cli.options import engine_option, json_option, mode_option
 
 
 @click.command(short_help="Complete the code at a cursor.")
 @click.argument("model")
 @click.argument("place", metavar="FILE:LINE:COLUMN")
-@click.option(
-    "--mode",
-    type=click.Choice(["psm", "spm", "spm1"]),
-    help="Order of the parts [default: what suits MODEL best].",
-)
+@mode_option
 @click.option(
     "--context", multiple=True, type=click.Path(path_type=Path), metavar="FILE", help="Another file to show the model."
 )

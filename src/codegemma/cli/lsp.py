@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from codegemma.cli.options import engine_option, mode_option
 from codegemma.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -22,14 +23,14 @@ if TYPE_CHECKING:
 @click.argument("model", required=False)
 @click.option("--url", metavar="URL", help="Ask a running `codegemma serve` in place of loading MODEL.")
 @click.option("--api-key", envvar="CODEGEMMA_API_KEY", help="Its key, best by CODEGEMMA_API_KEY.")
-@click.option("--engine", type=click.Choice(["auto", "jax", "llama.cpp"]), default="auto", help="Who computes.")
-@click.option("--mode", type=click.Choice(["psm", "spm", "spm1"]), help="Order of the parts [default: the model's].")
+@engine_option
+@mode_option
 @click.option("--stdio", is_flag=True, help="What editors add; there is no other way.")
 def command(
     model: str | None,
     url: str | None,
     api_key: str | None,
-    engine: str,
+    engine_name: str,
     mode: str | None,
     stdio: bool,  # noqa: ARG001
 ) -> None:
@@ -61,7 +62,7 @@ def command(
 
             return RemoteService(url, api_key)
         assert model is not None  # noqa: S101 - one of the two is there
-        return open_service(model, engine, {}, folder, choices)
+        return open_service(model, engine_name, {}, folder, choices)
 
     server, editor = make_server(open_for)
     replies = os.dup(1)

@@ -29,7 +29,7 @@ VERBS = {
     "instruct": "Conversations to tune on: mathematics, generated algebra, a repository's own history.",
     "align": "Tune a model to follow instructions: demonstrations, preferences, rewards from tests.",
     "runs": "Where runs stand, and how they compare; a page with their curves.",
-    "convert": "Write a model as another format: Hugging Face, Flax, orbax.",
+    "convert": "Write a model as another format: Hugging Face, Flax, orbax, GGUF.",
     "complete": "Complete the code at a cursor.",
     "serve": "Serve a model to editors: llama.cpp, OpenAI, Ollama, Tabby and more protocols.",
     "lsp": "Serve a model to one editor, over a pipe: ghost text and menus by LSP.",

@@ -148,6 +148,11 @@ def choose_recipe(name: str, settings: Sequence[str]) -> "Recipe":
     return override(load_recipe(name), settings)
 
 
+mode_option = click.option(
+    "--mode",
+    type=click.Choice(["psm", "spm", "spm1"]),
+    help="Order of the parts [default: what suits the model best].",
+)
 # The names are those of `engine.choose.ENGINES`, which help must not load.
 engine_option = click.option(
     "--engine",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from codegemma.cli.options import engine_option
+from codegemma.cli.options import engine_option, mode_option
 from codegemma.errors import InputError, MissingExtraError
 from codegemma.files import find_state_folder
 
@@ -41,7 +41,7 @@ DEFAULT_PORT = 8012  # llama.vim's own
     "--adapter-for", "owners", multiple=True, metavar="NAME=FOLDER", help="Complete the files of FOLDER with NAME."
 )
 @engine_option
-@click.option("--mode", type=click.Choice(["psm", "spm", "spm1"]), help="Order of the parts [default: the model's].")
+@mode_option
 @click.option("--debug-prompts", is_flag=True, help="Show layout and timings of the last requests at /status.")
 @click.option(
     "--policy", type=click.Path(path_type=Path, dir_okay=False), help="A teacher's rules, TOML; see docs/tutor.md."

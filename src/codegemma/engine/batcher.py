@@ -203,11 +203,13 @@ class Batcher:
 
     def _fail(self, error: Exception) -> None:
         """Tell an error to all who wait, and begin anew: the pages may be lost with the step."""
-        for job in [*self._jobs, *self._arrived]:
+        hearing = list(self._jobs)
+        while self._arrived:  # one by one: who comes meanwhile is heard later, and not forgotten
+            hearing.append(self._arrived.popleft())
+        for job in hearing:
             job.told.put(error)
         self._jobs.clear()
         self._timed.clear()
-        self._arrived.clear()
         self._device.reset()
         self._scheduler = self._make_scheduler()
 

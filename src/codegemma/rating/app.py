@@ -11,7 +11,6 @@ import json
 from collections.abc import Awaitable, Callable
 from importlib import resources
 from typing import Any
-from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -22,7 +21,7 @@ from starlette.routing import Route
 from codegemma.errors import UserError
 from codegemma.rating.campaign import Campaign, Item
 from codegemma.rating.ratings import RatingStore
-from codegemma.serve.app import is_loopback
+from codegemma.serve.app import RefusalError, check_host, check_origin
 
 _MAX_BODY_BYTES = 65_536
 _TYPES = {"page.html": "text/html", "page.js": "text/javascript", "page.css": "text/css"}
@@ -58,27 +57,24 @@ class RatingApp:
         """Refuse other origins, names that were made to mean this machine, and whoever lacks the token."""
 
         async def guarded(request: Request) -> Response:
-            refusal = self._find_refusal(request)
-            if refusal is not None:
-                return _reply({"error": refusal[1]}, refusal[0])
             try:
+                self._check(request)
                 return await answer(request)
+            except RefusalError as refusal:
+                return _reply({"error": str(refusal)}, refusal.status)
             except UserError as error:
                 return _reply({"error": str(error)}, 400)
 
         return guarded
 
-    def _find_refusal(self, request: Request) -> tuple[int, str] | None:
-        host, origin = request.headers.get("host", ""), request.headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != host:
-            return 403, "requests of other pages are not answered"
+    def _check(self, request: Request) -> None:
+        check_origin(request)
         if self._token is None:
-            name = urlsplit(f"//{host}").hostname or ""
-            return None if is_loopback(name) else (403, "only requests to a loopback address are answered")
+            check_host(request)
+            return
         sent = request.headers.get("authorization", "").removeprefix("Bearer ").strip()
         if not hmac.compare_digest(sent.encode("utf-8", "replace"), self._token.encode()):
-            return 401, "the address that was printed at the start has a key behind #: use it whole"
-        return None
+            raise RefusalError(401, "the address that was printed at the start has a key behind #: use it whole")
 
     async def _tell_campaign(self, _: Request) -> Response:
         campaign = self._campaign
@@ -107,7 +103,7 @@ class RatingApp:
             plain = json.loads(body)
             rater, item, values = str(plain["rater"]), str(plain["item"]), dict(plain["values"])
             comment, seconds = str(plain.get("comment", "")), float(plain.get("seconds", 0))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
             return _reply({"error": "wanted an object with rater, item and values"}, 400)
         await run_in_threadpool(self._store.add, rater, item, values, comment, seconds)
         return _reply({"done": self._store.count(rater)})

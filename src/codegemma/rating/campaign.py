@@ -71,8 +71,7 @@ class Campaign:
 
     def is_swapped(self, rater: str, item: Item) -> bool:
         """Tell whether this rater sees the second system's answer on the left."""
-        key = f"{rater}\0{item.item_id}".encode()
-        return self.is_side_by_side and bool(xxhash.xxh3_64_intdigest(key, self.seed) & 1)
+        return self.is_side_by_side and bool(_hash(f"{rater}\0{item.item_id}", self.seed) & 1)
 
 
 def read_campaign(path: Path) -> Campaign:
@@ -99,8 +98,13 @@ def read_campaign(path: Path) -> Campaign:
     items = _join([answers for _, answers in systems])
     if not items:
         raise InputError(f"{path}: {' and '.join(map(str, files))} have no item in common")
-    items.sort(key=lambda item: xxhash.xxh3_64_intdigest(item.item_id.encode(), seed))
+    items.sort(key=lambda item: _hash(item.item_id, seed))
     return Campaign(title, instructions, questions, names, tuple(items), seed)
+
+
+def _hash(text: str, seed: int) -> int:
+    """Hash a text, which may hold halves of characters: JSON can spell them."""
+    return xxhash.xxh3_64_intdigest(text.encode("utf-8", "surrogatepass"), seed)
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

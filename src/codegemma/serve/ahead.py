@@ -6,8 +6,10 @@
 """
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 
+from codegemma.errors import UserError
 from codegemma.serve.writing import Writer
 
 # Nothing else came for so long.
@@ -39,4 +41,5 @@ class Ahead:
         for deed in deeds:
             if self._writer.running:
                 return
-            await deed()
+            with contextlib.suppress(UserError):  # nobody asked for it; who asks for the same is told
+                await deed()

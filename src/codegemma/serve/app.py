@@ -67,9 +67,9 @@ class Gate:
         return response
 
     async def _answer_checked(self, door: Door, request: Request) -> Response:
-        _check_origin(request)
+        check_origin(request)
         if not self.keys.is_needed:
-            _check_host(request)
+            check_host(request)
         caller = self._check_key(door, request)
         body = await self._read_body(request) if door.method == "POST" else b""
         if self.service is None and door.needs_model:
@@ -113,8 +113,12 @@ class Gate:
         return b"".join(chunks)
 
 
-def _check_origin(request: Request) -> None:
-    """Refuse what a web page of another origin sends: a browser would let it reach a server on loopback."""
+def check_origin(request: Request) -> None:
+    """Refuse what a web page of another origin sends: a browser would let it reach a server on loopback.
+
+    Raises:
+        RefusalError: it is one's.
+    """
     origin = request.headers.get("origin")
     if not origin:
         return
@@ -124,8 +128,12 @@ def _check_origin(request: Request) -> None:
         raise RefusalError(403, "requests of web pages are not answered")
 
 
-def _check_host(request: Request) -> None:
-    """Refuse a page whose name was made to mean this machine: a server without keys is asked by names of loopback."""
+def check_host(request: Request) -> None:
+    """Refuse a page whose name was made to mean this machine: a server without keys is asked by names of loopback.
+
+    Raises:
+        RefusalError: it was asked by another name.
+    """
     host = request.headers.get("host", "")
     if host and not is_loopback(_split(f"//{host}")[2]):
         raise RefusalError(403, "without keys, only requests to a loopback address are answered")

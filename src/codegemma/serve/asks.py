@@ -67,9 +67,10 @@ class PlainAsk:
 class Report(Usage):
     """What an answer cost, and why it is as it is.
 
-    `source` is `engine`, `typed` (an answer that was given before, and typed into since) or `shared` (an identical
-    request was under way). `place` is `in place` or why the position is cold. `parts` counts the prompt's tokens by
-    part; `neighbors` are the other files shown; `dropped` says what was left out of the prompt.
+    `source` is `engine`, `typed` (an answer that was given before, and typed into since), `shared` (an identical
+    request was under way) or `none` (a file that no model is shown). `place` is `in place` or why the position is
+    cold. `parts` counts the prompt's tokens by part; `neighbors` are the other files shown; `dropped` says what was
+    left out of the prompt.
     """
 
     prompt_tokens: int = 0

@@ -8,6 +8,7 @@
 import asyncio
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from codegemma.errors import InputError
@@ -31,7 +32,8 @@ class Bench:
         self.is_on, self._lock = is_on, threading.Lock()
         self._sandbox: Sandbox | None = None
         self._judge: PythonJudge | None = None
-        self._waiting = 0
+        self._threads = ThreadPoolExecutor(_MAX_WAITING, thread_name_prefix="bench")
+        self._places = threading.BoundedSemaphore(_MAX_WAITING)
 
     async def run(self, code: str, language: str, stdin: str = "") -> Ran:
         """Run a text.
@@ -56,6 +58,7 @@ class Bench:
 
     def close(self) -> None:
         """Let go of sandbox and judge."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
         with self._lock:
             for opened in (self._judge, self._sandbox):
                 if opened is not None:
@@ -63,13 +66,12 @@ class Bench:
             self._sandbox = self._judge = None
 
     async def _take(self, work: Callable[[], T]) -> T:
-        if self._waiting >= _MAX_WAITING:
-            raise BusyError(f"{self._waiting} programs are waiting to be run; try again in a moment")
-        self._waiting += 1
-        try:
-            return await asyncio.to_thread(work)
-        finally:
-            self._waiting -= 1
+        if not self._places.acquire(blocking=False):
+            raise BusyError(f"{_MAX_WAITING} programs are waiting to be run; try again in a moment")
+        running = self._threads.submit(work)
+        # Not when the asker leaves: the program runs on, and who asks and leaves again would have any number of them.
+        running.add_done_callback(lambda _: self._places.release())
+        return await asyncio.wrap_future(running)
 
     def _open(self) -> Sandbox:
         if not self.is_on:

@@ -30,6 +30,10 @@ class Surroundings(Protocol):
         """List files that explain the one at `path`, the nearest last."""
         ...
 
+    def close(self) -> None:
+        """Look no more."""
+        ...
+
 
 class ContextSource:
     """What every request may show: files of the workspace by its import graph, and the client's own."""
@@ -51,6 +55,11 @@ class ContextSource:
             known = self._workspace.list_neighbors(ask.path, ask.prefix)
         chosen = [*(neighbor for neighbor in known if neighbor.path not in named), *sent]
         return [neighbor for neighbor in chosen if not has_secret(neighbor.path, neighbor.text)]
+
+    def close(self) -> None:
+        """Look at the workspace no more."""
+        if self._workspace is not None:
+            self._workspace.close()
 
     def _name(self, neighbor: Neighbor) -> str:
         return self.spell_path(neighbor.path) if neighbor.path else _UNNAMED

@@ -84,12 +84,8 @@ def read_keys(path: Path) -> KeyRing:
     Raises:
         InputError: no such file, or a line that is none.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read as a file of keys ({error}); make one with --new-key NAME") from error
     keys = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(_read_text(path).splitlines(), 1):
         if not line.strip() or line.startswith("#"):
             continue
         match = _LINE.fullmatch(line.strip())
@@ -103,19 +99,27 @@ def read_keys(path: Path) -> KeyRing:
     return KeyRing(tuple(keys))
 
 
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read as a file of keys ({error}); make one with --new-key NAME") from error
+
+
 def add_key(path: Path, name: str, per_minute: int = REQUESTS_PER_MINUTE) -> str:
     """Add a key to a file, readable by its owner alone, and return it; it is not kept and cannot be shown again.
 
     Raises:
-        InputError: the name is none, or is taken.
+        InputError: the name is none, or is taken, or the file cannot be read.
+        OutputError: it cannot be written.
     """
     if not _NAME.fullmatch(name):
         raise InputError(f"{name!r} is no name of a key; letters, digits, dots, dashes and underscores are")
-    old = path.read_text(encoding="utf-8") if path.exists() else ""
+    old = _read_text(path) if path.exists() else ""
+    old += "\n" * (bool(old) and not old.endswith("\n"))
     if any(line.startswith(f"{name}:") for line in old.splitlines()):
         raise InputError(f"{path} has a key {name} already; remove its line first to replace it")
     token = _PREFIX + secrets.token_urlsafe(32)
-    path.touch(mode=0o600)
     write_whole(path, f"{old}{name}:{hash_key(token)}:{per_minute}\n".encode())
     path.chmod(0o600)
     return token

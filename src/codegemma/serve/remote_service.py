@@ -14,11 +14,11 @@ import socket
 from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
-from urllib.parse import urlsplit
 
-from codegemma.errors import InputError, UserError
+from codegemma.errors import UserError
 from codegemma.records import StopReason
 from codegemma.serve.asks import Caller, InfillAsk, Piece, Report
+from codegemma.wire import read_address
 
 _TIMEOUT_S: Final = 60.0
 _LOADING: Final = 503
@@ -41,11 +41,9 @@ class RemoteService:
         Raises:
             InputError: no address.
         """
-        parts = urlsplit(address)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InputError(f"{address!r} is no address of a server; wanted http://HOST:PORT")
-        self._kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        self._host, self._port, self._root = parts.hostname, parts.port, parts.path.rstrip("/")
+        place = read_address(address)
+        self._kind = http.client.HTTPSConnection if place.scheme == "https" else http.client.HTTPConnection
+        self._host, self._port, self._root = place.host, place.port, place.root
         self._headers = {"Content-Type": "application/json"}
         if api_key:
             self._headers["Authorization"] = f"Bearer {api_key}"

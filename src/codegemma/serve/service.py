@@ -116,6 +116,7 @@ class Service:
         """Cancel what runs and close the engine."""
         self._ahead.cancel()
         self._writer.close()
+        self._context.close()
         self.bench.close()
         self.tutor.ledger.close()
         self.generator.close()

@@ -121,7 +121,8 @@ class Workspace:
             took = time.monotonic() - started
             self._is_closed.wait(max(_LEAST_PAUSE_S, took * _PAUSE_SHARE))
             self._is_asked.clear()
-            self._is_asked.wait()
+            if not self._is_closed.is_set():  # or nobody would ask any more
+                self._is_asked.wait()
 
     def _link(self, files: Mapping[str, _File], build_files: Mapping[str, tuple[str, str]]) -> _Index:
         languages = {path: file.language for path, file in files.items()}

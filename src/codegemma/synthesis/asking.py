@@ -90,9 +90,10 @@ class Asker:
     def __init__(self, answerer: Answerer, name: str, store: Store, in_flight: int) -> None:
         """Ask so many at a time. `name` says who answers, since an answer of another is none."""
         self._answerer, self.name, self._store = answerer, name, store
-        self._waiting: queue.PriorityQueue[tuple[int, int, Request, Future[Reply]]] = queue.PriorityQueue()
+        self._waiting: queue.PriorityQueue[tuple[int, int, tuple[Request, Future[Reply]] | None]]
+        self._waiting = queue.PriorityQueue()
         self._numbers = itertools.count()
-        self.in_flight, self._unanswered, self._is_closed = in_flight, 0, False
+        self.in_flight, self._unanswered = in_flight, 0
         self._lock = threading.Lock()
         self._busy_s = 0.0
         self._first_s = self._last_s = 0.0
@@ -106,7 +107,7 @@ class Asker:
         if known is not None:
             found.set_result(replace(from_plain(Reply, known), is_known=True))
         else:
-            self._waiting.put((0 if is_urgent else 1, next(self._numbers), request, found))
+            self._waiting.put((0 if is_urgent else 1, next(self._numbers), (request, found)))
         return found
 
     @property
@@ -115,16 +116,17 @@ class Asker:
         return self._busy_s / max(self._last_s - self._first_s, 1e-9)
 
     def close(self) -> None:
-        """Ask nothing more."""
-        self._is_closed = True
+        """Ask nothing more; a thread ends when its request does."""
+        for _ in range(self.in_flight):
+            self._waiting.put((-1, next(self._numbers), None))
 
     def _key(self, request: Request) -> bytes:
         return hash_parts("reply", self.name, request)
 
     def _work(self) -> None:
-        while True:
-            _, _, request, found = self._waiting.get()
-            if self._is_closed or not found.set_running_or_notify_cancel():
+        while (asked := self._waiting.get()[2]) is not None:
+            request, found = asked
+            if not found.set_running_or_notify_cancel():
                 continue
             began = time.perf_counter()
             try:

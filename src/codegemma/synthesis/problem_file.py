@@ -97,7 +97,7 @@ def read_problem_file(path: Path) -> list[SpelledProblem]:
         InputError: it cannot be read, or a line is no problem; the message says which and why.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").split("\n")  # a text may hold other ends of lines
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read as problems ({error}); name a file of JSON Lines") from error
     problems = []

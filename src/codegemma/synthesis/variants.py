@@ -11,6 +11,8 @@ import copy
 import random
 from collections.abc import Callable, Iterator
 
+from codegemma.text.python_source import parse_quietly
+
 _Change = Callable[[], None]
 
 _SWAPPED: dict[type[ast.AST], type[ast.AST]] = {
@@ -27,7 +29,7 @@ def break_program(program: str, count: int) -> list[str]:
     >>> sorted(variant.splitlines()[1].strip() for variant in break_program("def f(x):\\n    return x + 1", 3))
     ['return None', 'return x + 2', 'return x - 1']
     """
-    tree = ast.parse(program)
+    tree = parse_quietly(program)
     places = list(range(len(list(_list_changes(tree)))))
     random.Random(program).shuffle(places)
     made = {ast.unparse(tree): False, _empty(tree): True}

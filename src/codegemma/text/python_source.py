@@ -6,7 +6,11 @@
 """
 
 import ast
+import threading
 import warnings
+
+# What is done about warnings is one for all threads: two that put it back in another order would leave it changed.
+_WARNINGS = threading.Lock()
 
 
 def parse_python(text: str) -> ast.Module | None:
@@ -16,8 +20,17 @@ def parse_python(text: str) -> ast.Module | None:
     (False, True)
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an escape that a later Python refuses is the program's affair
-            return ast.parse(text)
+        return parse_quietly(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
+
+
+def parse_quietly(text: str) -> ast.Module:
+    """Parse a program; an escape that a later Python refuses is its own affair.
+
+    Raises:
+        SyntaxError: it is none; so do `ValueError`, `RecursionError` and `MemoryError`.
+    """
+    with _WARNINGS, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ast.parse(text)

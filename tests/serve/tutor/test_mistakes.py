@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codegemma.errors import InputError
+from codegemma.serve.tutor import mistakes
 from codegemma.serve.tutor.mistakes import correct_syntax
+from codegemma.text.python_source import parse_quietly
 
 REPAIRS = [
     ("def f(x)\n    return x", "def f(x):\n    return x", "begins a block"),
@@ -51,4 +53,21 @@ def test_what_is_not_parsed_here_is_refused():
     with pytest.raises(InputError, match="parsed here are"):
         correct_syntax("x", "cobol")
     with pytest.raises(InputError, match="at most"):
-        correct_syntax("x" * 60_000)
+        correct_syntax("x" * 20_001)
+
+
+@pytest.mark.parametrize(
+    "text", ["x = " + "whlie for1 " * 400, "a" * 19_000 + "\n= 1\n", ("if x = (y:\n    print 'a\n" * 800)[:20_000]]
+)
+def test_no_text_is_parsed_without_end(text, monkeypatch):
+    parsed = []
+
+    def count(program: str) -> ast.Module:
+        parsed.append(len(program))
+        return parse_quietly(program)
+
+    monkeypatch.setattr(mistakes, "parse_quietly", count)
+    correct_syntax(text)
+    # Besides the tries, the text itself for each mistake; an edit may add some characters.
+    rounds = mistakes._MAX_MISTAKES + 1
+    assert sum(parsed) <= 1.5 * (mistakes._MAX_PARSED_CHARS + rounds * (len(text) + 1))

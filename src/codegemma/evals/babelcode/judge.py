@@ -14,6 +14,7 @@ import secrets
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 from codegemma.evals.babelcode.compare import Scorer, UntoldError, are_equal, decode_told, read_told
@@ -148,7 +149,7 @@ def _read_run(ran: Ran, mark: str) -> _Told:
     outcome, reason = _explain(ran)
     try:
         found = read_told(ran.stdout, mark)
-        values += [decode_told(found[index]) for index in range(len(found)) if sorted(found) == list(range(len(found)))]
+        values += (decode_told(found[index]) for index in takewhile(found.__contains__, range(len(found))))
     except UntoldError as error:
         outcome, reason = Outcome.ERROR, str(error)
     return _Told(outcome, reason[:_REASON_CHARS], tuple(values), ran.seconds, ran.stdout[:4096], ran.stderr[:4096])

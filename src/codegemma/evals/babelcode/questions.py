@@ -13,7 +13,6 @@ import gzip
 import inspect
 import json
 import tomllib
-import warnings
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from codegemma.evals.babelcode.record import Call, Source, record_calls
 from codegemma.evals.babelcode.types import Type, infer_type, join_types, settle
 from codegemma.evals.store import Store
 from codegemma.sandbox.box import Sandbox
+from codegemma.text.python_source import parse_quietly
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def read_humaneval_source(row: Mapping[str, Any]) -> Source:
     """Read a row of HumanEval; its text is the docstring of the function that is asked for."""
     name = str(row["entry_point"])
     solution = str(row["prompt"]) + str(row["canonical_solution"])
-    text = _find_docstring(_find_function(_parse(solution), name))
+    text = _find_docstring(_find_function(parse_quietly(solution), name))
     return Source(str(row["task_id"]), solution, f"{row['test']}\ncheck({name})\n", name, text)
 
 
@@ -74,8 +74,10 @@ def read_mbpp_source(row: Mapping[str, Any]) -> Source:
     """Read a row of MBPP; the function that is asked for is the one of the solution's that a test calls first."""
     solution = str(row["code"]).replace("\r\n", "\n")
     tests = "\n".join(map(str, row["test_list"]))
-    defined = {node.name for node in _parse(solution).body if isinstance(node, ast.FunctionDef)}
-    called = (n.func.id for n in ast.walk(_parse(tests)) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name))
+    defined = {node.name for node in parse_quietly(solution).body if isinstance(node, ast.FunctionDef)}
+    called = (
+        n.func.id for n in ast.walk(parse_quietly(tests)) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)
+    )
     name = next((name for name in called if name in defined), "")
     # The copy of the sanitized set that is about has lost its imports.
     return Source(
@@ -106,7 +108,7 @@ def make_question(source: Source, calls: Sequence[Call]) -> Question:
     Raises:
         InputError: no call has values of types that all languages share.
     """
-    function = _find_function(_parse(source.solution), source.name)
+    function = _find_function(parse_quietly(source.solution), source.name)
     names = [argument.arg for argument in function.args.args][: len(calls[0].arguments)]
     annotations = [*(argument.annotation for argument in function.args.args[: len(names)]), function.returns]
     kept, types = agree_on_types([_spell_mixed(call) for call in calls if len(call.arguments) == len(names)])
@@ -162,13 +164,6 @@ def _widen(found: Type, annotation: ast.expr | None) -> Type:
     if found.kind == "character" and is_string:
         return Type("string")
     return Type(found.kind, tuple(_widen(item, annotation) for item in found.items))
-
-
-def _parse(program: str) -> ast.Module:
-    with warnings.catch_warnings():
-        # Published programs spell patterns with single backslashes, of which Python warns.
-        warnings.simplefilter("ignore")
-        return ast.parse(program)
 
 
 def _find_docstring(function: ast.FunctionDef) -> str:

@@ -8,6 +8,7 @@ On purpose: text never becomes a control token; `prompt` is never echoed; timing
 not applied; an unknown model is answered by the loaded one; identical choices are sent once.
 """
 
+import contextlib
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
@@ -143,16 +144,15 @@ def _distinct(wholes: list[Whole]) -> list[Whole]:
 async def _stream(
     exchange: Exchange, pieces: Pieces, wishes: Wishes, wanted: list[str] | None
 ) -> AsyncGenerator[Any, None]:
-    evaluated = 0
-    async for piece in pieces:
-        if piece.report is not None:
+    written = 0
+    async with contextlib.aclosing(pieces):
+        async for piece in pieces:
             if piece.text:
-                yield _spell_piece(piece, evaluated)
-            whole = Whole("", [Piece("", piece.choice, report=piece.report)])
-            yield _pick(_spell_whole(exchange, wishes, piece.choice, whole), wanted)
-        elif piece.text:
-            yield _spell_piece(piece, evaluated)
-        evaluated += len(piece.token_ids)
+                yield _spell_piece(piece, written)
+            if piece.report is not None:
+                whole = Whole("", [Piece("", piece.choice, report=piece.report)])
+                yield _pick(_spell_whole(exchange, wishes, piece.choice, whole), wanted)
+            written += len(piece.token_ids)
 
 
 def _spell_piece(piece: Piece, predicted: int) -> dict[str, Any]:

@@ -5,6 +5,7 @@
 **Not**: what a tutor knows (`tutor/`).
 """
 
+import asyncio
 import contextlib
 import dataclasses
 import secrets
@@ -78,7 +79,7 @@ async def hint(exchange: Exchange) -> Response:
 async def correct(exchange: Exchange) -> Response:
     """Find mistakes of syntax and repair them, with reasons."""
     fields = exchange.fields
-    found = correct_syntax(fields["code"], fields.get("language", "python"))
+    found = await asyncio.to_thread(correct_syntax, fields["code"], fields.get("language", "python"))
     return reply({"mistakes": [dataclasses.asdict(m) for m in found.mistakes], "text": found.text})
 
 
@@ -86,11 +87,11 @@ async def explain(exchange: Exchange) -> Response:
     """Explain a line, an error message or a diff by computing."""
     fields = exchange.fields
     if "diff" in fields:
-        facts = explain_diff(fields["diff"])
+        facts = await asyncio.to_thread(explain_diff, fields["diff"])
     elif "error" in fields:
         facts = explain_error(fields["error"], fields.get("code", ""))
     elif "code" in fields and "line" in fields:
-        facts = explain_line(fields["code"], fields["line"])
+        facts = await asyncio.to_thread(explain_line, fields["code"], fields["line"])
     else:
         raise FieldError("", "nothing to explain; wanted code and line, or error, or diff")
     return reply({"facts": facts})
@@ -105,7 +106,8 @@ async def ask(exchange: Exchange) -> Response:
     """Answer a question as a tutor: computed facts first, then the model, under the policy."""
     fields = exchange.fields
     exchange.service.tutor.check_name(fields.get("exercise", ""))  # once events flow, nothing can be refused
-    facts = exchange.service.tutor.compute_facts(fields.get("code", ""), fields.get("error", ""))
+    tutor = exchange.service.tutor
+    facts = await asyncio.to_thread(tutor.compute_facts, fields.get("code", ""), fields.get("error", ""))
     return await reply_events(exchange.request, _stream(exchange, facts))
 
 

@@ -6,6 +6,7 @@
 """
 
 import ast
+import asyncio
 import json
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,6 +18,7 @@ from codegemma.serve.tutor.exercises import Exercise, read_prediction
 from codegemma.serve.tutor.explain import explain_error
 from codegemma.serve.tutor.mistakes import Mistake, correct_syntax
 from codegemma.serve.tutor.policy import Task
+from codegemma.text.python_source import parse_quietly
 
 _MAX_CODE_CHARS = 20_000
 _SHOWN_CHARS = 400
@@ -53,7 +55,7 @@ async def judge_attempt(bench: Bench, exercise: Exercise, text: str) -> Judged:
     _check_length(text)
     if exercise.kind == "predict":
         return _judge_prediction(exercise, text)
-    wrong = _find_mistakes(text)
+    wrong = await asyncio.to_thread(_find_mistakes, text)
     if wrong is not None:
         return wrong
     cases = [(case.given, case.expected) for case in (*exercise.examples, *exercise.cases)]
@@ -71,7 +73,8 @@ async def judge_task(bench: Bench, task: Task, text: str) -> Judged:
     _check_length(text)
     if not task.tests:
         raise InputError(f"task {task.name} has no tests; its teacher looks at it")
-    return _find_mistakes(text) or _tell(await bench.examine(Examinee(text, task.tests)), [], "")
+    wrong = await asyncio.to_thread(_find_mistakes, text)
+    return wrong or _tell(await bench.examine(Examinee(text, task.tests)), [], "")
 
 
 async def passes(bench: Bench, exercise: Exercise, text: str) -> bool:
@@ -93,7 +96,7 @@ def _find_mistakes(text: str) -> Judged | None:
     found = correct_syntax(text)
     if found.mistakes:
         return Judged(False, "Python cannot read this yet", mistakes=found.mistakes)
-    if not any(isinstance(node, ast.FunctionDef) for node in ast.walk(ast.parse(text))):
+    if not any(isinstance(node, ast.FunctionDef) for node in ast.walk(parse_quietly(text))):
         return Judged(False, "there is no function yet; it begins with `def solve(values):`")
     return None
 

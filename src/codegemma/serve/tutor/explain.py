@@ -14,13 +14,15 @@ from collections.abc import Iterator, Mapping
 from importlib import resources
 
 from codegemma.errors import InputError
+from codegemma.text.python_source import parse_quietly
 
 _ERROR = re.compile(
-    r"^\s*(?:Uncaught\s+)?(?:[\w.]+\.)?([A-Z]\w*(?:Error|Exception|Interrupt))\b:?\s*(.*)$", re.MULTILINE
+    r"^[ \t]*(?:Uncaught[ \t]+)?(?:[\w.]+\.)?([A-Z]\w*(?:Error|Exception|Interrupt))\b:?[ \t]*(.*)$", re.MULTILINE
 )
 _PLACE = re.compile(r'File "([^"]+)", line (\d+)(?:, in (\S+))?')
 _SUGGESTED = re.compile(r"Did you mean:? '?([\w.]+)'?")
 _HUNK = re.compile(r"@@ -\d+(?:,\d+)? \+\d+(?:,\d+)? @@\s*(.*)")
+_DEFINITION = re.compile(r"\s*(?:async\s+)?(?:def|class|function|fn|func)\s+(\w+)")
 _MAX_CHARS = 200_000
 
 
@@ -36,6 +38,7 @@ def explain_error(message: str, code: str = "") -> list[str]:
     >>> explain_error("NameError: name 'totl' is not defined. Did you mean: 'total'?")[-1]
     'perhaps `total` was meant'
     """
+    message = message[-_MAX_CHARS:]  # the error stands at its end
     errors = _ERROR.findall(message)
     if not errors:
         return []
@@ -67,13 +70,15 @@ def explain_line(code: str, number: int) -> list[str]:
     ['adds to `total`: what it was, and `n`', 'this is inside a loop over `[1, 2]`: it is done once for each `n`']
 
     Raises:
-        InputError: no such line, or a program that does not parse.
+        InputError: no such line, or a program that does not parse or is too long.
     """
+    if len(code) > _MAX_CHARS:
+        raise InputError(f"the program has {len(code):,} characters; at most {_MAX_CHARS:,} are explained")
     lines = code.split("\n")  # as Python counts them
     if not 1 <= number <= len(lines):
         raise InputError(f"the program has {len(lines)} lines; line {number} is none of them")
     try:
-        tree = ast.parse(code)
+        tree = parse_quietly(code)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise InputError(f"the program does not parse ({error}); correct its syntax first") from error
     around = [node for node in ast.walk(tree) if _covers(node, number) and isinstance(node, ast.stmt)]
@@ -181,16 +186,17 @@ def _describe_names(tree: ast.Module, statement: ast.stmt, number: int) -> Itera
     used = {n.id for head in heads for n in ast.walk(head) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Load)}
     if isinstance(statement, ast.AugAssign) and isinstance(statement.target, ast.Name):
         used.add(statement.target.id)  # it is read before it is written
+    given: dict[str, list[int]] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            given.setdefault(node.id, []).append(node.lineno)
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            given.setdefault(node.name, []).append(node.lineno)
     for name in sorted(used):
-        earlier = [
-            n.lineno for n in ast.walk(tree)
-            if (isinstance(n, ast.Name) and n.id == name and isinstance(n.ctx, ast.Store))
-            or (isinstance(n, (ast.FunctionDef, ast.ClassDef)) and n.name == name)
-        ]  # fmt: skip
-        before = [line for line in earlier if line < number]
+        before = [line for line in given.get(name, ()) if line < number]
         if before:
             yield f"`{name}` got its value last at line {max(before)}"
-        elif not earlier and hasattr(builtins, name):
+        elif name not in given and hasattr(builtins, name):
             about = (getattr(builtins, name).__doc__ or "").strip().split("\n")[0]
             yield f"`{name}` is Python's own: {about}"
 
@@ -215,10 +221,9 @@ def _describe_file(text: str) -> Iterator[str]:
     if moved and len(moved) == len({line.strip() for line in added if line.strip()}):
         yield "the lines that come are those that go: they moved, or only their blanks changed"
     for kind, lines in (("gone", removed), ("new", added)):
-        defined = re.findall(r"(?m)^\s*(?:async\s+)?(?:def|class|function|fn|func)\s+(\w+)", "\n".join(lines))
-        other = "\n".join(added if kind == "gone" else removed)
-        for found in [d for d in dict.fromkeys(defined) if not re.search(rf"\b{d}\b", other)]:
-            yield f"`{found}` is {kind}"
+        defined = [found[1] for line in lines if (found := _DEFINITION.match(line))]
+        others = {word for line in (added if kind == "gone" else removed) for word in re.findall(r"\w+", line)}
+        yield from (f"`{name}` is {kind}" for name in dict.fromkeys(defined) if name not in others)
     for old, new in zip(removed, added, strict=False):
         if "def " in old and "def " in new and old.split("(")[0] == new.split("(")[0] and old != new:
             yield f"the signature changes from `{old.strip()}` to `{new.strip()}`: its callers may have to change"

@@ -8,22 +8,25 @@ In Python, small edits near the place where the parser gives up are tried, and t
 taken. Of other languages tree-sitter tells what is missing or cannot be read.
 """
 
-import ast
 import difflib
 import io
 import keyword
 import re
 import tokenize
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from codegemma.errors import InputError
 from codegemma.text.languages import LANGUAGES, NAMES_ELSEWHERE
+from codegemma.text.python_source import parse_quietly
 from codegemma.text.syntax import parse_source
 
 _MAX_MISTAKES = 20
-_MAX_CHARS = 50_000
+_MAX_CHARS = 20_000
+# A line that is longer nobody wrote: there are too many ways to change it.
+_MAX_LINE_CHARS = 400
+# What may be parsed for one text, all tries taken together: some seconds. A try parses the whole text.
+_MAX_PARSED_CHARS = 400_000
 _OPENERS = re.compile(r"^\s*(?:async\s+)?(if|elif|else|for|while|def|class|try|except|finally|with|match|case)\b")
 _PAIRS = {"(": ")", "[": "]", "{": "}"}
 _KEYWORDS = [word for word in keyword.kwlist if len(word) > 2]
@@ -94,8 +97,9 @@ def correct_syntax(text: str, language: str = "python") -> Correction:
     if name != "python":
         return _list_errors(text, name)
     mistakes: list[Mistake] = []
+    tries = iter(range(_MAX_PARSED_CHARS // (len(text) + 1)))
     while (error := _parse(text)) is not None:
-        repaired = _repair(text, error) if len(mistakes) < _MAX_MISTAKES else None
+        repaired = _repair(text, error, tries) if len(mistakes) < _MAX_MISTAKES else None
         if repaired is None:
             mistakes.append(Mistake(error[0], error[1], _explain_message(error[1])))
             return Correction(tuple(mistakes), None)
@@ -107,9 +111,7 @@ def correct_syntax(text: str, language: str = "python") -> Correction:
 def _parse(text: str) -> tuple[int, str] | None:
     """Parse, and tell the line and the words of what is wrong."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            ast.parse(text)
+        parse_quietly(text)
     except SyntaxError as error:
         return max(error.lineno or 1, 1), str(error.msg)
     except (ValueError, RecursionError, MemoryError) as error:
@@ -117,11 +119,11 @@ def _parse(text: str) -> tuple[int, str] | None:
     return None
 
 
-def _repair(text: str, error: tuple[int, str]) -> tuple[str, Mistake] | None:
+def _repair(text: str, error: tuple[int, str], tries: Iterator[int]) -> tuple[str, Mistake] | None:
     """Take the edit after which the parser gets furthest; of equals the first, which is the most likely."""
     lines = text.split("\n")
     best: tuple[float, str, Mistake] | None = None
-    for number, line, reason in _propose(lines, error[0]):
+    for (number, line, reason), _ in zip(_propose(lines, error[0]), tries, strict=False):
         edited = [*lines[: number - 1], line, *lines[number:]]
         after = _parse("\n".join(edited))
         if after == error:
@@ -134,7 +136,8 @@ def _repair(text: str, error: tuple[int, str]) -> tuple[str, Mistake] | None:
 
 def _propose(lines: list[str], at: int) -> Iterator[tuple[int, str, str]]:
     """Propose edits at the line of the error and just before it: `(line number, new line, reason)`."""
-    near = [n for n in (at, at - 1, at - 2, at + 1) if 1 <= n <= len(lines)]
+    short = [n for n in range(max(at - 20, 1), min(at + 1, len(lines)) + 1) if len(lines[n - 1]) <= _MAX_LINE_CHARS]
+    near = [n for n in (at, at - 1, at - 2, at + 1) if n in short]
     for number in near:
         line = lines[number - 1]
         code, comment = _split_comment(line)
@@ -151,7 +154,7 @@ def _propose(lines: list[str], at: int) -> Iterator[tuple[int, str, str]]:
         yield from _propose_words(number, line)
         yield from _propose_brackets(number, code, comment)
         yield from _propose_indents(number, line, lines)
-    for number in (n for n in range(max(at - 20, 1), at) if n not in near):
+    for number in (n for n in short if n < at and n not in near):
         code, comment = _split_comment(lines[number - 1])
         yield from _propose_brackets(number, code, comment)
 

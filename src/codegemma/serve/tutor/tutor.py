@@ -132,13 +132,14 @@ class Tutor:
             rung = Rung.PSEUDO_CODE
         about = exercise.statement if exercise else task.statement if task else ""
         guard = self._make_guard(exercise, task, record, rung)
+        known = len(guard.told)  # meanwhile another answer may tell the record more
         stream = guard_stream(ask(_instruct(turns, rung, about)), guard)
         try:
             async for part in stream:
                 yield part
         finally:
             await stream.aclose()
-            if news := guard.told[len(record.told) :]:
+            if news := guard.told[known:]:
                 record.tell(news)
                 self.ledger.keep(owner, name)
 
