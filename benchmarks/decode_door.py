@@ -7,8 +7,9 @@ Q8_0, and drafts on the shipped base in float16, whose answers repeat themselves
 the first table is llama.cpp itself: the same prompt as ids, streamed by its own call in this process. Ours are the
 engine's stream and the `/completion` door over HTTP, in turn with the peer, round by round. The second table compares
 our engine with drafts and without: on code that repeats itself, and on the standard library's, where little can be
-guessed. Printed are tokens per second from the first token on (median of the rounds), the ratios, and how many drafted
-tokens were accepted.
+guessed. Printed are tokens per second from the first token on (each round's, then the median), the ratios, and how
+many drafted tokens were accepted. It ends by itself: after six minutes on two cores with all defaults, of which the
+2B's shape takes five.
 """
 
 import argparse
@@ -94,6 +95,8 @@ def measure(ways: dict[str, Callable[[], float]], rounds: int) -> dict[str, floa
     for number in range(rounds):
         for name in list(ways) if number % 2 else reversed(list(ways)):
             found[name].append(ways[name]())
+        told = ", ".join(f"{name} {values[-1]:.1f}" for name, values in found.items())
+        print(f"  round {number + 1} of {rounds}, tokens/s: {told}", flush=True)
     return {name: statistics.median(values) for name, values in found.items()}
 
 

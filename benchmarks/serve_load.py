@@ -1,6 +1,6 @@
 """64 editors at two requests a second each on a small model, beside one editor alone; or many requests, for memory.
 
-    python benchmarks/serve_load.py MODEL [--editors 64] [--seconds 20] [--settle 40] [--soak 0]
+    python benchmarks/serve_load.py MODEL [--editors 64] [--seconds 20] [--settle 40] [--soak 0] [--minutes 30]
 
 MODEL is whatever `codegemma serve` takes, best a small one. It gets `--settle` seconds to compile what it compiles
 behind its start. Then every editor opens a real file of its own (`benchmarks/traces.py`) at some time of the first
@@ -8,6 +8,9 @@ five seconds, types in it over a connection of its own and reads a streamed `/in
 whole request sent to the first event read. The generator is a process of its own, and its processor time is printed
 apart. The promise: no error, p95 with all editors at most three times that of one, none over a second. `--soak 100000`
 sends so many requests and prints the server's memory at each tenth.
+
+It ends by itself: after two minutes on two cores, or with `--soak` (a quarter of an hour for 100,000) after `--minutes`
+with what was sent by then. A request that gets no answer within a minute counts as failed.
 """
 
 import argparse
@@ -29,6 +32,7 @@ from benchmarks.traces import Keystroke, describe, make_trace
 _PER_EDITOR_S = 0.5
 _OPENING_S = 5.0
 _MOST_TIMES, _MOST_MS = 3.0, 1000.0
+_LONGEST_S = 60.0
 
 
 @contextmanager
@@ -49,10 +53,22 @@ def start_server(model: str) -> Iterator[tuple[int, int]]:
             yield port, process.pid
         finally:
             process.terminate()
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:  # nobody is there to end it by hand
+                process.kill()
 
 
 async def ask(port: int, body: bytes) -> tuple[float, bool]:
     """Send one streamed request; return milliseconds to the first event, and whether all went well."""
+    try:
+        async with asyncio.timeout(_LONGEST_S):
+            return await _ask(port, body)
+    except (TimeoutError, OSError):
+        return _LONGEST_S * 1000, False
+
+
+async def _ask(port: int, body: bytes) -> tuple[float, bool]:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     head = f"POST /infill HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
     started = time.perf_counter()
@@ -89,20 +105,27 @@ def show(name: str, results: list[tuple[float, bool]]) -> tuple[float, float]:
     p95 = times[int(0.95 * (len(times) - 1))]
     failed = sum(not is_well for _, is_well in results)
     print(f"{name:14} {len(results):6} requests, {failed} failed, first token p50 {times[len(times) // 2]:.1f} "
-          f"p95 {p95:.1f} max {times[-1]:.1f} ms")  # fmt: skip
+          f"p95 {p95:.1f} max {times[-1]:.1f} ms", flush=True)  # fmt: skip
     if failed:
         raise SystemExit("promise BROKEN: a request failed")
     return p95, times[-1]
 
 
-async def soak(port: int, process: int, traces: list[list[Keystroke]], count: int) -> None:
+async def soak(port: int, process: int, traces: list[list[Keystroke]], count: int, minutes: float) -> None:
     """Send requests from 16 connections at once and print the server's memory now and then."""
+    until, sent, failed = time.monotonic() + minutes * 60, 0, 0
     bodies = itertools.cycle([spell(keystroke) for trace in traces for keystroke in trace])
     for part in range(10):
-        for _ in range(count // 160):
-            await asyncio.gather(*(ask(port, next(bodies)[:-1] + b',"stream":true}') for _ in range(16)))
+        while sent < (part + 1) * count // 10 and time.monotonic() < until:
+            asked = [ask(port, next(bodies)[:-1] + b',"stream":true}') for _ in range(16)]
+            failed += sum(not is_well for _, is_well in await asyncio.gather(*asked))
+            sent += len(asked)
         pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
-        print(f"{(part + 1) * count // 10:8} requests: {pages * os.sysconf('SC_PAGE_SIZE') / 1e6:.0f} MB resident")
+        resident = f"{pages * os.sysconf('SC_PAGE_SIZE') / 1e6:.0f} MB resident"
+        print(f"{sent:8} requests, {failed} failed: {resident}", flush=True)
+        if time.monotonic() >= until:
+            print(f"{minutes:g} minutes are over")
+            return
 
 
 def main() -> int:
@@ -112,14 +135,15 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=20)
     parser.add_argument("--settle", type=float, default=40)
     parser.add_argument("--soak", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=30.0, help="after which --soak ends")
     options = parser.parse_args()
     trace = list(make_trace())
-    print(describe(trace))
+    print(describe(trace), flush=True)
     by_file = [list(group) for _, group in itertools.groupby(trace, key=lambda keystroke: keystroke.path)]
     traces = [by_file[i % len(by_file)] for i in range(options.editors)]
     with start_server(options.model) as (port, process):
         if options.soak:
-            asyncio.run(soak(port, process, traces, options.soak))
+            asyncio.run(soak(port, process, traces, options.soak, options.minutes))
             return 0
         time.sleep(options.settle)
         one, _ = show("one editor", asyncio.run(load(port, traces[:1], options.seconds)))

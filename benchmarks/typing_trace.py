@@ -18,7 +18,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -78,11 +78,12 @@ def write_random_model(folder: Path, tokenizer: Tokenizer) -> Path:
 
 async def run_ours(
     model: LlamaCpp,
-    trace: list[Keystroke],
+    trace: Sequence[Keystroke],
     choices: ServeChoices,
     *,
     warms_up: bool = False,
     speed: float | None = None,
+    note: Callable[[Row], None] = lambda _: None,
 ) -> list[Row]:
     service = Service(model, choices)
     if warms_up:
@@ -100,10 +101,11 @@ async def run_ours(
         rows.append(
             Row(keystroke.kind, report.evaluated_tokens, report.prompt_tokens, report.source == "engine", seconds)
         )
+        note(rows[-1])
     return rows
 
 
-def run_llama_cpp(server: Any, trace: list[Keystroke]) -> list[Row]:
+def run_llama_cpp(server: Any, trace: Sequence[Keystroke], note: Callable[[Row], None] = lambda _: None) -> list[Row]:
     """As llama.vim asks: whole lines before, the current line up to the cursor, what follows."""
     rows = []
     for keystroke in trace:
@@ -115,6 +117,7 @@ def run_llama_cpp(server: Any, trace: list[Keystroke]) -> list[Row]:
         )  # fmt: skip
         seconds = time.perf_counter() - started
         rows.append(Row(keystroke.kind, reply["timings"]["prompt_n"], reply["tokens_evaluated"], True, seconds))
+        note(rows[-1])
     return rows
 
 
