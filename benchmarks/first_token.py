@@ -4,13 +4,14 @@
 
 The first keystrokes of the trace of `typing_trace.py`, in `--files` of its 30 files, evenly spread over its languages;
 random weights in the 2B's shape in Q8_0, both systems with the same file, threads, 16-bit cache and flash attention as
-they come. Ours is the service as `codegemma serve` starts it, deadline of cold prompts included; llama.cpp gets the
-same text at the same time as its plugin for Vim sends it. One token is asked for. Keystrokes in place are compared;
-cold ones (the file is entered, a jump, an edit below the cursor) stand beside. What our memory answers without the
-engine is left out.
+they come. Ours is the service as `codegemma serve` starts it, deadline of cold prompts included; llama.cpp is started
+as its own presets for editors are (`--fim-qwen-*-default`: batches of 1,024 tokens, which bound the prompt too, and
+reuse of shifted text), and gets the same text at the same time as its plugin for Vim sends it. One token is asked for.
+Keystrokes in place are compared; cold ones (the file is entered, a jump, an edit below the cursor) stand beside. What
+our memory answers without the engine is left out.
 
 Both answer one file, then the next; every keystroke is printed as it is measured. Ours takes two minutes in all and
-llama.cpp's part half an hour on two cores, so that the run ends after `--minutes` and a keystroke, the writing of the
+llama.cpp's part some twenty on two cores, so that the run ends after `--minutes` and a keystroke, the writing of the
 model's file aside (half a minute). Counted are the keystrokes that both answered. With `--out` the same command goes on
 where the last was cut off, whatever cut it off.
 Exit code: 0 promise kept on the whole sample, 1 broken on what was measured, 2 kept so far and not whole.
@@ -58,10 +59,11 @@ def choose_keystrokes(files: int, keystrokes: int) -> list[list[Keystroke]]:
 
 
 def describe_peer(file: Path, threads: int) -> xllamacpp.CommonParams:
-    """Describe llama.cpp's own server as it comes, with one slot."""
+    """Describe llama.cpp's own server as its presets for editors do, with one slot."""
     params = xllamacpp.CommonParams()
     params.model.path = str(file)
     params.n_ctx, params.n_parallel = _CONTEXT_TOKENS, 1
+    params.n_batch, params.n_ubatch, params.n_cache_reuse = 1024, 1024, 256
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
     return params
 

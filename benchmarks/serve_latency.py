@@ -10,8 +10,8 @@ the engine, `prompt` the reading of what is new, `first token` all three, `writi
 typed, deleted or accepted text; cold ones are told apart. What memory answers without the engine is counted, and left
 out. What is promised of the first token is held by `benchmarks/first_token.py`, which needs no server.
 
-Both answer one file, then the next; every request is printed, and a 2B on two cores takes llama.cpp a quarter of a
-minute. The run ends after `--minutes` and a request, the writing of the model's file aside; the tables hold what both
+Both answer one file, then the next; every request is printed, and a 2B on two cores takes llama.cpp some ten
+seconds. The run ends after `--minutes` and a request, the writing of the model's file aside; the tables hold what both
 answered by then. With `--out` the same command goes on where the last was cut off.
 """
 
@@ -46,6 +46,7 @@ from pathlib import Path
 import xllamacpp
 params = xllamacpp.CommonParams()
 params.model.path, params.n_ctx, params.n_parallel, params.verbosity = sys.argv[1], 8192, 1, -1
+params.n_batch, params.n_ubatch, params.n_cache_reuse = 1024, 1024, 256  # as its presets for editors
 params.cpuparams.n_threads = params.cpuparams_batch.n_threads = int(sys.argv[2])
 params.warmup = params.fit_params = False
 params.port = 0

@@ -1,5 +1,6 @@
 """The wire to servers that are ill: what they wish is done, what they stream is read or refused."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -12,7 +13,7 @@ from tests.http_server import listen
 from codegemma.errors import InputError
 from codegemma.pace import Pace
 from codegemma.serve.remote_service import RemoteService
-from codegemma.wire import ServerError, Wire
+from codegemma.wire import Cut, ServerError, Wire
 
 Reply = tuple[int, bytes, dict[str, str]]
 
@@ -103,3 +104,38 @@ def test_a_key_ends_with_its_line_and_one_that_breaks_it_is_not_shown() -> None:
     with pytest.raises(InputError, match="the key holds") as refused:
         Wire("http://host", api_key="sec\nret")
     assert "ret" not in str(refused.value).replace("characters", "")
+
+
+def test_a_question_is_cut_off_from_another_thread_and_not_asked_again() -> None:
+    has_asked, has_left = threading.Event(), threading.Event()
+
+    class Silent(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            has_asked.set()
+            if not self.rfile.read(1):  # until the other end is gone
+                has_left.set()
+
+    cut, errors = Cut(), []
+
+    def ask(address: str) -> None:
+        try:
+            Wire(address).ask("/infill", {}, cut=cut)
+        except ServerError as error:
+            errors.append(str(error))
+
+    with listen(Silent) as address:
+        asking = threading.Thread(target=ask, args=(address,))
+        asking.start()
+        has_asked.wait()
+        cut.make()
+        asking.join()
+        has_left.wait()
+    assert errors == [f"{address}/infill was cut off"]
+
+
+def test_what_is_cut_before_it_is_asked_reaches_nobody_for_long() -> None:
+    cut = Cut()
+    cut.make()
+    with serve((200, b"{}", {})) as address, pytest.raises(ServerError, match="was cut off"):
+        Wire(address).ask("/infill", {}, cut=cut)

@@ -4,8 +4,12 @@
 **Out**: the reply, or one clear error.
 **Not**: a dependency: the standard library is enough, with a thread for each request under way. A stream is not tried
 again: part of it was read already.
+
+A thread that waits for a reply cannot be told to stop; another thread can cut its connection by a `Cut`, by which the
+server learns that nobody waits.
 """
 
+import contextlib
 import json
 import random
 import socket
@@ -16,7 +20,7 @@ from collections.abc import Callable, Generator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from http.client import HTTPException
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from codegemma.errors import InputError, UserError
@@ -49,6 +53,53 @@ class ServerError(UserError):
         return self.status is not None and self.status not in _WHOEVER_ASKS
 
 
+class Cut:
+    """Ends the question that it is given to, from another thread; a second time or too late does nothing."""
+
+    def __init__(self) -> None:
+        self._socket: socket.socket | None = None
+        self.is_made = False
+
+    def make(self) -> None:
+        """Cut the connection, and let no other be made."""
+        self.is_made = True
+        if self._socket is not None:
+            with contextlib.suppress(OSError):  # closed already
+                self._socket.shutdown(socket.SHUT_RDWR)
+
+    def watch(self, connected: socket.socket) -> None:
+        """Know the connection that is to be cut."""
+        self._socket = connected
+        if self.is_made:
+            self.make()
+
+
+class _Request(urllib.request.Request):
+    cut: Cut | None = None
+
+
+def _watch(kind: Any, cut: Cut | None) -> Any:
+    """Make a kind of connection whose cut knows its socket."""
+
+    class Watched(kind):  # type: ignore[misc]
+        def connect(self) -> None:
+            super().connect()
+            if cut is not None:
+                cut.watch(self.sock)
+
+    return Watched
+
+
+class _Http(urllib.request.HTTPHandler):
+    def do_open(self, http_class: Any, req: Any, **more: Any) -> Any:
+        return super().do_open(_watch(http_class, req.cut), req, **more)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    def do_open(self, http_class: Any, req: Any, **more: Any) -> Any:
+        return super().do_open(_watch(http_class, req.cut), req, **more)
+
+
 class _Stay(urllib.request.HTTPRedirectHandler):
     """Follows nobody elsewhere: the key is for this server alone."""
 
@@ -74,10 +125,10 @@ class Wire:
         Raises:
             InputError: no address, or a key that no header may hold.
         """
-        host = read_address(address).host
+        host = _find_host(address)
         # What runs on this machine is not asked for by way of another.
         direct = [urllib.request.ProxyHandler({})] if host in ("localhost", "::1") or host.startswith("127.") else []
-        self._opener = urllib.request.build_opener(_Stay(), *direct)
+        self._opener = urllib.request.build_opener(_Stay(), _Http(), _Https(), *direct)
         api_key = (api_key or "").strip()
         if not (api_key.isascii() and api_key.isprintable()):
             raise InputError("the key holds characters that no header may; is it the right file?")
@@ -88,10 +139,12 @@ class Wire:
         self._timeout_s, self._tries, self._wait = timeout_s, tries, wait
         self._pace = pace or Pace()
 
-    def ask(self, route: str, body: Mapping[str, Any] | None = None, *, is_first: bool = False) -> Any:
+    def ask(
+        self, route: str, body: Mapping[str, Any] | None = None, *, is_first: bool = False, cut: Cut | None = None
+    ) -> Any:
         """Ask, and ask again after a while where the server was busy or did not answer in time.
 
-        At the first question of all a server that is not there is not waited for.
+        At the first question of all a server that is not there is not waited for; after a cut nothing is.
 
         Raises:
             ServerError: refused, or no answer at the last try.
@@ -101,7 +154,7 @@ class Wire:
             self._pace.await_turn()
             wish_s = None
             try:
-                return self._ask_once(route, body)
+                return self._ask_once(route, body, cut)
             except urllib.error.HTTPError as error:
                 found, wish_s = f"{error.code} {_read_message(error)}", _read_retry_after(error)
                 self._pace.count(str(error.code))
@@ -112,9 +165,12 @@ class Wire:
                 self._pace.count(_name_failure(error))
                 if is_first and isinstance(getattr(error, "reason", error), (ConnectionRefusedError, socket.gaierror)):
                     raise ServerError(f"{self.address} does not answer ({error}); is the server up?") from error
+            if cut is not None and cut.is_made:
+                raise ServerError(f"{self.address}{route} was cut off")
             if number + 1 < self._tries:
                 self._rest(number, wish_s)
-        raise ServerError(f"{self.address}{route} gave no answer in {self._tries} tries ({found}); is the server up?")
+        tries = "1 try" if self._tries == 1 else f"{self._tries} tries"
+        raise ServerError(f"{self.address}{route} gave no answer in {tries} ({found}); is the server up?")
 
     def stream(self, route: str, body: Mapping[str, Any]) -> Generator[dict[str, Any], None, None]:
         """Ask once for events that the server sends as they come; closing the iterator closes the connection.
@@ -150,14 +206,14 @@ class Wire:
             self._pace.hold(wish_s)
         self._wait(wish_s or min(_FIRST_WAIT_S * 2**number * (1 + random.random() / 4), _LONGEST_WAIT_S))
 
-    def _open(self, route: str, body: Mapping[str, Any] | None) -> Any:
-        request = urllib.request.Request(  # noqa: S310  # the scheme was looked at
-            self.address + route, None if body is None else json.dumps(body).encode(), self._headers
-        )
+    def _open(self, route: str, body: Mapping[str, Any] | None, cut: Cut | None = None) -> Any:
+        content = None if body is None else json.dumps(body).encode()
+        request = _Request(self.address + route, content, self._headers)  # the scheme was looked at
+        request.cut = cut
         return self._opener.open(request, timeout=self._timeout_s)
 
-    def _ask_once(self, route: str, body: Mapping[str, Any] | None) -> Any:
-        with self._open(route, body) as reply:
+    def _ask_once(self, route: str, body: Mapping[str, Any] | None, cut: Cut | None) -> Any:
+        with self._open(route, body, cut) as reply:
             content = reply.read(_MAX_REPLY_BYTES + 1)
         if len(content) > _MAX_REPLY_BYTES:
             raise ServerError(f"{self.address}{route} replied with over {_MAX_REPLY_BYTES:,} bytes")
@@ -169,32 +225,16 @@ class Wire:
             raise ServerError(f"{self.address}{route} replied with no JSON: {shown!r}") from error
 
 
-class Address(NamedTuple):
-    """Where a server is. Without a `port` it is the scheme's own; `root` is what stands before every route."""
-
-    scheme: str
-    host: str
-    port: int | None
-    root: str
-
-
-def read_address(text: str) -> Address:
-    """Take an address apart.
-
-    >>> read_address("http://localhost:8012/a/")
-    Address(scheme='http', host='localhost', port=8012, root='/a')
-
-    Raises:
-        InputError: it is none.
-    """
+def _find_host(address: str) -> str:
+    """Find whom an address names, once it is seen to be one."""
     try:
-        parts = urlsplit(text)
-        address = Address(parts.scheme, parts.hostname or "", parts.port, parts.path.rstrip("/"))
+        parts = urlsplit(address)
+        host, _ = parts.hostname or "", parts.port
     except ValueError as error:
-        raise InputError(f"{text!r} is no address of a server ({error}); wanted http://HOST:PORT") from error
-    if address.scheme not in ("http", "https") or not address.host or any(map(str.isspace, address.host)):
-        raise InputError(f"{text!r} is no address of a server; wanted http://HOST:PORT")
-    return address
+        raise InputError(f"{address!r} is no address of a server ({error}); wanted http://HOST:PORT") from error
+    if parts.scheme not in ("http", "https") or not host or any(map(str.isspace, host)):
+        raise InputError(f"{address!r} is no address of a server; wanted http://HOST:PORT")
+    return host
 
 
 def _name_failure(error: Exception) -> str:

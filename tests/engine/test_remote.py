@@ -6,11 +6,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.http_server import listen
 from tests.serve.conftest import serve as serve_ours
 
 from codegemma.engine.llama_cpp import LlamaCpp
@@ -130,16 +131,8 @@ def ill_server(replies: list[Callable[[BaseHTTPRequestHandler], None]]) -> Itera
             asked.append((self.path, json.loads(body), self.headers.get("Authorization")))
             replies[min(len(asked), len(replies)) - 1](self)
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", asked
-    finally:
-        server.shutdown()
-        server.server_close()
+    with listen(Handler) as address:
+        yield address, asked
 
 
 def send(handler: BaseHTTPRequestHandler, status: int, body: object, **headers: str) -> None:

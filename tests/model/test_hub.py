@@ -6,12 +6,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Thread
-from typing import Any
+from typing import ClassVar
 
 import pytest
+from tests.http_server import listen
 from tests.model.drawn import MQA, assert_same_bits, write_drawn
 
 from codegemma.model.config import GemmaConfig
@@ -21,14 +21,12 @@ pytest.importorskip("huggingface_hub", reason="hub ids need huggingface_hub: mak
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
-class Hub(ThreadingHTTPServer):
+class Hub:
     """The hub, as far as a download needs it: https://huggingface.co/docs/hub/api and the headers of its `resolve`."""
 
-    daemon_threads = True
-
     def __init__(self, files: dict[str, bytes]) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
         self.files = files
+        self.address = ""
         self.refusal: tuple[int, str] | None = None  # status and X-Error-Code
         self.token: str | None = None  # what must be shown
         self.cut_after: int | None = None  # bytes after which the next large answer breaks off
@@ -36,18 +34,10 @@ class Hub(ThreadingHTTPServer):
         self.damage = False
         self.ranges: list[str] = []
 
-    @property
-    def address(self) -> str:
-        """Tell where it listens."""
-        return f"http://127.0.0.1:{self.server_port}"
-
 
 class _Handler(BaseHTTPRequestHandler):
-    server: Hub
+    hub: ClassVar[Hub]
     protocol_version = "HTTP/1.1"
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Keep quiet."""
 
     def do_HEAD(self) -> None:
         self._answer(with_body=False)
@@ -56,7 +46,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(with_body=True)
 
     def _answer(self, *, with_body: bool) -> None:
-        hub = self.server
+        hub = self.hub
         is_refused = hub.refusal is not None and (
             hub.token is None or self.headers.get("Authorization") != f"Bearer {hub.token}"
         )
@@ -75,13 +65,13 @@ class _Handler(BaseHTTPRequestHandler):
         self._send_file(content, with_body)
 
     def _list(self, path: str) -> bytes:
-        files = [{"rfilename": name, "size": len(content)} for name, content in self.server.files.items()]
+        files = [{"rfilename": name, "size": len(content)} for name, content in self.hub.files.items()]
         entries = [{"type": "file", "path": f["rfilename"], "size": f["size"], "oid": "0" * 40} for f in files]
         plain = entries if "/tree/" in path else {"id": "owner/model", "sha": COMMIT, "siblings": files}
         return json.dumps(plain).encode()
 
     def _send_file(self, content: bytes, with_body: bool) -> None:
-        hub, checksum = self.server, hashlib.sha256(content).hexdigest()
+        hub, checksum = self.hub, hashlib.sha256(content).hexdigest()
         headers = {"X-Repo-Commit": COMMIT, "ETag": f'"{checksum}"', "Accept-Ranges": "bytes"}
         asked = self.headers.get("Range", "")
         if with_body and asked:
@@ -103,7 +93,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if not with_body:
             return
-        hub = self.server
+        hub = self.hub
         if hub.cuts and hub.cut_after is not None and len(body) > 2**20:
             self.wfile.write(body[: hub.cut_after])
             self.wfile.flush()
@@ -123,11 +113,9 @@ def model_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
 
 @pytest.fixture
 def hub(model_files: dict[str, bytes]) -> Iterator[Hub]:
-    server = Hub(dict(model_files))
-    Thread(target=server.serve_forever, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    hub = Hub(dict(model_files))
+    with listen(type("Bound", (_Handler,), {"hub": hub})) as hub.address:
+        yield hub
 
 
 def convert(hub: Hub, folder: Path, model: str = "owner/model", **more: str) -> subprocess.CompletedProcess[str]:

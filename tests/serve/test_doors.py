@@ -156,3 +156,94 @@ def test_penalties_of_text_generation_inference_count_the_whole_prompt(running):
     sampling = running.parrot.generations[-1].sampling
     assert (sampling.repetition_penalty, sampling.frequency_penalty) == (1.2, 0.25)
     assert sampling.penalized_tokens is None
+
+
+SECRET = "ghp_" + "a1B2c3D4e5F6" * 3
+ASKED = {
+    ".env looks like": "Why is this?\n\n`.env`:\n```\nKEY=1\n```",
+    "deploy/id_rsa looks like": "`deploy/id_rsa:1-2`:\n````text\nabc\n````\nWhat is it?",
+    "by its name": "```yaml config/secrets.yml\na: 1",
+    "github-token in line 2": f"`a.py`:\n~~~python\nimport os\ntoken = '{SECRET}'\n~~~",
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "shape"),
+    [
+        ("/v1/chat/completions", lambda reply: reply["error"]["message"]),
+        ("/v1beta/chat/completions", lambda reply: reply["error"]["message"]),
+        ("/api/chat", lambda reply: reply["error"]),
+        ("/apply-template", lambda reply: reply["error"]["message"]),
+        ("/v1/tutor/ask", lambda reply: reply["error"]["message"]),
+    ],
+)
+def test_a_message_that_quotes_a_secret_is_refused_at_every_door_and_says_why(running, path, shape):
+    before = len(running.parrot.generations)
+    for reason, text in ASKED.items():
+        reply = running.client.post(path, json={"messages": [{"role": "user", "content": text}], "stream": True})
+        assert reply.status_code == 400
+        assert reason in shape(reply.json())
+        assert SECRET not in reply.text
+    assert len(running.parrot.generations) == before
+
+
+def test_what_a_person_types_or_a_model_said_is_no_quoted_secret(running):
+    messages = [
+        {"role": "user", "content": f"What is a .env file, and is {SECRET} one of GitHub's?"},
+        {"role": "assistant", "content": "`.env`:\n```\nKEY=...\n```"},
+        {"role": "user", "content": "`.env.example`:\n```\nKEY=\n```\nand `a.py`:\n```python\nx = 1\n```"},
+    ]
+    assert running.client.post("/v1/chat/completions", json={"messages": messages}).status_code == 200
+
+
+def test_a_learners_own_code_with_a_secret_is_refused_before_anything_is_told(running):
+    body = {"messages": CONVERSATION, "code": f"token = '{SECRET}'"}
+    reply = running.client.post("/v1/tutor/ask", json=body)
+    assert reply.status_code == 400
+    assert "your code looks like a file of secrets (github-token in line 1)" in reply.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "wrong"),
+    [
+        ("/infill", {"input_prefix": "a"}, {"typical_p": 0.5}),
+        ("/completion", {"prompt": "a"}, {"grammar": 'root ::= "x"'}),
+        ("/completion", {"prompt": "a"}, {"ignore_eos": True}),
+        ("/v1/completions", {"prompt": "a"}, {"best_of": 4, "n": 2}),
+        ("/v1/chat/completions", {"messages": CONVERSATION}, {"response_format": {"type": "json_object"}}),
+        ("/v1/chat/completions", {"messages": CONVERSATION}, {"top_logprobs": 3}),
+        ("/v1/fim/completions", {"prompt": "a"}, {"min_tokens": 9}),
+        ("/api/generate", {"prompt": "a"}, {"format": "json"}),
+    ],
+)
+def test_what_would_change_an_answer_and_is_not_done_is_refused_by_name(running, path, body, wrong):
+    name = next(iter(wrong))
+    reply = running.client.post(path, json=body | wrong)
+    assert reply.status_code == 400
+    assert name in reply.text
+
+
+def test_samplers_that_are_not_here_are_let_through_where_they_do_nothing(running):
+    neutral = {"typical_p": 1, "mirostat": 0, "dry_multiplier": 0, "xtc_probability": 0, "ignore_eos": False}
+    running.post("/completion", prompt="a", grammar="", **neutral)
+    running.post("/v1/chat/completions", messages=CONVERSATION, response_format={"type": "text"})
+
+
+def test_every_field_of_a_shared_route_counts_for_tabby_too(running):
+    body = {"segments": {"prefix": BEFORE, "suffix": AFTER}, "top_k": 3, "presence_penalty": 0.5, "stop": ["zz"]}
+    running.post("/v1/completions", **body)
+    asked = running.parrot.generations[-1]
+    assert (asked.sampling.top_k, asked.sampling.presence_penalty) == (3, 0.5)
+    assert "zz" in asked.stop.strings
+
+
+def test_openais_door_takes_llama_cpps_name_for_a_length(running):
+    running.post("/v1/completions", prompt="def a", n_predict=3)
+    assert running.parrot.generations[-1].max_new_tokens == 3
+
+
+def test_more_blocks_than_are_looked_through_are_refused(running):
+    text = "\n".join(f"```\n{number}\n```" for number in range(2001))
+    reply = running.client.post("/v1/chat/completions", json={"messages": [{"role": "user", "content": text}]})
+    assert reply.status_code == 400
+    assert "quote over 2,000 blocks" in reply.json()["error"]["message"]

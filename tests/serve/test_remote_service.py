@@ -11,7 +11,8 @@ from tests.serve.test_lsp import AFTER, BEFORE, MIDDLE, Client, connect, find_po
 from codegemma.errors import InputError
 from codegemma.serve.asks import Caller, InfillAsk
 from codegemma.serve.keys import add_key, read_keys
-from codegemma.serve.remote_service import RemoteService, ServerAwayError
+from codegemma.serve.remote_service import RemoteService
+from codegemma.wire import ServerError
 
 
 def drive(url: str, test, *more: str) -> None:
@@ -50,7 +51,7 @@ def test_a_server_that_is_away_is_told_and_found_when_it_comes(tokenizer):
             if status["failure"]:
                 break
             await asyncio.sleep(0.05)
-        assert "is codegemma serve up?" in status["failure"]
+        assert "is the server up?" in status["failure"]
         assert await client.ask("file:///a.py", find_position(BEFORE)) == []
 
     drive("http://127.0.0.1:9", test)
@@ -71,7 +72,7 @@ def test_a_key_is_sent_and_a_wrong_one_is_told(tokenizer, tmp_path):
     token = add_key(tmp_path / "keys", "laptop")
     with serve(Parrot(tokenizer, SOURCE), keys=read_keys(tmp_path / "keys")) as running:
         assert ask(RemoteService(running.url, token)) == MIDDLE
-        with pytest.raises(ServerAwayError, match="401"):
+        with pytest.raises(ServerError, match="401"):
             ask(RemoteService(running.url, "wrong"))
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from codegemma.serve.api.fields import anything, either, listing, table, text
+from codegemma.serve.attached import refuse_secrets
 from codegemma.text.chat_format import Turn
 from codegemma.text.chat_window import fit_chat
 
@@ -38,8 +39,9 @@ def make_chat_ids(
     """Spell the prompt, and say what was dropped to make it fit.
 
     Raises:
-        InputError: nothing of the user's to answer.
+        InputError: nothing of the user's to answer, or a message quotes what looks like a secret.
     """
+    refuse_secrets(messages, read_content)
     window = service.max_context_tokens
     room = window - min(max_new_tokens, int(window * _LEAST_ANSWER_SHARE))
     fitted = fit_chat(service.tokenizer, merge_turns(messages), room)

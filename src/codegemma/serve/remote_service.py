@@ -8,28 +8,18 @@ by which the server cancels it.
 
 import asyncio
 import contextlib
-import http.client
-import json
-import socket
+import threading
 from collections.abc import AsyncGenerator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
-from codegemma.errors import UserError
 from codegemma.records import StopReason
 from codegemma.serve.asks import Caller, InfillAsk, Piece, Report
-from codegemma.wire import read_address
+from codegemma.wire import Cut, ServerError, Wire
 
 _TIMEOUT_S: Final = 60.0
-_LOADING: Final = 503
 _WAIT_S: Final = 0.5
-_MAX_REPLY_BYTES: Final = 16_000_000
-
-
-class ServerAwayError(UserError):
-    """The server does not answer, or not with what was asked for."""
-
-    exit_code = 3
+_FOR_EVER: Final = 10**9
 
 
 class RemoteService:
@@ -41,12 +31,10 @@ class RemoteService:
         Raises:
             InputError: no address.
         """
-        place = read_address(address)
-        self._kind = http.client.HTTPSConnection if place.scheme == "https" else http.client.HTTPConnection
-        self._host, self._port, self._root = place.host, place.port, place.root
-        self._headers = {"Content-Type": "application/json"}
-        if api_key:
-            self._headers["Authorization"] = f"Bearer {api_key}"
+        self._is_closed = threading.Event()
+        # A keystroke is not asked again: the next one is there by then.
+        self._wire = Wire(address, api_key=api_key, timeout_s=_TIMEOUT_S, tries=1)
+        self._patient = Wire(address, api_key=api_key, timeout_s=_TIMEOUT_S, tries=_FOR_EVER, wait=self._rest)
         self.address, self.model_name = address, ""
         self._pool = ThreadPoolExecutor(8, thread_name_prefix="remote-service")
         self.metrics = _RemoteMetrics(self)
@@ -55,23 +43,21 @@ class RemoteService:
         """Wait until the server has loaded its model, and learn its name.
 
         Raises:
-            ServerAwayError: nobody answers.
+            ServerError: nobody answers.
         """
-        while (reply := await self._ask("/v1/health", None))[0] == _LOADING:
-            await asyncio.sleep(_WAIT_S)
-        self.model_name = str(self._read(*reply).get("model", ""))
+        self.model_name = str((await self._ask(self._patient, "/v1/health", None)).get("model", ""))
 
     async def infill(self, ask: InfillAsk, caller: Caller) -> AsyncGenerator[Piece, None]:  # noqa: ARG002
         """Complete at a cursor, in one piece.
 
         Raises:
-            ServerAwayError: no answer, or no good one.
+            ServerError: no answer, or no good one.
         """
-        reply = self._read(*await self._ask("/infill", _spell(ask)))
+        reply = await self._ask(self._wire, "/infill", _spell(ask))
         try:
             yield _read_piece(reply)
-        except (KeyError, TypeError, ValueError) as error:
-            raise ServerAwayError(f"{self.address} is no codegemma serve: its reply lacks {error}") from error
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ServerError(f"{self.address} is no codegemma serve: its reply lacks {error}") from error
 
     def tell(self, event: Mapping[str, Any]) -> None:
         """Tell the server of an event; whether it hears is its own affair."""
@@ -80,43 +66,26 @@ class RemoteService:
 
     def close(self) -> None:
         """Ask no more; events that wait are told."""
+        self._is_closed.set()
         self._pool.shutdown(wait=True)
 
     def _tell_now(self, event: Mapping[str, Any]) -> None:
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            self._exchange(self._connect(), "/v1/events", event)
+        with contextlib.suppress(ServerError):  # an empty reply, which is no JSON, among them
+            self._wire.ask("/v1/events", event)
 
-    def _connect(self) -> http.client.HTTPConnection:
-        return self._kind(self._host, self._port, timeout=_TIMEOUT_S)
+    def _rest(self, _: float) -> None:
+        if self._is_closed.wait(_WAIT_S):
+            raise ServerError(f"{self.address} is not asked any more")
 
-    async def _ask(self, path: str, body: Mapping[str, Any] | None) -> tuple[int, bytes]:
-        connection = self._connect()
+    async def _ask(self, wire: Wire, route: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
+        cut = Cut()
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._pool, self._exchange, connection, path, body)
-        except (OSError, http.client.HTTPException) as error:
-            raise ServerAwayError(f"no server answers at {self.address} ({error}); is codegemma serve up?") from error
+            reply = await loop.run_in_executor(self._pool, lambda: wire.ask(route, body, is_first=True, cut=cut))
         finally:
-            _cut(connection)
-
-    def _exchange(
-        self, connection: http.client.HTTPConnection, path: str, body: Mapping[str, Any] | None
-    ) -> tuple[int, bytes]:
-        try:
-            content = None if body is None else json.dumps(body).encode()
-            connection.request("GET" if body is None else "POST", self._root + path, content, self._headers)
-            reply = connection.getresponse()
-            return reply.status, reply.read(_MAX_REPLY_BYTES)
-        finally:
-            connection.close()
-
-    def _read(self, status: int, content: bytes) -> dict[str, Any]:
-        try:
-            reply = json.loads(content)
-        except ValueError:
-            reply = None
-        if status != http.client.OK or not isinstance(reply, dict):
-            raise ServerAwayError(f"{self.address} answers {status}: {content[:200].decode('utf-8', 'replace')}")
+            cut.make()  # closing alone would not wake a thread that waits
+        if not isinstance(reply, dict):
+            raise ServerError(f"{self.address} is no codegemma serve: it answers with no object")
         return reply
 
 
@@ -168,10 +137,3 @@ def _read_piece(reply: Mapping[str, Any]) -> Piece:
         model=str(reply["model"]),
     )
     return Piece(str(reply["content"]), report=report)
-
-
-def _cut(connection: http.client.HTTPConnection) -> None:
-    """Cut a connection on which a thread may still wait: closing alone would not wake it."""
-    if connection.sock is not None:
-        with contextlib.suppress(OSError):
-            connection.sock.shutdown(socket.SHUT_RDWR)

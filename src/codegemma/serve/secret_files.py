@@ -1,7 +1,7 @@
 """Which files no model is shown: by name (`secret_names.toml`), and by what the corpus would be refused for.
 
 **In**: a path, or a path and its text.
-**Out**: whether it looks like a secret.
+**Out**: whether it looks like a secret, and by what.
 **Not**: proof that there is none: a password that looks like a word is not seen.
 """
 
@@ -42,7 +42,26 @@ def has_secret_name(path: str) -> bool:
     )
 
 
-@functools.lru_cache(_REMEMBERED)
 def has_secret(path: str, text: str) -> bool:
     """Say whether a file looks like a secret, by its name or by a rule that finds one in it."""
-    return has_secret_name(path) or len(text) > _MAX_SCANNED_CHARS or bool(find_secrets(text, path))
+    return describe_secret(path, text) is not None
+
+
+@functools.lru_cache(_REMEMBERED)
+def describe_secret(path: str, text: str) -> str | None:
+    """Say by what a file looks like a secret, without telling it; nothing where it does not.
+
+    >>> describe_secret("id_rsa", ""), describe_secret("a.py", "x = 1")
+    ('by its name', None)
+    """
+    if has_secret_name(path):
+        return "by its name"
+    if len(text) > _MAX_SCANNED_CHARS:
+        return f"{len(text):,} characters are not looked through"
+    found = find_secrets(text, path)
+    return found[0].describe() if found else None
+
+
+def list_names() -> dict[str, tuple[str, ...]]:
+    """List the names that give themselves away, by kind, in lower case: for a page that refuses them itself."""
+    return _read_names()

@@ -64,6 +64,11 @@ def anything(**more: Any) -> Schema:
     return dict(more)
 
 
+def refused(why: str, *neutral: Any) -> Schema:
+    """What nothing here does: refused with the reason, but for the values that ask for nothing."""
+    return {"enum": [*neutral, None], "description": f"refused: {why}"}
+
+
 def either(*schemas: Schema) -> Schema:
     """The first that fits."""
     return {"anyOf": [dict(schema) for schema in schemas]}
@@ -117,6 +122,8 @@ def _check(value: Any, schema: Schema, name: str, depth: int) -> Any:
     if "anyOf" in schema:
         return _check_either(value, schema["anyOf"], name, depth)
     if "type" not in schema:
+        if "enum" in schema and value not in schema["enum"]:
+            raise FieldError(name, f"is {schema['description']}; leave it out")
         return value
     kind = _kind_of(value, schema["type"])
     if kind is None:

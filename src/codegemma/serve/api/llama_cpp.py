@@ -4,8 +4,10 @@
 **Out**: the keys and types of llama.cpp's server, compared with it in the tests; what differs on purpose stands below.
 **Not**: LoRA scales, grammars, embeddings, slots that a client saves or clears.
 
-On purpose: text never becomes a control token; `prompt` is never echoed; timings are finite; the `infill` sampler is
-not applied; an unknown model is answered by the loaded one; identical choices are sent once.
+On purpose: text never becomes a control token; `prompt` is never echoed; timings are finite; an unknown model is
+answered by the loaded one; identical choices are sent once; samplers that are not here are refused, but where they do
+nothing. Passed over are `samplers` (the order is fixed, and `infill` would choose between ends that our stop rules
+decide), `id_slot` and `cache_prompt` (a session keeps its place by itself), and when an extra was looked at (`time`).
 """
 
 import contextlib
@@ -16,8 +18,8 @@ from starlette.responses import Response
 
 from codegemma.records import Neighbor, StopReason
 from codegemma.serve.api.door import Door, Exchange, Pieces, Whole, collect, reply, reply_events
-from codegemma.serve.api.fields import anything, either, flag, listing, number, stay, table, text, whole
-from codegemma.serve.api.prompts import SAMPLING, make_infill, read_prompt, read_sampling, read_stop
+from codegemma.serve.api.fields import anything, either, flag, listing, number, refused, stay, table, text, whole
+from codegemma.serve.api.prompts import FORMS, SAMPLING, make_infill, read_prompt, read_sampling, read_stop
 from codegemma.serve.api.why import spell_why
 from codegemma.serve.asks import InfillAsk, Piece, Report, Wishes
 from codegemma.serve.chat import TURNS, make_chat_ids
@@ -46,12 +48,18 @@ _NEUTRAL_SETTINGS: Mapping[str, Any] = {
     "generation_prompt": "", "speculative.types": "none", "timings_per_token": False, "post_sampling_probs": False,
     "backend_sampling": False, "lora": [],
 }  # fmt: skip
+_REFUSED = (
+    "dynatemp_range", "top_n_sigma", "xtc_probability", "typical_p", "dry_multiplier", "mirostat", "adaptive_target",
+    "ignore_eos", "lora", "post_sampling_probs",
+)  # fmt: skip
 _ID = whole(0, 2**31 - 1)
 
 _SAMPLING = {
     "n_predict": whole(-1),
     "max_tokens": whole(-1),
     **SAMPLING,
+    **FORMS,
+    **{name: refused("not done here", _NEUTRAL_SETTINGS[name]) for name in _REFUSED},
     "stop": either(listing(text(), 512), text()),
     "logit_bias": anything(),
     "n_probs": whole(0, 20),

@@ -14,7 +14,7 @@ from typing import Any
 from starlette.responses import Response
 
 from codegemma.serve.api.door import Door, Exchange, collect, reply, reply_events
-from codegemma.serve.api.fields import either, flag, listing, number, text, whole
+from codegemma.serve.api.fields import either, flag, listing, number, refused, text, whole
 from codegemma.serve.api.openai import read_wishes, spell_finish, spell_usage
 from codegemma.serve.api.prompts import make_infill
 from codegemma.serve.api.why import spell_why
@@ -26,7 +26,7 @@ _FIELDS = {
     "prompt": text(),
     "suffix": text(),
     "max_tokens": whole(0),
-    "min_tokens": whole(0),
+    "min_tokens": refused("an answer ends where it ends", 0),
     "temperature": number(0, 100),
     "top_p": number(0, 1),
     "stop": either(text(), listing(text(), 512)),

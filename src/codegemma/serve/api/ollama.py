@@ -2,7 +2,9 @@
 
 **In**: `/api/generate`, `/api/chat`, `/api/tags`, `/api/show`, `/api/version`, `/api/ps`.
 **Out**: one JSON object a line, or one object.
-**Not**: pulling, creating, copying, pushing and deleting models: refused.
+**Not**: pulling, creating, copying, pushing and deleting models: refused, as forms of answers are. `keep_alive` and
+`num_ctx` are passed over, for the model and its window are the server's; so are `template`, `system` and `context` of
+`/api/generate`, which goes on from a text and knows no turns.
 """
 
 import contextlib
@@ -17,7 +19,7 @@ from starlette.responses import Response
 import codegemma
 from codegemma.records import Priority, StopReason
 from codegemma.serve.api.door import Door, Exchange, Pieces, collect, reply, reply_lines
-from codegemma.serve.api.fields import FieldError, anything, either, flag, listing, table, text, whole
+from codegemma.serve.api.fields import FieldError, anything, either, flag, listing, refused, table, text, whole
 from codegemma.serve.api.prompts import SAMPLING, make_infill, read_prompt, read_sampling, read_stop
 from codegemma.serve.api.why import spell_why
 from codegemma.serve.asks import InfillAsk, PlainAsk, Report, Wishes
@@ -31,7 +33,13 @@ _OPTIONS = table(
         "num_ctx": whole(),
     }
 )
-_SHARED = {"model": text(), "stream": flag(), "options": _OPTIONS, "keep_alive": anything(), "format": anything()}
+_SHARED = {
+    "model": text(),
+    "stream": flag(),
+    "options": _OPTIONS,
+    "keep_alive": anything(),
+    "format": refused("answers are not held to a form here", ""),
+}
 _GENERATE = _SHARED | {
     "prompt": text(), "suffix": text(), "system": text(), "template": text(), "raw": flag(),
     "context": listing(whole(0, 2**31 - 1)),

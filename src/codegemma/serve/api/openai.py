@@ -2,7 +2,8 @@
 
 **In**: `/v1/completions`, `/v1/chat/completions`, `/v1/models`, with llama.cpp's extras where editors send them.
 **Out**: OpenAI's objects, whole or streamed. Ours alone is `why`, in the last object.
-**Not**: tools, pictures, `best_of` beyond `n`. Penalties count the prompt's end too, as llama.cpp's do.
+**Not**: tools and pictures, which are passed over; forms of answers, which are refused. Penalties count the end of the
+prompt too, as llama.cpp's do.
 
 A `suffix`, though it be empty, asks for what stands between: the prompt is spelled here, whatever the model. So is a
 prompt that a plugin spelled by a template of any model. An unknown model is answered by the one that is loaded.
@@ -21,7 +22,7 @@ from starlette.responses import Response
 from codegemma.records import Priority, StopReason, TokenLogprob
 from codegemma.serve.api.door import Door, Exchange, Pieces, Whole, collect, reply, reply_events
 from codegemma.serve.api.fields import FieldError, anything, either, flag, listing, number, table, text, whole
-from codegemma.serve.api.prompts import SAMPLING, make_infill, read_prompt, read_sampling, read_stop
+from codegemma.serve.api.prompts import FORMS, SAMPLING, make_infill, read_prompt, read_sampling, read_stop
 from codegemma.serve.api.why import spell_why
 from codegemma.serve.asks import InfillAsk, PlainAsk, Report, Wishes
 from codegemma.serve.chat import TURNS, make_chat_ids
@@ -34,6 +35,7 @@ _SHARED = {
     "model": text(),
     "max_tokens": whole(0),
     **SAMPLING,
+    **FORMS,
     "n": whole(1, _MAX_CHOICES),
     "stream": flag(),
     "stream_options": table({"include_usage": flag()}),
@@ -47,7 +49,7 @@ _SHARED = {
 COMPLETION = _SHARED | {
     "prompt": either(text(), listing(_ID), listing(either(text(), listing(_ID)), _MAX_PROMPTS)),
     "suffix": text(),
-    "best_of": whole(1, _MAX_CHOICES),
+    "best_of": whole(1, _MAX_CHOICES),  # more than `n` are not written
     "logprobs": whole(0, 20),
     "echo": flag(),
 }
@@ -87,7 +89,11 @@ async def completions(exchange: Exchange) -> Response:
     fields = exchange.fields
     if "prompt" not in fields:
         raise FieldError("prompt", "is missing")
-    wishes = read_wishes(fields, fields.get("max_tokens", 16), default_temperature=1.0)
+    if fields.get("best_of", 1) > max(fields.get("n", 1), 1):
+        raise FieldError("best_of", "is more than n; all that is written is told, so ask for n")
+    most = fields.get("max_tokens", fields.get("n_predict", 16))
+    most = exchange.service.max_context_tokens if most < 0 else most
+    wishes = read_wishes(fields, most, default_temperature=1.0)
     wishes = replace(wishes, top_logprobs=fields.get("logprobs"))
     asks = [_read_ask(exchange, prompt, wishes) for prompt in _list_prompts(fields["prompt"])]
     if fields.get("stream"):
@@ -192,6 +198,8 @@ async def chat(exchange: Exchange) -> Response:
     wishes = read_wishes(fields, most, default_temperature=0.7)
     if fields.get("logprobs"):
         wishes = replace(wishes, top_logprobs=fields.get("top_logprobs", 0))
+    elif fields.get("top_logprobs"):
+        raise FieldError("top_logprobs", "is told with logprobs true alone")
     ids, dropped = make_chat_ids(service, fields["messages"], most)
     ask = PlainAsk(ids, replace(wishes, priority=Priority.CHAT), dropped)
     if fields.get("stream"):

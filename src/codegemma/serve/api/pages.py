@@ -1,7 +1,7 @@
 """The web page at the server's root: its files as they lie in `serve/web/`, under a policy that lets nothing else in.
 
-**In**: `/` and `/web/NAME`.
-**Out**: files, for a browser that runs our scripts alone and speaks with this server alone.
+**In**: `/`, `/web/NAME` and `/web/secret-names`.
+**Out**: files, for a browser that runs our scripts alone and speaks with this server alone; names that it attaches not.
 **Not**: anything of anybody's: the page asks for that through the same doors as everybody, with the same key.
 
 Nothing is built: a browser loads the modules as they are. Trusted Types make it an error to write HTML from a string,
@@ -14,8 +14,9 @@ from importlib import resources
 
 from starlette.responses import Response
 
-from codegemma.serve.api.door import Door, Exchange
+from codegemma.serve.api.door import Door, Exchange, reply
 from codegemma.serve.api.openai import shape_error
+from codegemma.serve.secret_files import list_names
 
 _KINDS = {"html": "text/html", "js": "text/javascript", "css": "text/css", "svg": "image/svg+xml"}
 POLICY = (
@@ -67,8 +68,17 @@ async def page_file(exchange: Exchange) -> Response:
     return show_file(exchange, exchange.request.path_params["name"])
 
 
+async def secret_names(exchange: Exchange) -> Response:
+    """List the names of files that the page does not attach; what is quoted in messages is looked at in any case."""
+    return reply(list_names())
+
+
 DOORS = (
     Door("GET", "/", page, "The page: chat and tutor.", shape_error, is_open=True, needs_model=False),
+    Door(
+        "GET", "/web/secret-names", secret_names, "Names of files that are never attached.", shape_error, is_open=True,
+        needs_model=False,
+    ),
     Door(
         "GET", "/web/{name}", page_file, "A file of the page.", shape_error, is_open=True, needs_model=False,
         statuses=(200, 404),

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from codegemma.records import Extent, Sampling, StopRules
-from codegemma.serve.api.fields import FieldError, Schema, mend, number, whole
+from codegemma.serve.api.fields import FieldError, Schema, mend, number, refused, whole
 from codegemma.serve.asks import InfillAsk, PlainAsk, Wishes
 from codegemma.serve.dialects import read_dialect
 from codegemma.text.languages import detect_language
@@ -30,6 +30,13 @@ SAMPLING: Mapping[str, Schema] = {
     "frequency_penalty": number(-100, 100),
     "repeat_last_n": whole(-1),
     "seed": whole(-(2**63), 2**64 - 1),
+}
+# What would change an answer and is not done here, in the names of OpenAI, llama.cpp and Ollama.
+_NO_FORM = "answers are not held to a form here"
+FORMS: Mapping[str, Schema] = {
+    "response_format": refused(_NO_FORM, {"type": "text"}),
+    "grammar": refused(_NO_FORM, ""),
+    "json_schema": refused(_NO_FORM, "", {}),
 }
 # llama.cpp's own: a penalty over a whole file would forbid its line ends.
 _PENALIZED_TOKENS = 64

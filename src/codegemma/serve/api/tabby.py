@@ -2,7 +2,8 @@
 
 **In**: `/v1/completions` with `segments`, `/v1/events`, `/v1/health`, `/v1beta/server_setting`, `/v1beta/models`.
 **Out**: Tabby's objects.
-**Not**: users, index and administration of a Tabby server.
+**Not**: users, index and administration of a Tabby server. `clipboard`, `git_url`, `edit_history` and `mode` are passed
+over: training has no such text beside a file.
 """
 
 from typing import Any
@@ -10,11 +11,11 @@ from typing import Any
 from starlette.responses import Response
 
 import codegemma
-from codegemma.records import Neighbor, Sampling
+from codegemma.records import Neighbor
 from codegemma.serve.api.door import Door, Exchange, collect, reply
 from codegemma.serve.api.fields import FieldError, anything, listing, number, stay, table, text, whole
 from codegemma.serve.api.openai import CHAT, chat, shape_error
-from codegemma.serve.api.prompts import make_infill, read_seed
+from codegemma.serve.api.prompts import make_infill, read_sampling, read_stop
 from codegemma.serve.api.why import spell_why
 from codegemma.serve.asks import Wishes
 from codegemma.text.languages import find_language
@@ -55,10 +56,10 @@ async def completions(exchange: Exchange) -> Response:
         for snippet in reversed(segments.get(source, ()))
     )
     language = find_language(fields.get("language", ""))
-    temperature = fields.get("temperature", 0.0)
     wishes = Wishes(
         max_new_tokens=fields.get("max_tokens", _MAX_NEW_TOKENS),
-        sampling=Sampling(temperature=temperature, seed=read_seed(fields.get("seed"), temperature)),
+        sampling=read_sampling(fields, 0.0),
+        stop=read_stop(fields),
         model=fields.get("model", ""),
     )
     more = {"language": language.name} if language else {}

@@ -11,7 +11,7 @@ from typing import Any
 from starlette.responses import Response
 
 from codegemma.serve.api.door import Door, Exchange, collect, reply
-from codegemma.serve.api.fields import anything, flag, listing, number, table, text, whole
+from codegemma.serve.api.fields import anything, either, flag, listing, number, table, text, whole
 from codegemma.serve.api.prompts import read_prompt, read_sampling, read_stop
 from codegemma.serve.api.why import spell_why
 from codegemma.serve.asks import InfillAsk, Wishes
@@ -28,7 +28,11 @@ _PARAMETERS = {
     "stop": listing(text(), 512),
     "return_full_text": flag(),
 }
-_FIELDS = {"inputs": text(), "parameters": table(_PARAMETERS | {"parameters": table(_PARAMETERS)}), "model": anything()}
+_FIELDS = {
+    "inputs": text(),
+    "parameters": table(_PARAMETERS | {"parameters": table(_PARAMETERS)}),
+    "model": either(text(), anything()),
+}
 _MAX_NEW_TOKENS = 60
 
 
@@ -51,6 +55,7 @@ async def generate(exchange: Exchange) -> Response:
         max_new_tokens=parameters.get("max_new_tokens", _MAX_NEW_TOKENS),
         sampling=read_sampling(parameters | asked, 0.0),
         stop=read_stop(parameters),
+        model=model if isinstance(model := exchange.fields.get("model", ""), str) else "",
     )
     prompt = exchange.fields["inputs"]
     ask = read_prompt(exchange.service, prompt, wishes)

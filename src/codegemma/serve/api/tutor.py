@@ -21,8 +21,9 @@ from codegemma.serve.api.door import Door, Exchange, reply, reply_events, wait_w
 from codegemma.serve.api.fields import FieldError, Schema, text, whole
 from codegemma.serve.api.openai import shape_error
 from codegemma.serve.asks import PlainAsk, Wishes
+from codegemma.serve.attached import refuse_secret, refuse_secrets
 from codegemma.serve.bench import BusyError
-from codegemma.serve.chat import TURNS, make_chat_ids, merge_turns
+from codegemma.serve.chat import TURNS, make_chat_ids, merge_turns, read_content
 from codegemma.serve.tutor.exercises import KINDS, Case, Exercise
 from codegemma.serve.tutor.explain import explain_diff, explain_error, explain_line
 from codegemma.serve.tutor.mistakes import correct_syntax
@@ -105,8 +106,12 @@ async def progress(exchange: Exchange) -> Response:
 async def ask(exchange: Exchange) -> Response:
     """Answer a question as a tutor: computed facts first, then the model, under the policy."""
     fields = exchange.fields
-    exchange.service.tutor.check_name(fields.get("exercise", ""))  # once events flow, nothing can be refused
     tutor = exchange.service.tutor
+    # Once events flow, nothing can be refused.
+    tutor.check_name(fields.get("exercise", ""))
+    refuse_secrets(fields["messages"], read_content)
+    for name in ("code", "error"):
+        refuse_secret((f"your {name}",), fields.get(name, ""))
     facts = await asyncio.to_thread(tutor.compute_facts, fields.get("code", ""), fields.get("error", ""))
     return await reply_events(exchange.request, _stream(exchange, facts))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pygit2
 
 from codegemma.errors import InputError
-from codegemma.serve.secret_files import has_secret
+from codegemma.serve.secret_files import describe_secret, has_secret
 from codegemma.text.cursor import read_text
 from codegemma.text.languages import detect_language
 
@@ -29,8 +29,8 @@ def attach_file(argument: str, folder: Path) -> str:
     has_span = match is not None and not (folder / argument).exists()
     name = match[1] if match is not None and has_span else argument
     text = read_text(folder / name)
-    if has_secret(name, text):
-        raise InputError(f"{name} looks like a file of secrets; it is not shown to a model")
+    if (why := describe_secret(name, text)) is not None:
+        raise InputError(f"{name} looks like a file of secrets ({why}); it is not shown to a model")
     if match is not None and has_span:
         lines = text.splitlines()
         first, last = int(match[2]), int(match[3] or match[2])

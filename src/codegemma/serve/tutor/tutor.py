@@ -19,11 +19,10 @@ from codegemma.serve.tutor.exercises import KINDS, TOPICS, Exercise, make_exerci
 from codegemma.serve.tutor.explain import explain_error
 from codegemma.serve.tutor.guard import Guard, guard_stream
 from codegemma.serve.tutor.ladder import Hint, give_hint
-from codegemma.serve.tutor.ledger import Ledger, Record
+from codegemma.serve.tutor.ledger import TASK_PREFIX, Ledger, Record
 from codegemma.serve.tutor.mistakes import correct_syntax
 from codegemma.serve.tutor.policy import LEVELS, Policy, Rung, Task, read_rung
 
-_TASK_PREFIX = "task:"
 _MAX_SEED = 10**6
 _ANY_LENGTH = 10**9
 _RULES = {
@@ -51,7 +50,7 @@ class Tutor:
             "level": policy.level, "kinds": list(KINDS), "topics": list(policy.topics or TOPICS),
             "highest_hint": policy.highest.label, "code_after_attempts": policy.code_after_attempts,
             "free_chat": policy.free_chat, "completion": policy.completion,
-            "tasks": [{"exercise": _TASK_PREFIX + task.name, "statement": task.statement} for task in policy.tasks],
+            "tasks": [{"exercise": TASK_PREFIX + task.name, "statement": task.statement} for task in policy.tasks],
         }  # fmt: skip
 
     def choose_exercise(self, kind: str, level: str, topic: str, seed: int | None) -> Exercise:
@@ -123,7 +122,7 @@ class Tutor:
         """Have the model answer, at the rung that the learner stands on; nothing that gives a solution away is told."""
         task = self._find_task(name) or self.recognize(turns)
         exercise = None if task is not None or not name else self.find_exercise(name)
-        name = _TASK_PREFIX + task.name if task is not None else name
+        name = TASK_PREFIX + task.name if task is not None else name
         record = self.ledger.find(owner, name)
         highest = min(self.policy.highest, read_rung(task.highest_hint)) if task is not None else self.policy.highest
         has_worked = record.is_solved or record.attempts >= self.policy.code_after_attempts
@@ -156,9 +155,9 @@ class Tutor:
         return next((task for task in self.policy.tasks if any(w.lower() in said for w in task.about)), None)
 
     def _find_task(self, name: str) -> Task | None:
-        if not name.startswith(_TASK_PREFIX):
+        if not name.startswith(TASK_PREFIX):
             return None
-        wanted = name.removeprefix(_TASK_PREFIX)
+        wanted = name.removeprefix(TASK_PREFIX)
         found = next((task for task in self.policy.tasks if task.name == wanted), None)
         if found is None:
             known = ", ".join(task.name for task in self.policy.tasks) or "none"

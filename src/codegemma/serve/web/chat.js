@@ -55,7 +55,10 @@ export class Chat {
   async #answer() {
     const conversation = this.conversation;
     // An answer that never came is none: its question goes with the next one.
-    const messages = conversation.messages.filter(({ content }) => content).map(({ role, content }) => ({ role, content }));
+    // A question that the server refused would be refused again with every later one, unless it is asked anew.
+    const question = conversation.messages.at(-1);
+    const messages = conversation.messages.filter((message) => message === question || (message.content && !message.isRefused)).map(({ role, content }) => ({ role, content }));
+    question.isRefused = false;
     const answer = { role: "assistant", content: "", notes: [] };
     conversation.messages.push(answer);
     this.writing = answer;
@@ -83,6 +86,7 @@ export class Chat {
     } catch (error) {
       answer.notes.push(error.name === "AbortError" ? "Stopped" : error.message);
       answer.failed = error.name !== "AbortError";
+      question.isRefused = Boolean(error.isRefusal);
     }
     if (this.gone === gone) this.composer.setBusy(false);
     if (this.writing === answer) this.writing = null;

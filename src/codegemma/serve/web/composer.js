@@ -1,6 +1,7 @@
 // The field in which a person writes: it grows, takes files by button, drop and paste, and sends by Enter.
 
 import { button, make, tell } from "./dom.js";
+import { hasSecretName } from "./secrets.js";
 
 const MAX_FILE_BYTES = 200_000;
 const LONG_PASTE_LINES = 30;
@@ -80,7 +81,8 @@ export class Composer {
   async #take(files) {
     for (const file of files) {
       const text = file.size <= MAX_FILE_BYTES ? await file.text() : null;
-      if (text === null) tell(`${file.name} is too long: at most ${MAX_FILE_BYTES / 1000} kB are attached`);
+      if (await hasSecretName(file.name)) tell(`${file.name} looks like a file of secrets by its name; no model is shown it`);
+      else if (text === null) tell(`${file.name} is too long: at most ${MAX_FILE_BYTES / 1000} kB are attached`);
       else if (text.includes("\0")) tell(`${file.name} is not text`);
       else this.attach(file.name, text);
     }

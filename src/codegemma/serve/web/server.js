@@ -42,7 +42,7 @@ class Server {
       throw new Error("the server does not answer; is it running?");
     }
     if (reply.status === 401 && (await askForKey())) return this.#send(path, body, signal);
-    if (!reply.ok) throw new Error(await readError(reply));
+    if (!reply.ok) throw Object.assign(new Error(await readError(reply)), { isRefusal: reply.status === 400 });
     return reply;
   }
 }
