@@ -1,4 +1,4 @@
-"""Emacs with eglot completes at point through our language server; the file on disk is right."""
+"""Emacs completes at point through our language server, by eglot or by lsp-mode; the file on disk is right."""
 
 import os
 import subprocess
@@ -8,17 +8,19 @@ import pytest
 from tests.clients.conftest import AFTER, BEFORE, LINE, ROOT, TYPED, find_program
 
 
-def test_emacs_completes_at_point_through_eglot(tmp_path):
+@pytest.mark.parametrize("client", ["eglot", "lsp-mode"])
+def test_emacs_completes_at_point(client, tmp_path):
     emacs = find_program("emacs")
-    has_eglot = subprocess.run([emacs, "--batch", "--eval", "(require 'eglot)"], capture_output=True, check=False)
-    if has_eglot.returncode:
-        pytest.skip("this Emacs has no eglot: make setup-clients")
+    has_it = subprocess.run([emacs, "--batch", "--eval", f"(require '{client})"], capture_output=True, check=False)
+    if has_it.returncode:
+        pytest.skip(f"this Emacs has no {client}: make setup-clients")
     file = tmp_path / "work.py"
     file.write_text(BEFORE)
     environment = {
         **os.environ,
         "HOME": str(tmp_path),
         "PYTHONPATH": os.pathsep.join((str(ROOT / "src"), str(ROOT))),
+        "CODEGEMMA_CLIENT": client,
         "CODEGEMMA_SERVER": f"{sys.executable} -m tests.serve.lsp_parrot 0",
         "CODEGEMMA_FILE": str(file),
         "CODEGEMMA_LINE": str(LINE),

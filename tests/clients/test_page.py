@@ -111,6 +111,27 @@ def test_an_answer_is_stopped_edited_and_asked_again(open_page):
     assert running.parrot.cancelled
 
 
+def test_a_secret_is_neither_attached_nor_sent_and_the_talk_goes_on(open_page):
+    key = "ghp_" + "a1B2c3D4e5F6" * 3
+    with open_page("Here it is.") as running:
+        before = len(running.parrot.generations)
+        told, chips, refused, answer = use(
+            running,
+            ["file", "input[type=file]", ".env", "KEY=1\n"], ["waitText", "looks like a file of secrets by its name"],
+            ["read", "#told"], ["count", ".composer .chip"],
+            ["file", "input[type=file]", "notes.py", f"token = '{key}'\n"], ["wait", ".composer .chip"],
+            *SEND, ["wait", ".note.bad"], ["read", ".note.bad"],
+            ["type", ".composer textarea", "Something else"], ["key", "Enter"],
+            ["waitText", "Here it is."], ["read", ".message.assistant:last-child .words"],
+        )  # fmt: skip
+        asked = [running.parrot.tokenizer.decode(list(g.prompt_ids)) for g in running.parrot.generations[before:]]
+    assert (told.split()[0], chips) == (".env", 0)
+    assert "notes.py looks like a file of secrets (github-token in line 1)" in refused
+    assert "Here it is." in answer
+    assert any("Something else" in prompt for prompt in asked)
+    assert not any(key in prompt for prompt in asked)
+
+
 def test_a_question_whose_answer_fails_is_kept_and_what_does_not_fit_is_said(open_page):
     ask, again = ["type", ".tutor-talk textarea", "Why so?"], ["click", "Ask again"]
     with open_page("Here it is.") as running:

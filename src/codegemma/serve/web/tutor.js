@@ -224,6 +224,12 @@ export class Tutor {
     const gone = (this.gone = new AbortController());
     this.composer.setBusy(true);
     let answer = "";
+    const question = this.messages.at(-1);
+    const askAgain = () => {
+      shown.remove();
+      if (!this.messages.includes(question)) this.messages.push(question);
+      void this.#answer();
+    };
     try {
       const body = { messages: this.messages, exercise: this.exercise.exercise, code: this.exercise.kind === "predict" ? "" : this.code.value };
       for await (const event of server.stream("/v1/tutor/ask", body, gone.signal)) {
@@ -239,7 +245,8 @@ export class Tutor {
       const isStopped = error.name === "AbortError";
       note(isStopped ? "Stopped" : error.message, isStopped ? "" : "bad");
       if (!isStopped) answer = "";
-      if (!answer) shown.append(button("again", "Ask again", () => { shown.remove(); void this.#answer(); }, { shows: true, kind: "small retry" }));
+      if (error.isRefusal) this.messages = this.messages.filter((message) => message !== question); // it would be refused with the next one too
+      if (!answer) shown.append(button("again", "Ask again", askAgain, { shows: true, kind: "small retry" }));
     }
     if (answer) this.messages.push({ role: "assistant", content: answer });
     this.composer.setBusy(false);
