@@ -48,7 +48,7 @@ class Found:
     """What a part took, and by scorer who failed and why."""
 
     spent: Spent
-    failed: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    failed: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 class Ledger:
