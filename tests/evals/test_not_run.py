@@ -1,20 +1,25 @@
 """What could not be run or read is said: no verdict is no zero, and nobody's file is written over."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from tests.evals.small_suite import Model, TextJudge, make_subject, make_suite
+from tests.evals.small_suite import ASKING, PROBLEMS, Model, TextJudge, make_subject, make_suite
 
 from codegemma.errors import InputError
 from codegemma.evals.choices import EvalChoices
+from codegemma.evals.examination import Examination
 from codegemma.evals.page import write_page
 from codegemma.evals.pairing import read_items
+from codegemma.evals.program_suites import answer_programs
 from codegemma.evals.results import RESULTS_FILE, Results
 from codegemma.evals.run import evaluate
 from codegemma.evals.samples import Sample, read_samples
 from codegemma.evals.scoring import Subject
 from codegemma.evals.suites import SUITES
+from codegemma.records import Completion, Request, StopReason
+from codegemma.runner import ignore_progress
 
 
 @pytest.fixture
@@ -68,3 +73,23 @@ def test_a_file_of_results_that_cannot_be_read_is_left_alone_and_nothing_is_aske
         run_small(make_subject(model), tmp_path)
     assert (tmp_path / RESULTS_FILE).read_bytes() == content
     assert model.asked == []
+
+
+class Terse(Model):
+    """Answers everything by one line."""
+
+    def complete_all(self, requests: Sequence[Request]) -> list[Completion]:
+        return [Completion("    return x + 1\n", (), StopReason.CONTROL_TOKEN, 1) for _ in requests]
+
+
+def test_what_a_small_window_takes_away_is_told() -> None:
+    long = dataclasses.replace(PROBLEMS[1], prefix=f"# {'x' * 40}\n{PROBLEMS[1].prefix}")
+    subject = dataclasses.replace(make_subject(Terse()), max_context_tokens=40)
+    exam = Examination(subject, (), EvalChoices(), ignore_progress)
+    notes = answer_programs(exam, [PROBLEMS[0], long], [ASKING], TextJudge()).notes
+    assert notes[-1] == (
+        "the model's window of 40 tokens is small for this: answers have at most 10 tokens, where 64 are meant. "
+        "k: 1 of 2 questions were cut"
+    )
+    whole = dataclasses.replace(exam, subject=make_subject(Terse()))
+    assert not any("window" in note for note in answer_programs(whole, [PROBLEMS[0]], [ASKING], TextJudge()).notes)

@@ -7,15 +7,18 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
+from codegemma.evals.babelcode.suites import find_ceiling
 from codegemma.evals.card import CardRow, fill_card, read_columns
 from codegemma.evals.choices import EvalChoices
 from codegemma.evals.measure import Measurement
+from codegemma.evals.page_tables import are_alike, choose_bars, estimate, name_mode, tabulate, tabulate_alike
 from codegemma.evals.pairing import Change, Comparison
 from codegemma.evals.results import Results, SuiteResults, read_results
 from codegemma.evals.samples import Judged, Sample, is_samples, read_samples
-from codegemma.evals.summary import list_headlines, name_figure
+from codegemma.evals.summary import list_headlines
 from codegemma.records import InfillMode
 from codegemma.report import Column, Estimate, Report
 
@@ -24,8 +27,6 @@ REPORT_FILE = "report.html"
 _MAX_SHOWN = 200
 # It is in the results; a page of a phone has room for few columns.
 _LEFT_OUT = ("bits_per_byte_with_stop",)
-# Of a suite, the figure that is drawn as bars.
-_DRAWN = ("pass_at_1", "exact_match", "answered_right")
 # A shift of a figure that chance brings in fewer than one of twenty comparisons.
 _RARE = 0.05
 
@@ -52,9 +53,11 @@ def write_page(folder: Path) -> Path:
     for note in shared:
         report.text(f"– {note}")
     _add_not_run(report, results.suites)
-    for suite in results.suites:
-        if suite.measurements and is_samples(folder / suite.holes_file):
-            _add_failures(report, suite, folder)
+    judged = [suite for suite in results.suites if suite.measurements and is_samples(folder / suite.holes_file)]
+    if judged:
+        report.section("Failures")
+    for suite in judged:
+        _add_failures(report, suite, folder)
     report.write(folder / REPORT_FILE)
     return folder / REPORT_FILE
 
@@ -96,7 +99,7 @@ def _add_card(report: Report, results: Results) -> None:
             [
                 row.published.name,
                 _describe_part(row),
-                _estimate(row.measured) if row.measured else None,
+                estimate(row.measured) if row.measured else None,
                 *(row.published.figures.get(name) for name in columns),
             ]
             for row in rows
@@ -114,10 +117,13 @@ def _describe_part(row: CardRow) -> str:
 
 def _add_suite(report: Report, suite: SuiteResults, shared: Collection[str]) -> None:
     report.section(suite.suite)
-    for number, kind in enumerate(dict.fromkeys(m.kind for m in suite.measurements)):
-        measured = [m for m in suite.measurements if m.kind == kind and m.metric not in _list_left_out(suite)]
-        told = f"Scored by {suite.scored_by}; 95 % intervals." if number == 0 else ""
-        report.table(*_tabulate(kind, measured), told)
+    shown = [m for m in suite.measurements if m.metric not in _list_left_out(suite)]
+    told = f"Scored by {suite.scored_by}; 95 % intervals."
+    if are_alike(shown):
+        report.table(*tabulate_alike(shown, partial(find_ceiling, suite.suite)), told)
+    else:
+        for number, kind in enumerate(dict.fromkeys(m.kind for m in shown)):
+            report.table(*tabulate(kind, [m for m in shown if m.kind == kind]), "" if number else told)
     _add_bars(report, suite.measurements)
     for note in suite.notes:
         if note not in shared:
@@ -130,36 +136,11 @@ def _list_left_out(suite: SuiteResults) -> tuple[str, ...]:
     return (*_LEFT_OUT, *(["generated_match"] if is_rated else []))
 
 
-def _tabulate(kind: str, measured: Sequence[Measurement]) -> tuple[list[str | Column], list[list[object]]]:
-    """Make a row for each system and order of the parts, a column for each figure."""
-    units = {m.metric: m.unit for m in measured}
-    has_modes = any(m.mode for m in measured)
-    columns: list[str | Column] = [kind.replace("_", " "), *(["mode"] if has_modes else [])]
-    for metric, unit in units.items():
-        name = name_figure(metric)
-        columns.append(Column(f"{name}, %", 1, 100) if unit == "share" else Column(name, 3, 1))
-    rows: list[list[object]] = []
-    for system, mode in dict.fromkeys((m.system, m.mode) for m in measured):
-        row = {m.metric: m for m in measured if (m.system, m.mode) == (system, mode)}
-        items = max(m.interval.items for m in row.values())
-        cells = [_estimate(row[metric]) if metric in row else None for metric in units]
-        rows.append([system, *([_name(mode)] if has_modes else []), *cells, items])
-    return [*columns, "items"], rows
-
-
 def _add_bars(report: Report, measurements: Sequence[Measurement]) -> None:
-    shares = [m for m in measurements if m.unit == "share" and m.metric in _DRAWN]
-    if len(shares) < 2 or not any(m.interval.mean for m in shares):
-        return
-    has_kinds = len({m.kind for m in shares}) > 1
-    values: dict[str, float | Estimate] = {}
-    for m in shares:
-        scaled = [None if x is None else 100 * x for x in (m.interval.low, m.interval.high)]
-        kind = m.kind.replace("_", " ") if has_kinds else ""
-        values[" ".join(filter(None, (kind, _name(m.mode), m.system)))] = Estimate(100 * m.interval.mean, *scaled)
-    report.bars(
-        values, "% of the items", "Bars with their 95 % intervals: those that overlap much say little.", digits=1
-    )
+    if values := choose_bars(measurements):
+        report.bars(
+            values, "% of the items", "Bars with their 95 % intervals: those that overlap much say little.", digits=1
+        )
 
 
 def _add_not_run(report: Report, suites: Iterable[SuiteResults]) -> None:
@@ -170,22 +151,21 @@ def _add_not_run(report: Report, suites: Iterable[SuiteResults]) -> None:
 
 
 def _add_failures(report: Report, suite: SuiteResults, folder: Path) -> None:
-    report.section(f"{suite.suite}: failures")
-    left = _MAX_SHOWN
-    counts: dict[str, int] = {}
+    """Tell how many answers of a suite failed in which way, then show the first of them."""
+    counts: Counter[str] = Counter()
+    shown: list[tuple[Sample, Judged]] = []
     for sample, judged in _list_headlines(read_samples(folder / suite.holes_file)):
         if judged.has_passed:
             continue
-        counts[judged.outcome] = counts.get(judged.outcome, 0) + 1
-        if left > 0:
-            left -= 1
-            report.fold(_name_failure(sample, judged), _show(sample, judged))
+        counts[judged.outcome] += 1
+        if len(shown) < _MAX_SHOWN:
+            shown.append((sample, judged))
     told = ", ".join(f"{count:,} {outcome}" for outcome, count in sorted(counts.items()))
-    if not told:
-        report.text("None.")
-        return
-    shown = f" The first {_MAX_SHOWN} are above, all are in `{suite.holes_file}`." if left == 0 else ""
-    report.text(f"Answers that did not pass, cut by the headline's policy: {told}.{shown}")
+    rest = f" The first {_MAX_SHOWN} are here, all are in `{suite.holes_file}`." if counts.total() > _MAX_SHOWN else ""
+    about = f"did not pass, cut by the headline's policy: {told}.{rest}"
+    report.text(f"{suite.suite}: {counts.total():,} answers {about}" if told else f"{suite.suite}: none.")
+    for sample, judged in shown:
+        report.fold(_name_failure(sample, judged), _show(sample, judged))
 
 
 def _list_headlines(samples: Iterable[Sample]) -> Iterator[tuple[Sample, Judged]]:
@@ -194,7 +174,7 @@ def _list_headlines(samples: Iterable[Sample]) -> Iterator[tuple[Sample, Judged]
 
 
 def _name_failure(sample: Sample, judged: Judged) -> str:
-    mode = f", {_name(sample.mode)}" if sample.mode else ""
+    mode = f", {name_mode(sample.mode)}" if sample.mode else ""
     number = f", sample {sample.sample}" if sample.sample else ""
     return f"`{sample.task_id}`{mode}{number}: {judged.outcome} {judged.reason}"
 
@@ -256,7 +236,7 @@ def _add_answers(report: Report, first: Path, second: Path) -> None:
         for (old, was), (new, judged) in pairs[:_MAX_SHOWN]:
             winner = "second" if judged.has_passed else "first"
             report.fold(
-                f"`{new.task_id}`{f', {_name(new.mode)}' if new.mode else ''}: only by the {winner}",
+                f"`{new.task_id}`{f', {name_mode(new.mode)}' if new.mode else ''}: only by the {winner}",
                 [(f"first: {was.outcome} {was.reason}", f"{old.before}{was.text}{old.after}"),
                  (f"second: {judged.outcome} {judged.reason}", f"{new.before}{judged.text}{new.after}")],
             )  # fmt: skip
@@ -265,12 +245,3 @@ def _add_answers(report: Report, first: Path, second: Path) -> None:
 
 def _identify(sample: Sample) -> tuple[str, str, InfillMode | None, int]:
     return sample.task_id, sample.kind, sample.mode, sample.sample
-
-
-def _name(mode: InfillMode | None) -> str:
-    return mode.upper() if mode else ""
-
-
-def _estimate(measurement: Measurement) -> Estimate:
-    interval = measurement.interval
-    return Estimate(interval.mean, interval.low, interval.high)

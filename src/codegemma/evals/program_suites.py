@@ -139,7 +139,7 @@ def answer_programs(
         answerer = opened.enter_context(contextlib.closing(Answerer(exam, judge, others)))
         for asking in askings:
             answerer.answer(problems, asking, take)
-        notes = (tell_boxes(judge.describe()), POLICY_NOTE)
+        notes = (tell_boxes(judge.describe()), POLICY_NOTE, *answerer.tell_window())
     measured = tuple(tally.measure(exam.choices, len(problems)))
     lacking = tally.tell_missing(len(problems))
     return Answers("tests that were run", len(problems), (), notes, measured, lacking)

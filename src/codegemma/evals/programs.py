@@ -10,7 +10,7 @@ no more than a few programs are in memory, however many samples there are.
 """
 
 import threading
-from collections import deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -21,7 +21,7 @@ from codegemma.errors import InputError, UserError
 from codegemma.evals.examination import Examination
 from codegemma.evals.keeping import drop_seed, order_requests
 from codegemma.evals.problems import Problem
-from codegemma.evals.samples import Judged, Sample
+from codegemma.evals.samples import Judged, Sample, name_kind
 from codegemma.evals.store import hash_parts
 from codegemma.evals.truncation import POLICIES
 from codegemma.evals.verdicts import read_verdict, shorten_verdict, spell_verdict
@@ -32,6 +32,8 @@ from codegemma.text.window import fit_request
 
 # Answers that wait for a verdict, for each box: a slow program does not hold up the boxes beside it.
 _AHEAD_PER_BOX = 16
+# A small window gives a quarter to the answer, so that the prompt keeps its room.
+_ANSWER_SHARE = 4
 _NOTHING = Completion("", (), StopReason.CONTEXT_FULL, 0)
 
 
@@ -75,6 +77,8 @@ class Answerer:
         self._judged_by = [dict(judge.describe()), list(self._examine_all)]
         self._pool = ThreadPoolExecutor(judge.boxes)
         self._running: dict[bytes, Future[tuple[Verdict, ...]]] = {}
+        self._losses: dict[str, Counter[str]] = defaultdict(Counter)
+        self._shortened: dict[int, None] = {}
 
     def answer(self, problems: Sequence[Problem], asking: Asking, on_sample: Callable[[Sample], None]) -> None:
         """Answer all problems `choices.samples` times; equal programs are run once.
@@ -83,6 +87,8 @@ class Answerer:
             UserError: the model cannot be asked any more; what was answered is kept.
         """
         written = _Written()
+        if self._exam.subject.max_context_tokens // _ANSWER_SHARE < asking.max_new_tokens:
+            self._shortened[asking.max_new_tokens] = None
         with ThreadPoolExecutor(1) as judging:
             judged = judging.submit(self._judge_all, problems, asking, written, on_sample)
             try:
@@ -90,6 +96,21 @@ class Answerer:
                 judged.result()
             finally:
                 written.stop()
+
+    def tell_window(self) -> Iterator[str]:
+        """Tell what a small window took from questions and answers, where it took something."""
+        window, told = self._exam.subject.max_context_tokens, list[str]()
+        if self._shortened:
+            meant = " or ".join(map(str, self._shortened))
+            told.append(f"answers have at most {window // _ANSWER_SHARE} tokens, where {meant} are meant")
+        for kind, counts in self._losses.items():
+            if counts["cut"] or counts["unfit"]:
+                lost = f"; {counts['unfit']:,} did not fit and count as answered by nothing" * bool(counts["unfit"])
+                told.append(
+                    f"{kind.replace('_', ' ')}: {counts['cut']:,} of {counts['all']:,} questions were cut{lost}"
+                )
+        if told:
+            yield f"the model's window of {window:,} tokens is small for this: {'. '.join(told)}"
 
     def close(self) -> None:
         """Let go of programs that nobody waits for."""
@@ -108,18 +129,19 @@ class Answerer:
                 problem.suffix if asking.mode else "",
                 path=asking.path,
                 mode=asking.mode,
-                # A small window gives a quarter, so that the prompt keeps its room.
-                max_new_tokens=min(asking.max_new_tokens, window // 4),
+                max_new_tokens=min(asking.max_new_tokens, window // _ANSWER_SHARE),
             )
-            fits = True
+            fits, is_cut = True, False
             try:
-                request = fit_request(request, subject.tokenizer, window - request.max_new_tokens)
+                fitted = fit_request(request, subject.tokenizer, window - request.max_new_tokens)
+                is_cut = (fitted.prefix, fitted.suffix) != (request.prefix, request.suffix)
+                request = fitted
             except InputError:
                 fits = False
             for sample in range(choices.samples):
                 sampling = Sampling(temperature=choices.temperature, top_p=choices.top_p, seed=choices.seed + sample)
                 place = number * choices.samples + sample
-                yield _Asked(place, problem, sample, drop_seed(replace(request, sampling=sampling)), fits)
+                yield _Asked(place, problem, sample, drop_seed(replace(request, sampling=sampling)), fits, is_cut)
 
     def _write_all(
         self, problems: Sequence[Problem], asking: Asking, written: "_Written", judged: "Future[None]"
@@ -143,6 +165,7 @@ class Answerer:
         in_order, expected = _InOrder(on_sample), 0
         for asked in self._list_asked(problems, asking):
             expected += asked.fits
+            self._losses[name_kind(asking.kind, asking.mode)] += Counter(cut=asked.is_cut, unfit=not asked.fits, all=1)
             if not written.wait(expected):
                 return
             waiting.append(self._judge(asking, asked, written.failed.get(asked.request, "")))
@@ -188,13 +211,15 @@ class Answerer:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A problem and sample as it is asked; `place` is where its record stands, `fits` whether the window holds it."""
+    """A problem and sample as it is asked; `place` is where its record stands, `fits` whether the window holds it at
+    all, `is_cut` whether only a part of it."""
 
     place: int
     problem: Problem
     sample: int
     request: Request
     fits: bool
+    is_cut: bool
 
 
 class _InOrder:

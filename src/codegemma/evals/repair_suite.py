@@ -84,6 +84,8 @@ class _Talk:
     turns: list[Turn]
     done: list[RepairTurn] = field(default_factory=list)
     missing: str = ""
+    # The first turn that the window did not hold.
+    unfit: int = 0
 
     @property
     def is_open(self) -> bool:
@@ -146,6 +148,7 @@ def run_repair(exam: Examination, name: str) -> Answers:
     notes = (
         "code was found by: " + ", ".join(f"{rule} {count}" for rule, count in rules.most_common()),
         "after a failure the failing assertion is shown, or what was raised; greedy unless a temperature is given",
+        *_tell_window(exam.subject, talks),
     )
     measured = () if lacking else tuple(_measure(name, results))
     return Answers("tests that were run", len(talks), results, notes, measured, lacking=lacking)
@@ -186,8 +189,19 @@ def _write(exam: Examination, talks: Sequence[_Talk], turn: int) -> list[str]:
     answers, lacking = exam.ask(requests, f"turn {turn}")
     for talk in talks:
         talk.missing = lacking.get(talk.problem.task_id, "")
+        talk.unfit = talk.unfit or turn * (talk.problem.task_id not in requests)
     names = [talk.problem.task_id for talk in talks]
     return [answers[name].text if name in answers else "" for name in names]
+
+
+def _tell_window(subject: Subject, talks: Sequence[_Talk]) -> Iterator[str]:
+    first, later = sum(talk.unfit == 1 for talk in talks), sum(talk.unfit > 1 for talk in talks)
+    if first or later:
+        yield (
+            f"the model's window of {subject.max_context_tokens:,} tokens is small for this: of {len(talks):,} "
+            f"conversations {first:,} did not fit, and {later:,} only until a test was shown; those count as "
+            "answered by nothing"
+        )
 
 
 def _fits(subject: Subject, talk: _Talk, room: int) -> bool:

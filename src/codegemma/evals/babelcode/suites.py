@@ -16,7 +16,7 @@ from codegemma.evals.babelcode.compare import Scorer
 from codegemma.evals.babelcode.judge import Attempt, BabelJudge
 from codegemma.evals.babelcode.languages import TARGETS, read_target
 from codegemma.evals.babelcode.published_format import read_published_questions
-from codegemma.evals.babelcode.questions import Question, ask_problems, read_sources
+from codegemma.evals.babelcode.questions import Question, ask_problems, list_problems, read_sources
 from codegemma.evals.babelcode.translate import Posed, pose
 from codegemma.evals.examination import AbsentError, Answers, Examination, Suite
 from codegemma.evals.problems import Problem, choose_problems
@@ -102,7 +102,9 @@ def run_babelcode(exam: Examination, suite: str) -> Answers:
     for part in parts:
         not_run |= part.not_run
     measurements = tuple(m for part in parts for m in part.measurements or ())
-    notes = (tell_boxes(described), POLICY_NOTE) if parts else ()
+    boxes = (tell_boxes(described), POLICY_NOTE) if parts else ()
+    # Of each language what boxes say is in one note for all.
+    notes = (*boxes, *dict.fromkeys(note for part in parts for note in part.notes[2:]))
     left_out = sum(question.left_out for question in questions)
     calls = left_out + sum(len(question.calls) for question in questions)
     told = f"{origin}; {left_out} of {calls} calls have values that no type covers"
@@ -131,9 +133,23 @@ def _answer(exam: Examination, judge: BabelJudge, key: str, questions: Sequence[
 
 def spell_ceilings(suite: str) -> Iterator[str]:
     """Tell what programs that know the answers score, from `ceilings.toml`: no model can do better."""
-    text = resources.files("codegemma.evals.babelcode").joinpath("ceilings.toml").read_text(encoding="utf-8")
-    for name, row in tomllib.loads(text).get(suite, {}).items():
+    for name, row in _read_ceilings().get(suite, {}).items():
         yield f"{name}: {', '.join(f'{key} {count}' for key, count in row.items())}"
+
+
+def find_ceiling(suite: str, key: str) -> str | None:
+    """Tell how many of a suite's problems programs that know the answers pass in a language, as published.
+
+    >>> find_ceiling("babelcode-humaneval", "javascript"), find_ceiling("mbpp", "javascript")
+    ('160 of 161', None)
+    """
+    count = _read_ceilings().get(suite, {}).get("stubs, published", {}).get(key)
+    return None if count is None else f"{count} of {len(list_problems(suite))}"
+
+
+def _read_ceilings() -> dict[str, dict[str, dict[str, int]]]:
+    text = resources.files("codegemma.evals.babelcode").joinpath("ceilings.toml").read_text(encoding="utf-8")
+    return tomllib.loads(text)
 
 
 BABELCODE_SUITES = tuple(
