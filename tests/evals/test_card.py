@@ -61,7 +61,7 @@ def test_measured_column_shows_the_headline_and_says_what_was_not_run() -> None:
 
 
 def test_part_of_a_benchmark_is_called_a_part() -> None:
-    assert fill_card([make_results(2, 10)])[0].describe().endswith("10 of 164 tasks")
+    assert fill_card([make_results(2, 10)])[0].describe().endswith(", on 10 of 164 tasks")
 
 
 def test_infilling_stands_in_the_order_that_was_asked_for() -> None:

@@ -61,7 +61,7 @@ class CardRow:
         spread = "" if interval.low is None or interval.high is None else (
             f" ({100 * interval.low:.1f}-{100 * interval.high:.1f})"
         )  # fmt: skip
-        part = "" if self.is_whole else f", {interval.items:,} of {self.published.tasks:,} tasks"
+        part = "" if self.is_whole else f", on {interval.items:,} of {self.published.tasks:,} tasks"
         return f"{100 * interval.mean:.{_PRINTED_DIGITS}f}{spread}{part}"
 
 
@@ -187,7 +187,9 @@ def check_profile(results: Sequence[Results], rows: Sequence[CardRow]) -> list[s
         if row.measured is None:
             told.append(f"{row.published.name}: {row.describe()}")
         elif not row.is_whole:
-            told.append(f"{row.published.name}: {row.measured.interval.items} of {row.published.tasks} tasks")
+            told.append(
+                f"{row.published.name}: only {row.measured.interval.items:,} of {row.published.tasks:,} tasks asked"
+            )
         elif not is_fraction(round(100 * row.measured.interval.mean, _PRINTED_DIGITS), row.published.tasks):
             told.append(f"{row.published.name}: {100 * row.measured.interval.mean:.3f} % is no fraction of its tasks")
     return list(dict.fromkeys(told))

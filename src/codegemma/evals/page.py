@@ -119,8 +119,11 @@ def _add_suite(report: Report, suite: SuiteResults, shared: Collection[str]) -> 
     report.section(suite.suite)
     shown = [m for m in suite.measurements if m.metric not in _list_left_out(suite)]
     told = f"Scored by {suite.scored_by}; 95 % intervals."
+    ceiling = " The ceiling is what programs that know the answers pass."
     if are_alike(shown):
-        report.table(*tabulate_alike(shown, partial(find_ceiling, suite.suite)), told)
+        find = partial(find_ceiling, suite.suite)
+        told = f"Scored by {suite.scored_by}; the headline's 95 % interval, those of the others are in the results."
+        report.table(*tabulate_alike(shown, find), told + ceiling * any(find(m.kind) for m in shown))
     else:
         for number, kind in enumerate(dict.fromkeys(m.kind for m in shown)):
             report.table(*tabulate(kind, [m for m in shown if m.kind == kind]), "" if number else told)

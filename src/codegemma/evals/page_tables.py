@@ -35,20 +35,24 @@ def are_alike(measured: Sequence[Measurement]) -> bool:
 
 
 def tabulate_alike(measured: Sequence[Measurement], ceilings: Callable[[str], str | None]) -> Table:
-    """Make a row for each kind, a column for each system; `ceilings` tells what the best program could score."""
+    """Make a row for each kind, a column for each system, of which the first, the headline, has its interval.
+
+    `ceilings` tells what the best program could score.
+    """
     kinds = list(dict.fromkeys(m.kind for m in measured))
     systems = list(dict.fromkeys(m.system for m in measured))
     by_place = {(m.kind, m.system): m for m in measured}
     has_ceilings = any(ceilings(kind) for kind in kinds)
     titles = [Column(_shorten(system), 1, 100) for system in systems]
     columns: list[str | Column] = [
-        f"{name_figure(measured[0].metric)}, %", *titles, "asked", *["can be passed"] * has_ceilings
+        f"{name_figure(measured[0].metric)}, %", "asked", *["ceiling"] * has_ceilings, *titles
     ]  # fmt: skip
     rows: list[list[object]] = []
     for kind in kinds:
-        cells = [estimate(by_place[kind, system]) for system in systems]
-        asked = by_place[kind, systems[0]].interval.items
-        rows.append([kind.replace("_", " "), *cells, asked, *[ceilings(kind)] * has_ceilings])
+        first, *others = (by_place[kind, system] for system in systems)
+        cells = [estimate(first), *(m.interval.mean for m in others)]
+        asked = first.interval.items
+        rows.append([kind.replace("_", " "), asked, *[ceilings(kind)] * has_ceilings, *cells])
     return columns, rows
 
 

@@ -134,17 +134,17 @@ def _answer(exam: Examination, judge: BabelJudge, key: str, questions: Sequence[
 def spell_ceilings(suite: str) -> Iterator[str]:
     """Tell what programs that know the answers score, from `ceilings.toml`: no model can do better."""
     for name, row in _read_ceilings().get(suite, {}).items():
-        yield f"{name}: {', '.join(f'{key} {count}' for key, count in row.items())}"
+        yield f"ceiling, {name}: {', '.join(f'{key} {count}' for key, count in row.items())}"
 
 
 def find_ceiling(suite: str, key: str) -> str | None:
     """Tell how many of a suite's problems programs that know the answers pass in a language, as published.
 
     >>> find_ceiling("babelcode-humaneval", "javascript"), find_ceiling("mbpp", "javascript")
-    ('160 of 161', None)
+    ('160/161', None)
     """
     count = _read_ceilings().get(suite, {}).get("stubs, published", {}).get(key)
-    return None if count is None else f"{count} of {len(list_problems(suite))}"
+    return None if count is None else f"{count}/{len(list_problems(suite))}"
 
 
 def _read_ceilings() -> dict[str, dict[str, dict[str, int]]]:
