@@ -30,15 +30,18 @@ class LongRun:
         self._file, self._until = file, time.monotonic() + minutes * 60
         if file is None:
             return
-        lines = file.read_text().splitlines() if file.exists() else []
+        text = file.read_text() if file.exists() else ""
+        lines = text.splitlines()
+        if text and not text.endswith("\n"):  # the last was cut off
+            del lines[-1]
+            file.write_text("".join(f"{line}\n" for line in lines))
         if not lines:
             file.write_text(json.dumps(dict(head)) + "\n")
         elif json.loads(lines[0]) != dict(head):
             raise SystemExit(f"{file} holds another measurement: {lines[0]}; wanted {json.dumps(dict(head))}")
         for line in lines[1:]:
-            if line.endswith("}"):  # the last may be cut off
-                row = json.loads(line)
-                self.rows[row.pop("system"), row.pop("place")] = row
+            row = json.loads(line)
+            self.rows[row.pop("system"), row.pop("place")] = row
 
     def measure(
         self,
