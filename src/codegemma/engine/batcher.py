@@ -72,7 +72,8 @@ class Batcher:
 
     def _make_scheduler(self) -> Scheduler:
         cache = PageCache(self._device.pages, self._device.page_tokens)
-        return Scheduler(cache, self._device.shapes.rows[-1], self._device.shapes.chunk_tokens)
+        shapes = self._device.shapes
+        return Scheduler(cache, shapes.rows[-1], shapes.chunk_tokens, self._device.block_tokens, MAX_DRAFTING_ROWS + 1)
 
     def _run(self) -> None:
         while True:
@@ -123,12 +124,14 @@ class Batcher:
         now = time.perf_counter()
         for choice in choices:
             choice.started_at = choice.started_at or now
-        chosen = self._device.run(choices, step.tokens, step.copies)
+        chosen = self._device.run(choices, step.tokens, step.copies, step.block_tokens)
         if step.tokens:
             self._hear_reader(choices[0], step.tokens, chosen)
             return
         for row, choice in enumerate(choices):
-            self._hear_writer(choice, chosen, row)
+            drafts = choice.drafts if chosen.ids.shape[1] > 1 else []
+            # A block was read on with what it wrote: all of it stands, up to where the answer ends.
+            self._hear_writer(choice, chosen, row, drafts if step.block_tokens == 1 else chosen.ids[row, :-1].tolist())
 
     def _hear_reader(self, choice: Choice, tokens: int, chosen: Chosen) -> None:
         self._scheduler.note_stored(choice, tokens)
@@ -136,17 +139,16 @@ class Batcher:
         if not choice.unread_tokens:
             self._go_on(choice, self._take(choice, chosen, 0, []))
 
-    def _hear_writer(self, choice: Choice, chosen: Chosen, row: int) -> None:
-        """Take the chosen token, and those after it for as long as the drafts were right."""
+    def _hear_writer(self, choice: Choice, chosen: Chosen, row: int, read: list[int]) -> None:
+        """Take the chosen token, and those after it for as long as what was `read` for them was right."""
         choice.evaluated_tokens += choice.first_at is None
-        drafts = choice.drafts if chosen.ids.shape[1] > 1 else []
-        taken = self._take(choice, chosen, row, drafts)
+        taken = self._take(choice, chosen, row, read)
         accepted = max(taken - 1, 0)
         self._scheduler.note_stored(choice, 1 + accepted)
-        if drafts and choice.guesses is not None:
-            choice.drafted_tokens += len(drafts)
+        if choice.drafts and read and choice.guesses is not None:
+            choice.drafted_tokens += len(read)
             choice.accepted_tokens += accepted
-            choice.guesses.note(len(drafts), accepted)
+            choice.guesses.note(len(read), accepted)
         self._go_on(choice, taken)
 
     def _take(self, choice: Choice, chosen: Chosen, row: int, drafts: list[int]) -> int:
@@ -174,8 +176,10 @@ class Batcher:
         self._propose(choice, taken)
 
     def _propose(self, choice: Choice, taken: int) -> None:
-        """Guess what comes next, where a guess can be checked."""
+        """Guess what comes next, where a guess can be checked; where none is made, a block may be written."""
         choice.drafts = []
+        choice.left_tokens = choice.answer.max_tokens - len(choice.answer.ids)
+        choice.is_watched = choice.must_be_watched
         if len(self._scheduler.active) > MAX_DRAFTING_ROWS or choice.needs_changes:
             choice.guesses = None
             return
@@ -184,8 +188,7 @@ class Batcher:
             choice.guesses = Drafts(choice.job.generation.lookup_ids, choice.ids, room)
         else:
             choice.guesses.add(choice.ids[-taken:])
-        left = choice.answer.max_tokens - len(choice.answer.ids)
-        choice.drafts = choice.guesses.propose(min(DRAFT_TOKENS, left) - 1)
+        choice.drafts = choice.guesses.propose(min(DRAFT_TOKENS, choice.left_tokens) - 1)
 
     def _end(self, job: Job, reason: StopReason) -> None:
         for choice in job.open_choices:

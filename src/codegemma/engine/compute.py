@@ -14,6 +14,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int, Int32
 
+from codegemma.engine.sample import find_best
 from codegemma.model.config import GemmaConfig
 from codegemma.model.execution import Execution
 from codegemma.model.gemma import Cache, Params, compute_logits, forward_cached
@@ -47,7 +48,7 @@ def run_step(
     hidden, cache = forward_cached(params, config, ids, positions, tables, cache, execution=execution)
     scored = jnp.take_along_axis(hidden, inputs.scored[..., None], axis=1)
     logits = compute_logits(params, scored, execution.compute_dtype)
-    return jnp.argmax(logits, axis=-1).astype(jnp.int32), logits, cache
+    return find_best(logits), logits, cache
 
 
 @partial(jax.jit, donate_argnames=("cache",))

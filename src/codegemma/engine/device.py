@@ -5,7 +5,9 @@
 **Not**: what the ids mean for an answer (`batcher.py`).
 """
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import jax
@@ -13,16 +15,17 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int32
 
+from codegemma.engine.block import BlockInputs, Written, store_block, write_block
 from codegemma.engine.cache import Copy
 from codegemma.engine.compute import StepInputs, copy_pages, run_step
 from codegemma.engine.job import Choice
 from codegemma.engine.programs import Programs, Size
 from codegemma.engine.sample import Changes, Rating, change_logits, choose_tokens, gather_sampling, rate_tokens
-from codegemma.engine.shapes import DRAFT_TOKENS, Shapes, fit
+from codegemma.engine.shapes import BLOCK_ROWS, BLOCK_TOKENS, DRAFT_TOKENS, Shapes, fit
 from codegemma.model.config import GemmaConfig
 from codegemma.model.execution import Execution
 from codegemma.model.gemma import Cache, Params, init_cache
-from codegemma.model.layers import take_apart
+from codegemma.model.layers import is_apart, take_apart
 from codegemma.model.lora import Adapters
 from codegemma.records import Sampling
 
@@ -63,6 +66,9 @@ class Device:
         self._execution = execution
         self._programs = Programs(self._compile)
         self._cache: Cache | None = None
+        # Small models on a CPU: their products are too small to be divided over cores, so parts of a block are.
+        self.block_tokens = BLOCK_TOKENS if is_apart(self.params) else 1
+        self._helpers = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="codegemma-block")
 
     def reset(self) -> None:
         """Let go of all pages."""
@@ -72,16 +78,21 @@ class Device:
         """Compile the sizes that editors meet, and tell how many; then begin with the rest, behind whoever comes."""
         self._cache = self._hold_cache()
         count = self._programs.compile(self.shapes.list_warm())
-        self._programs.compile_behind(self.shapes.list_all())
+        blocks = self.shapes.list_blocks() if self.block_tokens > 1 else ()
+        self._programs.compile_behind([*self.shapes.list_all(), *blocks])
         return count
 
     def close(self) -> None:
         """Compile no more, and let go of all pages."""
         self._programs.close()
+        self._helpers.shutdown()
         self.reset()
 
     def _compile(self, size: Size) -> None:
         cache = jax.eval_shape(self._make_cache)
+        if size.is_block:
+            self._compile_block(size, cache)
+            return
         inputs = self._make_inputs(size)
         run_step.lower(self.params, self._config, self._execution, cache, inputs, self._adapters).compile()
         if size.reach == self.shapes.reaches[0]:
@@ -96,9 +107,27 @@ class Device:
         sampling = gather_sampling([(Sampling(), 0)] * rows, vocab_size)
         choose_tokens.lower(logits, sampling, is_ranked=False).compile()
 
-    def run(self, choices: Sequence[Choice], tokens: int, copies: Sequence[Copy]) -> Chosen:
-        """Copy pages, then read `tokens` of the one choice, or the newest id of each with its drafts (`tokens` 0)."""
+    def _compile_block(self, size: Size, cache: Cache) -> None:
+        inputs = self._make_block_inputs((), size.reach)
+        for is_drawn in (False, True):
+            lowered = write_block.lower(
+                self.params, self._config, self._execution, cache, inputs, size.tokens, self._adapters,
+                is_drawn=is_drawn, is_ranked=False,
+            )  # fmt: skip
+            lowered.compile()
+        store_block.lower(cache, lowered.out_info, inputs, size.tokens).compile()
+
+    def run(self, choices: Sequence[Choice], tokens: int, copies: Sequence[Copy], block_tokens: int = 1) -> Chosen:
+        """Copy pages, then read `tokens` of the one choice, or the newest id of each with its drafts (`tokens` 0).
+
+        Where a block is asked for, each writes so many tokens, or one while that is still being compiled.
+        """
         self._copy(copies)
+        if block_tokens > 1:
+            reach = self._find_reach(choices)
+            size = self._programs.find(Size(BLOCK_ROWS, BLOCK_TOKENS, reach, is_block=True))
+            if size is not None:
+                return Chosen(self._write_block(choices, size.reach, block_tokens), None)
         inputs = self._gather(choices, tokens, self._choose_size(choices, tokens))
         ids, logits = self._run(inputs)
         if any(choice.needs_changes or choice.sampling.temperature > 0 for choice in choices):
@@ -112,6 +141,25 @@ class Device:
             self.params, self._config, self._execution, self._hold_cache(), inputs, self._adapters
         )
         return ids, logits
+
+    def _write_block(self, choices: Sequence[Choice], reach: int, tokens: int) -> Int32[np.ndarray, "B block"]:
+        parts = [choices[start : start + BLOCK_ROWS] for start in range(0, len(choices), BLOCK_ROWS)]
+        inputs = [self._make_block_inputs(part, reach) for part in parts]
+        is_drawn = any(choice.sampling.temperature > 0 for choice in choices)
+        is_ranked = is_drawn and any(choice.sampling.top_k or choice.sampling.top_p for choice in choices)
+        cache = self._hold_cache()
+
+        def write(inputs: BlockInputs) -> Written:
+            written: Written = write_block(
+                self.params, self._config, self._execution, cache, inputs, tokens, self._adapters,
+                is_drawn=is_drawn, is_ranked=is_ranked,
+            )  # fmt: skip
+            return written._replace(ids=np.asarray(written.ids))
+
+        written = list(self._helpers.map(write, inputs)) if len(parts) > 1 else [write(inputs[0])]
+        for part, rows in zip(inputs, written, strict=True):
+            self._cache = store_block(self._hold_cache(), rows, part, tokens)
+        return np.concatenate([rows.ids[: len(part), :tokens] for part, rows in zip(parts, written, strict=True)])
 
     def _choose(self, choices: Sequence[Choice], logits: Float[Array, "B R V"]) -> Array:
         asked = [(choice.sampling, len(choice.answer.ids)) for choice in choices]
@@ -140,7 +188,7 @@ class Device:
 
     def _make_inputs(self, size: Size) -> StepInputs:
         """Make inputs in which nobody has a page: what is read in them is stored nowhere."""
-        rows, tokens, reach = size
+        rows, tokens, reach, _ = size
         # Whatever is short enough for drafts scores all its tokens, so that it needs no program of its own.
         places = tokens if tokens == DRAFT_TOKENS else 1
         return StepInputs(
@@ -152,14 +200,29 @@ class Device:
         )
 
     def _choose_size(self, choices: Sequence[Choice], tokens: int) -> Size:
-        pages = max(len(choice.lease.pages) if choice.lease else 0 for choice in choices)
-        rows, reach = fit(self.shapes.rows, len(choices)), fit(self.shapes.reaches, pages * self.page_tokens)
+        rows, reach = fit(self.shapes.rows, len(choices)), self._find_reach(choices)
         if not tokens and any(choice.drafts for choice in choices):
             with_drafts = self._programs.find(Size(rows, DRAFT_TOKENS, reach))
             if with_drafts is not None:
                 return with_drafts
         wanted = Size(rows, fit((1, *self.shapes.tokens), tokens or 1), reach)
         return self._programs.find(wanted) or wanted
+
+    def _find_reach(self, choices: Sequence[Choice]) -> int:
+        pages = max(len(choice.lease.pages) if choice.lease else 0 for choice in choices)
+        return fit(self.shapes.reaches, pages * self.page_tokens)
+
+    def _make_block_inputs(self, choices: Sequence[Choice], reach: int) -> BlockInputs:
+        asked = [(choice.sampling, len(choice.answer.ids)) for choice in choices]
+        asked += [(Sampling(), 0)] * (BLOCK_ROWS - len(choices))
+        sampling = gather_sampling(asked, self._config.vocab_size)
+        newest, positions, adapters = (np.zeros(BLOCK_ROWS, np.int32) for _ in range(3))
+        tables = np.full((BLOCK_ROWS, reach // self.page_tokens), self.pages, np.int32)
+        for row, choice in enumerate(choices):
+            table = choice.lease.pages if choice.lease else []
+            newest[row], positions[row], adapters[row] = choice.ids[-1], len(choice.ids) - 1, choice.space
+            tables[row, : len(table)] = table
+        return BlockInputs(newest, positions, tables, adapters, sampling)
 
     def _gather(self, choices: Sequence[Choice], tokens: int, size: Size) -> StepInputs:
         inputs = self._make_inputs(size)

@@ -65,6 +65,11 @@ class Choice(Sequence):
         owes = self.answer.healing is not None and bool(self.answer.healing.owed)
         return owes or sampling.has_penalties or bool(sampling.logit_bias)
 
+    @property
+    def must_be_watched(self) -> bool:
+        """Whether a token can only be chosen, rated or timed once the one before it is known."""
+        return self.needs_changes or self.job.is_timed or self.job.generation.top_logprobs is not None
+
     def take(self, token_id: int, logprob: TokenLogprob | None = None) -> bool:
         """Add a chosen id; true where the answer ends with it."""
         self.ids.append(token_id)

@@ -16,11 +16,12 @@ from typing import NamedTuple
 
 
 class Size(NamedTuple):
-    """Rows of a step, tokens of each, and how far each reaches back."""
+    """Rows of a step, tokens of each, how far each reaches back; whether the tokens are read, or written as a block."""
 
     rows: int
     tokens: int
     reach: int
+    is_block: bool = False
 
 
 class Programs:
@@ -55,8 +56,9 @@ class Programs:
         """
         if wanted in self._ready or self._thread is None or not self._thread.is_alive():
             return wanted
-        rows, tokens, reach = wanted
-        large = [s for s in self._ready.copy() if s.tokens == tokens and s.rows >= rows and s.reach >= reach]
+        rows, tokens, reach, _ = wanted
+        same = [s for s in self._ready.copy() if (s.tokens, s.is_block) == (tokens, wanted.is_block)]
+        large = [s for s in same if s.rows >= rows and s.reach >= reach]
         return min(large, default=None, key=lambda size: (size.rows, size.reach))
 
     def close(self) -> None:

@@ -5,7 +5,8 @@
 **Not**: tensors, texts, time: sequences, pages and queues are integers. Nothing here knows JAX.
 
 A step is one chunk of one prompt, or one token of every sequence that writes. So nobody waits longer than one of them
-to be heard, and nothing goes on for longer after it was cancelled. Only the most urgent work proceeds: chat writes
+to be heard, and nothing goes on for longer after it was cancelled. Where all is batch work and nobody must look at its
+tokens one by one, a step is a block: several tokens of every sequence, no more in all than a chunk. Only the most urgent work proceeds: chat writes
 along with keystrokes, because that costs them little; its prompts, and all batch work, stand still meanwhile. A
 sequence that is more urgent and finds no row or page takes those of the least urgent, which begins again where the
 cache still knows it.
@@ -33,6 +34,10 @@ class Sequence:
     serial: int = 0
     # Whose reading it shares: 0 is the model's, others are those of its adapters.
     space: int = 0
+    # Whether each token is looked at before the next; where not, what is written beyond an end is thrown away.
+    is_watched: bool = True
+    # How many more it may write.
+    left_tokens: int = 1
 
     @property
     def unread_tokens(self) -> int:
@@ -42,11 +47,15 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Read `tokens` more of the one sequence's ids, or let all sequences write (`tokens` 0). `copies` come first."""
+    """Read `tokens` more of the one sequence's ids, or let all sequences write (`tokens` 0). `copies` come first.
+
+    Who writes does so for `block_tokens` tokens in a row.
+    """
 
     sequences: tuple[Sequence, ...]
     tokens: int
     copies: tuple[Copy, ...] = ()
+    block_tokens: int = 1
 
 
 @dataclass(slots=True)
@@ -56,6 +65,9 @@ class Scheduler:
     cache: PageCache
     rows: int
     chunk_tokens: int
+    # The most that is written in one step, and the fewest sequences that are worth more than one token.
+    block_tokens: int = 1
+    min_block_rows: int = 2
     waiting: list[Sequence] = field(default_factory=list)
     active: list[Sequence] = field(default_factory=list)
     _copies: list[Copy] = field(default_factory=list)
@@ -92,13 +104,13 @@ class Scheduler:
         self._admit()
         while self.active:
             step = self._choose()
-            sequences = [sequence for sequence in step.sequences if self._make_room(sequence, step.tokens)]
+            sequences = [sequence for sequence in step.sequences if self._make_room(sequence, step)]
             # Making room may have taken it from one that was chosen before.
             sequences = [sequence for sequence in sequences if sequence.lease is not None]
             if sequences:
                 self._has_just_read = step.tokens > 0
                 copies, self._copies = tuple(self._copies), []
-                return Step(tuple(sequences), step.tokens, copies)
+                return Step(tuple(sequences), step.tokens, copies, step.block_tokens)
         return None
 
     def note_stored(self, sequence: Sequence, tokens: int) -> None:
@@ -115,7 +127,14 @@ class Scheduler:
         if readers and (top == Priority.BATCH or not (has_writer and self._has_just_read)):
             reader = min(readers, key=_rank)
             return Step((reader,), min(self.chunk_tokens, reader.unread_tokens))
-        return Step(tuple(writers), 0)
+        return Step(tuple(writers), 0, block_tokens=self._count_block(writers))
+
+    def _count_block(self, writers: list[Sequence]) -> int:
+        """Count the tokens that may be written before somebody must look."""
+        if len(writers) < self.min_block_rows or any(_needs_eyes(sequence) for sequence in writers):
+            return 1
+        longest = max(sequence.left_tokens for sequence in writers)
+        return max(min(self.block_tokens, longest, self.chunk_tokens // len(writers)), 1)
 
     def _admit(self) -> None:
         """Give rows and the pages of their prompts to those who wait, the most urgent first."""
@@ -140,10 +159,11 @@ class Scheduler:
         missing = self.cache.count_pages(tokens) - len(lease.pages)
         return missing + len(self.active) <= self.cache.available_pages and self.cache.extend(lease, tokens)
 
-    def _make_room(self, sequence: Sequence, tokens: int) -> bool:
+    def _make_room(self, sequence: Sequence, step: Step) -> bool:
         """Lend the pages of the next step, if need be those of the least urgent, which may be the sequence itself."""
+        written = max(1 + len(sequence.drafts), min(step.block_tokens, sequence.left_tokens))
         while sequence.lease is not None:
-            if self.cache.extend(sequence.lease, sequence.lease.stored + (tokens or 1 + len(sequence.drafts))):
+            if self.cache.extend(sequence.lease, sequence.lease.stored + (step.tokens or written)):
                 return True
             if not self._free_pages(sequence):
                 self._stop(sequence)
@@ -177,3 +197,7 @@ class Scheduler:
 
 def _rank(sequence: Sequence) -> tuple[int, int]:
     return sequence.priority, sequence.serial
+
+
+def _needs_eyes(sequence: Sequence) -> bool:
+    return sequence.is_watched or bool(sequence.drafts) or sequence.priority != Priority.BATCH

@@ -15,6 +15,9 @@ from codegemma.engine.programs import Size
 DRAFT_TOKENS = 8
 # With more rows than these a step is bound by arithmetic, and checking guesses costs what it saves.
 MAX_DRAFTING_ROWS = 4
+# Batch work of more rows than that writes blocks of so many tokens, so many rows a part; parts are computed at once.
+BLOCK_TOKENS = 8
+BLOCK_ROWS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +40,14 @@ class Shapes:
                 yield Size(1, tokens, reach)
             yield Size(self.rows[-1], 1, reach)
 
+    def list_blocks(self) -> Iterator[Size]:
+        """List the sizes of blocks, for whoever has more rows than are drafted for."""
+        if self.rows[-1] > MAX_DRAFTING_ROWS:
+            for reach in self.reaches:
+                yield Size(BLOCK_ROWS, BLOCK_TOKENS, reach, is_block=True)
+
     def list_all(self) -> Iterator[Size]:
-        """List all sizes, those of short texts first."""
+        """List all sizes but those of blocks, those of short texts first."""
         for reach in self.reaches:
             for tokens in self.tokens:
                 yield Size(1, tokens, reach)

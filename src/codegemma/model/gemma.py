@@ -6,6 +6,7 @@
 norm weights are stored minus one, the embedding is scaled on the way in only, rotary pairs are half a head apart.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -19,7 +20,7 @@ from codegemma.model.config import GemmaConfig
 from codegemma.model.execution import Execution, Gather
 from codegemma.model.feed_forward import feed_forward
 from codegemma.model.kernels import attend
-from codegemma.model.layers import run_layers
+from codegemma.model.layers import UNEMBEDDING, run_layers
 from codegemma.model.lora import LORA, add_low_rank
 from codegemma.model.products import Joined, multiply, multiply_each
 from codegemma.model.quantize import score_rows, take_rows, widen
@@ -38,6 +39,17 @@ class Cache(NamedTuple):
 
     keys: Float[Array, "N P G K A"]
     values: Float[Array, "N P G K A"]
+
+
+class Held(NamedTuple):
+    """Keys and values of rows that are read on for a while, `S` slots each in one piece: `[B S K A]` of each layer."""
+
+    keys: tuple[Array, ...] | Float[Array, "N B S K A"]
+    values: tuple[Array, ...] | Float[Array, "N B S K A"]
+
+
+# Stores a layer's new keys and values, and finds all that the rows have: (memory, layer, keys, values) -> the same.
+_Remember = Callable[[Any, Any, Array, Array], tuple[Any, Array, Array]]
 
 
 def init_params(config: GemmaConfig, key: Array) -> Params:
@@ -114,8 +126,6 @@ def forward_cached(
     positions that follow. What such a filler stores is never seen, because the row's real token of that position
     overwrites it first. A token whose page does not exist (`P` or higher, or beyond the table) stores nothing.
     """
-    x = embed(params, config, ids).astype(execution.activation_dtype)
-    turns = compute_turns(positions, config.head_dim, config.rope_theta)
     page_tokens = cache.keys.shape[2]
     places = positions // page_tokens
     in_table = jnp.take_along_axis(tables, jnp.minimum(places, tables.shape[1] - 1), axis=1)
@@ -126,29 +136,65 @@ def forward_cached(
         found = pool.at[n, tables].get(mode="clip")
         return found.reshape(ids.shape[0], -1, *pool.shape[3:])
 
-    def run_layer(
-        carry: tuple[Float[Array, "B T D"], Cache], numbered: tuple[Any, Params]
-    ) -> tuple[Float[Array, "B T D"], Cache]:
-        (x, cache), (n, layer) = carry, numbered
-        layer = _open_layer(layer, execution.gather)
-        q, k, v = project(x, layer, turns, config, execution)
+    def remember(cache: Cache, n: Any, k: Array, v: Array) -> tuple[Cache, Array, Array]:
         cache = Cache(
             cache.keys.at[n, pages, offsets].set(k.astype(cache.keys.dtype), mode="drop"),
             cache.values.at[n, pages, offsets].set(v.astype(cache.values.dtype), mode="drop"),
         )
-        keys, values = look_up_pages(cache.keys, n), look_up_pages(cache.values, n)
-        mixed = attend_cached(q, keys, values, positions, execution.compute_dtype)
-        return finish_layer(x, mixed, layer, config, execution), cache
+        return cache, look_up_pages(cache.keys, n), look_up_pages(cache.values, n)
 
-    x, cache = run_layers(run_layer, (x, cache), params, execution.unroll)
-    return normalize(x, params["final_norm"], config.norm_epsilon), cache
+    return _read_on(params, config, ids, positions, cache, remember, execution)
+
+
+def forward_held(
+    params: Params, config: GemmaConfig, ids: Int[Array, "B T"], positions: Int[Array, "B T"], held: Held, *,
+    execution: Execution,
+) -> tuple[Float[Array, "B T D"], Held]:  # fmt: skip
+    """Do what `forward_cached` does, for rows whose keys and values are held: nothing is looked up."""
+    rows = jnp.arange(ids.shape[0])[:, None]
+
+    def store(pool: Any, n: Any, new: Array) -> tuple[Any, Array]:
+        if isinstance(pool, tuple):
+            part = pool[n].at[rows, positions].set(new.astype(pool[n].dtype), mode="drop")
+            return (*pool[:n], part, *pool[n + 1 :]), part
+        pool = pool.at[n, rows, positions].set(new.astype(pool.dtype), mode="drop")
+        return pool, pool[n]
+
+    def remember(held: Held, n: Any, k: Array, v: Array) -> tuple[Held, Array, Array]:
+        (all_keys, keys), (all_values, values) = store(held.keys, n, k), store(held.values, n, v)
+        return Held(all_keys, all_values), keys, values
+
+    return _read_on(params, config, ids, positions, held, remember, execution)
+
+
+def _read_on(
+    params: Params, config: GemmaConfig, ids: Array, positions: Array, memory: Any, remember: _Remember,
+    execution: Execution,
+) -> tuple[Array, Any]:  # fmt: skip
+    x = embed(params, config, ids).astype(execution.activation_dtype)
+    turns = compute_turns(positions, config.head_dim, config.rope_theta)
+
+    def run_layer(carry: tuple[Float[Array, "B T D"], Any], numbered: tuple[Any, Params]) -> tuple[Array, Any]:
+        (x, memory), (n, layer) = carry, numbered
+        layer = _open_layer(layer, execution.gather)
+        q, k, v = project(x, layer, turns, config, execution)
+        memory, keys, values = remember(memory, n, k, v)
+        mixed = attend_cached(q, keys, values, positions, execution.compute_dtype)
+        return finish_layer(x, mixed, layer, config, execution), memory
+
+    x, memory = run_layers(run_layer, (x, memory), params, execution.unroll)
+    return normalize(x, params["final_norm"], config.norm_epsilon), memory
 
 
 def compute_logits(
     params: Params, hidden: Float[Array, "*rows D"], compute_dtype: Any = jnp.float32
 ) -> Float[Array, "*rows V"]:
     """Score every token of the vocabulary as the next one; the output table is the embedding."""
-    flat = score_rows(hidden.reshape(-1, hidden.shape[-1]), params["emb"], compute_dtype)
+    rows = hidden.reshape(-1, hidden.shape[-1])
+    if UNEMBEDDING in params and len(rows) > 1:
+        flat = multiply(rows, params[UNEMBEDDING], compute_dtype)
+    else:
+        flat = score_rows(rows, params["emb"], compute_dtype)
     return flat.reshape(*hidden.shape[:-1], -1)
 
 
