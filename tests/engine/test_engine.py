@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from tests.engine.penalties import penalise
 
-from codegemma.engine import compute, rate
+from codegemma.engine import compute, device, rate
 from codegemma.engine.completer import GeneratorCompleter, collect
 from codegemma.engine.engine import Engine
 from codegemma.errors import InputError
@@ -307,6 +307,37 @@ def wait_until_idle(engine: Engine) -> None:
     raise AssertionError(f"not idle: {engine.describe()}")
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_batch_work_in_blocks_gives_the_same_answers(
+    engine: Engine, temperature: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks: list[int] = []
+    write_block = device.write_block
+
+    def count(*args: Any, **how: Any) -> Any:
+        blocks.append(args[5])
+        return write_block(*args, **how)
+
+    monkeypatch.setattr(device, "write_block", count)
+    asked = [
+        spell(
+            engine, request, max_new_tokens=new, priority=Priority.BATCH,
+            sampling=Sampling(temperature, seed=n), stop=StopRules(control_tokens_end=bool(n % 2), strings=("\n\n",)),
+        )
+        for n, (request, new) in enumerate(zip(REQUESTS * 2, (1, 3, 50, 8, 9, 20, 2, 40, 17, 30), strict=True))
+    ]  # fmt: skip
+    streams = [engine.generate(generation) for generation in asked]
+    streams[4].close()
+    told = [join(list(stream)) for place, stream in enumerate(streams) if place != 4]
+    assert blocks
+    blocks.clear()
+    # Whoever is alone, or not batch work, has each of its tokens looked at.
+    alone = [join(write(engine, dataclasses.replace(g, priority=Priority.CHAT))) for g in asked]
+    assert told == [*alone[:4], *alone[5:]]
+    assert not blocks
+    wait_until_idle(engine)
+
+
 def test_keystroke_overtakes_batch_work(engine: Engine) -> None:
     batch = [engine.generate(spell(engine, REQUESTS[2], priority=Priority.BATCH)) for _ in range(60)]
     join(write(engine, spell(engine, max_new_tokens=4)))
@@ -480,7 +511,11 @@ def test_tokenizer_of_another_model_is_refused(engine: Engine, tokenizer: Tokeni
 def test_answers_are_the_same_while_other_sizes_are_compiled(engine: Engine) -> None:
     fresh = Engine(engine.params, engine.config, engine.tokenizer, rows=8)
     assert fresh.warm() > 1
-    asked = [spell(fresh, max_new_tokens=5, sampling=Sampling(seed=seed)) for seed in range(3)]
+    # Batch work of so many rows asks for blocks, and writes token by token until they are there.
+    asked = [
+        spell(fresh, max_new_tokens=5, sampling=Sampling(0.9 * (seed % 2), seed=seed), priority=Priority.BATCH)
+        for seed in range(6)
+    ]
     told = [list(stream) for stream in [fresh.generate(generation) for generation in asked]]
     fresh.close()
     assert [join(deltas) for deltas in told] == [join(write(engine, generation)) for generation in asked]

@@ -33,3 +33,10 @@ def test_all_sizes_hold_those_of_editors() -> None:
     assert set(shapes.list_warm()) <= every
     assert Size(4, 8, 256) in every
     assert Size(16, 8, 256) not in every
+
+
+def test_blocks_are_for_whoever_has_more_rows_than_are_drafted_for() -> None:
+    few, many = (choose_shapes(300, rows, 16, is_accelerator=False) for rows in (4, 16))
+    assert not list(few.list_blocks())
+    assert {size.reach for size in many.list_blocks()} == set(many.reaches)
+    assert not set(many.list_blocks()) & set(many.list_all())

@@ -18,7 +18,7 @@ class Histories(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.cache = PageCache(pages=11, page_tokens=3)
-        self.scheduler = Scheduler(self.cache, ROWS, CHUNK)
+        self.scheduler = Scheduler(self.cache, ROWS, CHUNK, block_tokens=3, min_block_rows=2, short_tokens=2)
         self.content: dict[int, dict[int, int]] = {page: {} for page in range(11)}
         self.wanted: dict[Sequence, int] = {}
         self.added = self.finished = self.cancelled = 0
@@ -27,10 +27,12 @@ class Histories(RuleBasedStateMachine):
         ids=st.lists(st.integers(0, 2), min_size=1, max_size=12),
         priority=st.sampled_from(list(Priority)),
         new_tokens=st.integers(1, 12),
+        is_watched=st.booleans(),
     )
-    def add(self, ids: list[int], priority: Priority, new_tokens: int) -> None:
-        sequence = Sequence(list(ids), priority)
+    def add(self, ids: list[int], priority: Priority, new_tokens: int, is_watched: bool) -> None:
+        sequence = Sequence(list(ids), priority, is_watched=is_watched)
         self.wanted[sequence] = min(len(ids) + new_tokens, CONTEXT)
+        sequence.left_tokens = self.wanted[sequence] - len(ids)
         self.scheduler.add(sequence)
         self.added += 1
 
@@ -53,7 +55,10 @@ class Histories(RuleBasedStateMachine):
         for source, target in step.copies:
             self.content[target] = dict(self.content[source])
         for sequence in step.sequences:
-            self.read_and_write(sequence, step.tokens, accepted, twins)
+            if step.block_tokens > 1:
+                self.write_block(sequence, step.block_tokens)
+            else:
+                self.read_and_write(sequence, min(step.tokens, sequence.unread_tokens), accepted, twins)
 
     def check_order(self, step: Step, before: list[Sequence]) -> None:
         scheduler = self.scheduler
@@ -65,10 +70,33 @@ class Histories(RuleBasedStateMachine):
         assert any(s.priority == top for s in step.sequences)
         assert all(s.priority in {top, Priority.CHAT} and s.priority <= max(top, 1) for s in step.sequences)
         if step.tokens:
-            assert [s.priority for s in step.sequences] == [top]
+            assert {s.priority for s in step.sequences} == {top}
+            assert sum(min(step.tokens, s.unread_tokens) for s in step.sequences) <= CHUNK
+        if step.block_tokens > 1:
+            assert step.block_tokens * len(step.sequences) <= CHUNK
+            assert not any(s.is_watched or s.drafts or s.priority < Priority.BATCH for s in step.sequences)
         # Who was active and is not any more gave way to someone more urgent, or to one that was there before.
         for gone in set(before) - set(scheduler.active):
             assert any((s.priority, s.serial) < (gone.priority, gone.serial) for s in scheduler.active)
+
+    def write_block(self, sequence: Sequence, tokens: int) -> None:
+        """Write up to the end; what the device writes beyond it has no page or is no part of the text."""
+        lease = sequence.lease
+        assert lease is not None and lease.stored == len(sequence.ids) - 1
+        pages, written = lease.pages, min(tokens, self.wanted[sequence] - len(sequence.ids))
+        for _ in range(written):
+            place = len(sequence.ids) - 1
+            self.content[pages[place // 3]][place % 3] = sequence.ids[place]
+            sequence.ids.append(sum(sequence.ids) % 3)
+        self.scheduler.note_stored(sequence, written)
+        self.note_written(sequence)
+
+    def note_written(self, sequence: Sequence) -> None:
+        sequence.left_tokens = self.wanted[sequence] - len(sequence.ids)
+        if sequence.left_tokens <= 0:
+            self.scheduler.remove(sequence)
+            del self.wanted[sequence]
+            self.finished += 1
 
     def read_and_write(self, sequence: Sequence, tokens: int, accepted: int, twins: int) -> None:
         lease = sequence.lease
@@ -93,16 +121,14 @@ class Histories(RuleBasedStateMachine):
                 self.fork(sequence, twins)
             sequence.ids.append(sum(sequence.ids) % 3)
             left = self.wanted[sequence] - len(sequence.ids)
-            sequence.drafts = [2] * min(3, max(left - 1, 0))
-            if left <= 0:
-                self.scheduler.remove(sequence)
-                del self.wanted[sequence]
-                self.finished += 1
+            sequence.drafts = [2] * min(3, max(left - 1, 0)) if sequence.is_watched else []
+            self.note_written(sequence)
 
     def fork(self, sequence: Sequence, twins: int) -> None:
         made = [Sequence(list(sequence.ids), sequence.priority) for _ in range(twins)]
         for twin in made:
             self.wanted[twin] = self.wanted[sequence]
+            twin.left_tokens = self.wanted[twin] - len(twin.ids)
         self.scheduler.fork(sequence, made)
         self.added += twins
 
@@ -149,3 +175,25 @@ def test_keystroke_is_read_and_written_before_batch_work_goes_on() -> None:
     assert scheduler.active == [batch[0], typed]
     scheduler.remove(typed)
     assert scheduler.plan() == Step(tuple(batch), 0)
+
+
+def test_batch_work_that_nobody_watches_is_read_together_and_written_in_blocks() -> None:
+    scheduler = Scheduler(PageCache(32, 4), rows=4, chunk_tokens=8, block_tokens=3, min_block_rows=2, short_tokens=4)
+    batch = [Sequence([n, 2, 3], Priority.BATCH, is_watched=False, left_tokens=4) for n in range(3)]
+    for sequence in batch:
+        scheduler.add(sequence)
+    for read in (batch[:2], batch[2:]):
+        assert (step := scheduler.plan()) is not None
+        assert step.sequences == tuple(read)
+        for sequence in read:
+            scheduler.note_stored(sequence, 3)
+            sequence.ids.append(9)
+    # Three times two is the most that is no more than a chunk.
+    assert scheduler.plan() == Step(tuple(batch), 0, block_tokens=2)
+    batch[1].is_watched = True
+    assert scheduler.plan() == Step(tuple(batch), 0)
+    scheduler.remove(batch[1])
+    assert scheduler.plan() == Step((batch[0], batch[2]), 0, block_tokens=3)
+    scheduler.add(Sequence([5, 5]))
+    assert (step := scheduler.plan()) is not None
+    assert (step.tokens, step.block_tokens) == (2, 1)

@@ -19,7 +19,7 @@ from codegemma.engine.device import Chosen, Device
 from codegemma.engine.drafts import Drafts
 from codegemma.engine.job import Choice, Job
 from codegemma.engine.scheduler import Scheduler, Step
-from codegemma.engine.shapes import DRAFT_TOKENS, MAX_DRAFTING_ROWS
+from codegemma.engine.shapes import BLOCK_TOKENS, DRAFT_TOKENS, MAX_DRAFTING_ROWS, SHORT_TOKENS
 from codegemma.engine.stream import Stream
 from codegemma.records import Generation, StopReason, TokenLogprob
 from codegemma.text.tokenizer import Tokenizer
@@ -73,7 +73,10 @@ class Batcher:
     def _make_scheduler(self) -> Scheduler:
         cache = PageCache(self._device.pages, self._device.page_tokens)
         shapes = self._device.shapes
-        return Scheduler(cache, shapes.rows[-1], shapes.chunk_tokens, self._device.block_tokens, MAX_DRAFTING_ROWS + 1)
+        made = Scheduler(cache, shapes.rows[-1], shapes.chunk_tokens)
+        if self._device.writes_blocks:
+            made.block_tokens, made.min_block_rows, made.short_tokens = BLOCK_TOKENS, MAX_DRAFTING_ROWS + 1, SHORT_TOKENS
+        return made
 
     def _run(self) -> None:
         while True:
@@ -125,19 +128,19 @@ class Batcher:
         for choice in choices:
             choice.started_at = choice.started_at or now
         chosen = self._device.run(choices, step.tokens, step.copies, step.block_tokens)
-        if step.tokens:
-            self._hear_reader(choices[0], step.tokens, chosen)
-            return
         for row, choice in enumerate(choices):
+            if step.tokens:
+                self._hear_reader(choice, min(step.tokens, choice.unread_tokens), chosen, row)
+                continue
             drafts = choice.drafts if chosen.ids.shape[1] > 1 else []
             # A block was read on with what it wrote: all of it stands, up to where the answer ends.
             self._hear_writer(choice, chosen, row, drafts if step.block_tokens == 1 else chosen.ids[row, :-1].tolist())
 
-    def _hear_reader(self, choice: Choice, tokens: int, chosen: Chosen) -> None:
+    def _hear_reader(self, choice: Choice, tokens: int, chosen: Chosen, row: int) -> None:
         self._scheduler.note_stored(choice, tokens)
         choice.evaluated_tokens += tokens
         if not choice.unread_tokens:
-            self._go_on(choice, self._take(choice, chosen, 0, []))
+            self._go_on(choice, self._take(choice, chosen, row, []))
 
     def _hear_writer(self, choice: Choice, chosen: Chosen, row: int, read: list[int]) -> None:
         """Take the chosen token, and those after it for as long as what was `read` for them was right."""

@@ -21,7 +21,7 @@ from codegemma.engine.compute import StepInputs, copy_pages, run_step
 from codegemma.engine.job import Choice
 from codegemma.engine.programs import Programs, Size
 from codegemma.engine.sample import Changes, Rating, change_logits, choose_tokens, gather_sampling, rate_tokens
-from codegemma.engine.shapes import BLOCK_ROWS, BLOCK_TOKENS, DRAFT_TOKENS, Shapes, fit
+from codegemma.engine.shapes import BLOCK_ROWS, BLOCK_TOKENS, DRAFT_TOKENS, SHORT_ROWS, SHORT_TOKENS, Shapes, fit
 from codegemma.model.config import GemmaConfig
 from codegemma.model.execution import Execution
 from codegemma.model.gemma import Cache, Params, init_cache
@@ -67,7 +67,7 @@ class Device:
         self._programs = Programs(self._compile)
         self._cache: Cache | None = None
         # Small models on a CPU: their products are too small to be divided over cores, so parts of a block are.
-        self.block_tokens = BLOCK_TOKENS if is_apart(self.params) else 1
+        self.writes_blocks = is_apart(self.params)
         self._helpers = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="codegemma-block")
 
     def reset(self) -> None:
@@ -78,7 +78,7 @@ class Device:
         """Compile the sizes that editors meet, and tell how many; then begin with the rest, behind whoever comes."""
         self._cache = self._hold_cache()
         count = self._programs.compile(self.shapes.list_warm())
-        blocks = self.shapes.list_blocks() if self.block_tokens > 1 else ()
+        blocks = self.shapes.list_blocks() if self.writes_blocks else ()
         self._programs.compile_behind([*self.shapes.list_all(), *blocks])
         return count
 
@@ -118,7 +118,7 @@ class Device:
         store_block.lower(cache, lowered.out_info, inputs, size.tokens).compile()
 
     def run(self, choices: Sequence[Choice], tokens: int, copies: Sequence[Copy], block_tokens: int = 1) -> Chosen:
-        """Copy pages, then read `tokens` of the one choice, or the newest id of each with its drafts (`tokens` 0).
+        """Copy pages, then read up to `tokens` of each choice, or the newest id of each with its drafts (`tokens` 0).
 
         Where a block is asked for, each writes so many tokens, or one while that is still being compiled.
         """
@@ -201,6 +201,9 @@ class Device:
 
     def _choose_size(self, choices: Sequence[Choice], tokens: int) -> Size:
         rows, reach = fit(self.shapes.rows, len(choices)), self._find_reach(choices)
+        if tokens and len(choices) > 1:
+            wanted = Size(SHORT_ROWS, SHORT_TOKENS, reach)
+            return self._programs.find(wanted) or wanted
         if not tokens and any(choice.drafts for choice in choices):
             with_drafts = self._programs.find(Size(rows, DRAFT_TOKENS, reach))
             if with_drafts is not None:

@@ -47,7 +47,7 @@ class Sequence:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Read `tokens` more of the one sequence's ids, or let all sequences write (`tokens` 0). `copies` come first.
+    """Read up to `tokens` more of each sequence's ids, or let all sequences write (`tokens` 0). `copies` come first.
 
     Who writes does so for `block_tokens` tokens in a row.
     """
@@ -68,6 +68,8 @@ class Scheduler:
     # The most that is written in one step, and the fewest sequences that are worth more than one token.
     block_tokens: int = 1
     min_block_rows: int = 2
+    # Prompts of batch work of which no more is left than this are read together, a chunk of them; 0: never.
+    short_tokens: int = 0
     waiting: list[Sequence] = field(default_factory=list)
     active: list[Sequence] = field(default_factory=list)
     _copies: list[Copy] = field(default_factory=list)
@@ -125,9 +127,16 @@ class Scheduler:
         has_writer = any(s.priority == top for s in writers)
         # Batch work fills its rows first: the more rows write together, the sooner all are done.
         if readers and (top == Priority.BATCH or not (has_writer and self._has_just_read)):
-            reader = min(readers, key=_rank)
-            return Step((reader,), min(self.chunk_tokens, reader.unread_tokens))
+            return self._choose_readers(sorted(readers, key=_rank))
         return Step(tuple(writers), 0, block_tokens=self._count_block(writers))
+
+    def _choose_readers(self, readers: list[Sequence]) -> Step:
+        """Choose who reads: the first, or several with little left where the first is one of them."""
+        first = readers[0]
+        short = [reader for reader in readers if reader.unread_tokens <= self.short_tokens]
+        if first.priority == Priority.BATCH and len(short) > 1 and short[0] is first:
+            return Step(tuple(short[: self.chunk_tokens // self.short_tokens]), self.short_tokens)
+        return Step((first,), min(self.chunk_tokens, first.unread_tokens))
 
     def _count_block(self, writers: list[Sequence]) -> int:
         """Count the tokens that may be written before somebody must look."""
@@ -162,8 +171,9 @@ class Scheduler:
     def _make_room(self, sequence: Sequence, step: Step) -> bool:
         """Lend the pages of the next step, if need be those of the least urgent, which may be the sequence itself."""
         written = max(1 + len(sequence.drafts), min(step.block_tokens, sequence.left_tokens))
+        tokens = min(step.tokens, sequence.unread_tokens) or written
         while sequence.lease is not None:
-            if self.cache.extend(sequence.lease, sequence.lease.stored + (step.tokens or written)):
+            if self.cache.extend(sequence.lease, sequence.lease.stored + tokens):
                 return True
             if not self._free_pages(sequence):
                 self._stop(sequence)

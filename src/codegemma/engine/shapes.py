@@ -18,6 +18,9 @@ MAX_DRAFTING_ROWS = 4
 # Batch work of more rows than that writes blocks of so many tokens, so many rows a part; parts are computed at once.
 BLOCK_TOKENS = 8
 BLOCK_ROWS = 8
+# Of so many prompts of batch work so many tokens are read together: padding a single one to its size costs as much.
+SHORT_ROWS = 8
+SHORT_TOKENS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +44,14 @@ class Shapes:
             yield Size(self.rows[-1], 1, reach)
 
     def list_blocks(self) -> Iterator[Size]:
-        """List the sizes of blocks, for whoever has more rows than are drafted for."""
+        """List the sizes of blocks and of short prompts, for whoever has more rows than are drafted for."""
         if self.rows[-1] > MAX_DRAFTING_ROWS:
             for reach in self.reaches:
+                yield Size(SHORT_ROWS, SHORT_TOKENS, reach)
                 yield Size(BLOCK_ROWS, BLOCK_TOKENS, reach, is_block=True)
 
     def list_all(self) -> Iterator[Size]:
-        """List all sizes but those of blocks, those of short texts first."""
+        """List all sizes but those of `list_blocks`, those of short texts first."""
         for reach in self.reaches:
             for tokens in self.tokens:
                 yield Size(1, tokens, reach)
