@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from tests.engine.penalties import penalise
 
-from codegemma.engine import compute, device, rate
+from codegemma.engine import block, compute, device, rate
 from codegemma.engine.completer import GeneratorCompleter, collect
 from codegemma.engine.engine import Engine
 from codegemma.errors import InputError
@@ -312,7 +312,7 @@ def test_batch_work_in_blocks_gives_the_same_answers(
     engine: Engine, temperature: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blocks: list[int] = []
-    write_block = device.write_block
+    write_block = block.write_block
 
     def count(*args: Any, **how: Any) -> Any:
         blocks.append(args[5])

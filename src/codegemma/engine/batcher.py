@@ -75,7 +75,8 @@ class Batcher:
         shapes = self._device.shapes
         made = Scheduler(cache, shapes.rows[-1], shapes.chunk_tokens)
         if self._device.writes_blocks:
-            made.block_tokens, made.min_block_rows, made.short_tokens = BLOCK_TOKENS, MAX_DRAFTING_ROWS + 1, SHORT_TOKENS
+            made.block_tokens, made.min_block_rows = BLOCK_TOKENS, MAX_DRAFTING_ROWS + 1
+            made.short_tokens = SHORT_TOKENS
         return made
 
     def _run(self) -> None:

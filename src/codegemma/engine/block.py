@@ -49,15 +49,15 @@ class _Rows(NamedTuple):
 
 
 @partial(jax.jit, static_argnames=("config", "execution", "is_drawn", "is_ranked"))
-def write_block(
+def write_block(  # noqa: PLR0913
     params: Params,
     config: GemmaConfig,
     execution: Execution,
     cache: Cache,
     inputs: BlockInputs,
     tokens: int | Array,
-    adapters: Adapters | None,
     *,
+    adapters: Adapters | None,
     is_drawn: bool,
     is_ranked: bool,
 ) -> Written:

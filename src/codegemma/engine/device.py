@@ -111,8 +111,8 @@ class Device:
         inputs = self._make_block_inputs((), size.reach)
         for is_drawn in (False, True):
             lowered = write_block.lower(
-                self.params, self._config, self._execution, cache, inputs, size.tokens, self._adapters,
-                is_drawn=is_drawn, is_ranked=False,
+                self.params, self._config, self._execution, cache, inputs, size.tokens,
+                adapters=self._adapters, is_drawn=is_drawn, is_ranked=False,
             )  # fmt: skip
             lowered.compile()
         store_block.lower(cache, lowered.out_info, inputs, size.tokens).compile()
@@ -151,15 +151,16 @@ class Device:
 
         def write(inputs: BlockInputs) -> Written:
             written: Written = write_block(
-                self.params, self._config, self._execution, cache, inputs, tokens, self._adapters,
-                is_drawn=is_drawn, is_ranked=is_ranked,
+                self.params, self._config, self._execution, cache, inputs, tokens,
+                adapters=self._adapters, is_drawn=is_drawn, is_ranked=is_ranked,
             )  # fmt: skip
-            return written._replace(ids=np.asarray(written.ids))
+            return Written(jax.block_until_ready(written.ids), written.keys, written.values)
 
         written = list(self._helpers.map(write, inputs)) if len(parts) > 1 else [write(inputs[0])]
         for part, rows in zip(inputs, written, strict=True):
             self._cache = store_block(self._hold_cache(), rows, part, tokens)
-        return np.concatenate([rows.ids[: len(part), :tokens] for part, rows in zip(parts, written, strict=True)])
+        ids = np.concatenate([np.asarray(rows.ids) for rows in written])
+        return ids[: len(choices), :tokens]
 
     def _choose(self, choices: Sequence[Choice], logits: Float[Array, "B R V"]) -> Array:
         asked = [(choice.sampling, len(choice.answer.ids)) for choice in choices]

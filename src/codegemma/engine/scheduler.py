@@ -6,10 +6,10 @@
 
 A step is one chunk of one prompt, or one token of every sequence that writes. So nobody waits longer than one of them
 to be heard, and nothing goes on for longer after it was cancelled. Where all is batch work and nobody must look at its
-tokens one by one, a step is a block: several tokens of every sequence, no more in all than a chunk. Only the most urgent work proceeds: chat writes
-along with keystrokes, because that costs them little; its prompts, and all batch work, stand still meanwhile. A
-sequence that is more urgent and finds no row or page takes those of the least urgent, which begins again where the
-cache still knows it.
+tokens one by one, a step is a block: several tokens of every sequence, no more in all than a chunk. Only the most
+urgent work proceeds: chat writes along with keystrokes, because that costs them little; its prompts, and all batch
+work, stand still meanwhile. A sequence that is more urgent and finds no row or page takes those of the least urgent,
+which begins again where the cache still knows it.
 """
 
 from bisect import insort

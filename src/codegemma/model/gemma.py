@@ -143,7 +143,7 @@ def forward_cached(
         )
         return cache, look_up_pages(cache.keys, n), look_up_pages(cache.values, n)
 
-    return _read_on(params, config, ids, positions, cache, remember, execution)
+    return _read_on(params, config, ids, positions, cache, remember, execution=execution)
 
 
 def forward_held(
@@ -164,11 +164,11 @@ def forward_held(
         (all_keys, keys), (all_values, values) = store(held.keys, n, k), store(held.values, n, v)
         return Held(all_keys, all_values), keys, values
 
-    return _read_on(params, config, ids, positions, held, remember, execution)
+    return _read_on(params, config, ids, positions, held, remember, execution=execution)
 
 
 def _read_on(
-    params: Params, config: GemmaConfig, ids: Array, positions: Array, memory: Any, remember: _Remember,
+    params: Params, config: GemmaConfig, ids: Array, positions: Array, memory: Any, remember: _Remember, *,
     execution: Execution,
 ) -> tuple[Array, Any]:  # fmt: skip
     x = embed(params, config, ids).astype(execution.activation_dtype)
