@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from codegemma.engine.slots import Slot, SlotTable, Turn, choose_slot, count_common
+from codegemma.engine.slots import Slot, SlotTable, Turn, choose_slot
 from codegemma.records import Priority
+from codegemma.text.beginnings import count_common
 
 
 def turn_of(priority: Priority, ids: tuple[int, ...] = (2,), session: str | None = None, wanted: int = 1) -> Turn:

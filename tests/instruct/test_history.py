@@ -31,10 +31,11 @@ from codegemma.instruct.history.changes import (
 from codegemma.instruct.history.heldout import HELDOUT, LIKE_HELDOUT
 from codegemma.instruct.history.read import HistoryJob, read_history
 from codegemma.instruct.history.statements import Statements
-from codegemma.instruct.history.telling import fence, spell_diff
+from codegemma.instruct.history.telling import spell_diff
 from codegemma.instruct.history.trial import Failed, Trials
 from codegemma.records import SourceFile
 from codegemma.sandbox.box import Sandbox
+from codegemma.serve.blocks import fence
 from codegemma.shards import write_records
 
 MIT = "SPDX-License-Identifier: MIT\n"

@@ -9,7 +9,8 @@ from codegemma.records import InfillMode, Neighbor
 from codegemma.serve.asks import InfillAsk
 from codegemma.serve.choices import ServeChoices
 from codegemma.serve.session import IN_PLACE, Budgets, Session
-from codegemma.serve.spelling import Spelling, count_common
+from codegemma.serve.spelling import Spelling
+from codegemma.text.beginnings import count_common
 from codegemma.text.control_tokens import FIM_MIDDLE_ID, RESERVED_IDS
 from codegemma.text.infill_format import format_prompt
 from codegemma.text.tokenizer import Tokenizer, train_tokenizer

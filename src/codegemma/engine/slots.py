@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 from codegemma.records import Priority
+from codegemma.text.beginnings import count_common
 
 # A slot that holds at least this share of a prompt is worth more than the session's own.
 _WORTH_SHARE = 0.5
@@ -139,19 +140,3 @@ def choose_slot(free: Sequence[Slot], ids: Sequence[int], session: str | None) -
     if count_common(best.ids, ids) >= _WORTH_SHARE * len(ids):
         return best
     return min(free, key=lambda slot: (bool(slot.ids), slot.session is None or slot.session != session, slot.used))
-
-
-def count_common(one: Sequence[int], other: Sequence[int]) -> int:
-    """Count the ids that both begin with.
-
-    >>> count_common((2, 5, 6), (2, 5, 7, 8))
-    2
-    """
-    low, high = 0, min(len(one), len(other))
-    while low < high:  # by halves: comparing slices is quicker than comparing ids
-        middle = (low + high + 1) // 2
-        if one[low:middle] == other[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low

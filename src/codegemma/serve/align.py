@@ -5,7 +5,7 @@
 **Not**: budgets: how much of it is shown is `session.py`'s.
 """
 
-from codegemma.serve.spelling import count_common
+from codegemma.text.beginnings import count_common
 
 # What of a text's head is looked for; long enough not to be found in another place of the file by chance.
 _HEAD_CHARS = 240

@@ -59,6 +59,18 @@ def is_closing(line: str, fence: str) -> bool:
     return len(stripped) >= len(fence) and not stripped.strip(fence[0])
 
 
+def fence(text: str, language: str) -> str:
+    """Put a text between fences that none in it ends.
+
+    >>> print(fence("x = 1", "python"))
+    ```python
+    x = 1
+    ```
+    """
+    marks = "`" * (max(map(len, re.findall(r"`{3,}", text)), default=2) + 1)
+    return f"{marks}{language}\n{text}{'' if text.endswith(chr(10)) else chr(10)}{marks}"
+
+
 def split_finished(markdown: str) -> tuple[str, str]:
     r"""Cut a text that is being written after its last finished part: a paragraph, or a closed block.
 

@@ -15,7 +15,6 @@ from codegemma.serve.asks import Report
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _REMEMBERED_ANSWERS = 10_000
-EVENTS = ("shown", "accepted", "dismissed", "retained")
 
 
 @dataclass(slots=True)

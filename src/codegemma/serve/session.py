@@ -21,7 +21,8 @@ from codegemma.records import InfillMode, Neighbor
 from codegemma.serve.align import join_left
 from codegemma.serve.asks import InfillAsk
 from codegemma.serve.choices import ServeChoices
-from codegemma.serve.spelling import Spelling, count_common
+from codegemma.serve.spelling import Spelling
+from codegemma.text.beginnings import count_common
 from codegemma.text.infill_format import Ids, encode_path, format_neighbors, join_before_middle
 from codegemma.text.tokenizer import Tokenizer
 from codegemma.text.window import keep_start

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from codegemma.text.beginnings import count_common
 from codegemma.text.tokenizer import Tokenizer
 
 # How far back a border is looked for first; in code one comes every four characters.
@@ -100,21 +101,3 @@ class Spelling:
                 if is_start:
                     return border, kept
         return 0, 0
-
-
-def count_common(left: str, right: str) -> int:
-    """Count the characters that both begin with, in a few comparisons of long stretches.
-
-    >>> count_common("abcx", "abcdef"), count_common("ab", "ab"), count_common("", "a")
-    (3, 2, 0)
-    """
-    low, high = 0, min(len(left), len(right))
-    if left[:high] == right[:high]:
-        return high
-    while low < high:  # left[:low] is common, left[:high + 1] is not
-        middle = (low + high + 1) // 2
-        if left[low:middle] == right[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low

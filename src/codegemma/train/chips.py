@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from codegemma.errors import InputError
 
 _TOPOLOGY = re.compile(r"(?:(?P<slices>\d+)\*)?(?P<chip>[a-z0-9]+):(?P<shape>\d+(?:x\d+)*)")
-GIB = 2**30
 
 
 @dataclass(frozen=True, slots=True)

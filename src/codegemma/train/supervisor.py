@@ -217,11 +217,6 @@ class Pulse:
         if self._line is not None:
             threading.Thread(target=self._end_with_supervisor, args=(self._line,), daemon=True).start()
 
-    @property
-    def is_supervised(self) -> bool:
-        """Tell whether a supervisor started this process."""
-        return self._line is not None
-
     def beat(self) -> None:
         """Say that a step was taken."""
         if self._line is not None:

@@ -6,7 +6,6 @@
 """
 
 import contextlib
-import re
 from collections.abc import Iterable, Iterator
 
 import pygit2
@@ -14,6 +13,7 @@ import pygit2
 from codegemma.instruct.history.changes import Change, ChangedFile
 from codegemma.instruct.history.trial import Failed
 from codegemma.records import Turn
+from codegemma.serve.blocks import fence
 
 # A single file of so many lines is answered whole, a longer one by a diff.
 _MAX_WHOLE_LINES = 60
@@ -21,7 +21,6 @@ _MAX_WHOLE_LINES = 60
 _MAX_SHOWN_LINES = 120
 _CONTEXT_LINES = 25
 _DIFF_LINES = 3
-_FENCE = re.compile(r"^\s*(`{3,})", re.MULTILINE)
 
 
 def tell_repair(change: Change, failed: Failed | None) -> tuple[Turn, Turn] | None:
@@ -61,19 +60,6 @@ def count_changed_lines(change: Change) -> int:
 def spell_diff(files: Iterable[ChangedFile]) -> str:
     """Spell the changes of files as `git diff` does, without the names of blobs, which nobody could know."""
     return "".join(_diff(file)[0] for file in files)
-
-
-def fence(text: str, language: str) -> str:
-    """Put a text between fences that none in it ends.
-
-    >>> print(fence("x = 1", "python"))
-    ```python
-    x = 1
-    ```
-    """
-    longest = max((len(found) for found in _FENCE.findall(text)), default=2)
-    marks = "`" * (longest + 1)
-    return f"{marks}{language}\n{text}{'' if text.endswith(chr(10)) else chr(10)}{marks}"
 
 
 def _show_old(file: ChangedFile) -> str:

@@ -23,6 +23,7 @@ from codegemma.serve.api.openai import shape_error
 from codegemma.serve.asks import PlainAsk, Wishes
 from codegemma.serve.attached import refuse_secret, refuse_secrets
 from codegemma.serve.bench import BusyError
+from codegemma.serve.blocks import fence
 from codegemma.serve.chat import TURNS, make_chat_ids, merge_turns, read_content
 from codegemma.serve.tutor.exercises import KINDS, Case, Exercise
 from codegemma.serve.tutor.explain import explain_diff, explain_error, explain_line
@@ -122,7 +123,7 @@ async def _stream(exchange: Exchange, facts: Sequence[str]) -> AsyncGenerator[di
     yield {**head, "facts": list(facts), "choices": []}
     turns = merge_turns(fields["messages"])
     if fields.get("code"):
-        turns[-1] = Turn("user", f"{turns[-1].text}\n\nMy code:\n```python\n{fields['code']}\n```")
+        turns[-1] = Turn("user", f"{turns[-1].text}\n\nMy code:\n{fence(fields['code'], 'python')}")
     if facts:
         turns[-1] = Turn("user", f"{turns[-1].text}\n\nWhat was found: {'; '.join(facts)}")
     dropped: list[str] = []

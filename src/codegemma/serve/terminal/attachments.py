@@ -11,6 +11,7 @@ from pathlib import Path
 import pygit2
 
 from codegemma.errors import InputError
+from codegemma.serve.blocks import fence
 from codegemma.serve.secret_files import describe_secret, has_secret
 from codegemma.text.cursor import read_text
 from codegemma.text.languages import detect_language
@@ -77,6 +78,4 @@ def quote(text: str, name: str, language: str) -> str:
     """
     if len(text) > _MAX_CHARS:
         raise InputError(f"{name} has {len(text):,} characters; attach at most {_MAX_CHARS:,}, such as {name}:1-200")
-    longest = max((len(run) for run in re.findall(r"`{3,}", text)), default=2)
-    fence = "`" * max(3, longest + 1)
-    return f"`{name}`:\n{fence}{language}\n{text.rstrip(chr(10))}\n{fence}"
+    return f"`{name}`:\n{fence(text.rstrip(chr(10)), language)}"

@@ -201,9 +201,10 @@ export class Tutor {
     try {
       const { facts } = await server.post("/v1/tutor/explain", { code, line });
       this.#tell("", `Line ${line}`, [make("ul", { className: "facts" }, facts.map((fact) => make("li", {}, renderInline(fact))))]);
-    } catch {
-      const { mistakes } = await server.post("/v1/tutor/correct", { code });
-      this.#tell("bad", "Python cannot read this yet", [this.#showMistakes(mistakes)]);
+    } catch (error) {
+      const { mistakes } = await server.post("/v1/tutor/correct", { code }).catch(() => ({ mistakes: [] }));
+      if (mistakes.length) this.#tell("bad", "Python cannot read this yet", [this.#showMistakes(mistakes)]);
+      else this.#tell("bad", error.message, []);
     }
   }
 
