@@ -162,6 +162,7 @@ SECRET = "ghp_" + "a1B2c3D4e5F6" * 3
 ASKED = {
     ".env looks like": "Why is this?\n\n`.env`:\n```\nKEY=1\n```",
     "deploy/id_rsa looks like": "`deploy/id_rsa:1-2`:\n````text\nabc\n````\nWhat is it?",
+    "prod.env looks like": "`prod.env`\r\n\r\n```\r\nKEY=1\r\n```\r\n",
     "by its name": "```yaml config/secrets.yml\na: 1",
     "github-token in line 2": f"`a.py`:\n~~~python\nimport os\ntoken = '{SECRET}'\n~~~",
 }

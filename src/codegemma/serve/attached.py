@@ -16,7 +16,7 @@ from codegemma.serve.secret_files import describe_secret, has_secret_name
 # As the terminal, the page and VS Code quote a file: its name on a line of its own, then a fence. Others write the name
 # behind the fence's language, and a fence that nothing closes reaches to the end.
 _BLOCK = re.compile(
-    r"(?:^`(?P<name>[^`\n]+)`:?[ \t]*\n)?^[ \t]*(?P<fence>`{3,}|~{3,})(?P<words>[^\n]*)(?:\n|\Z)"
+    r"(?:^`(?P<name>[^`\n]+)`:?[ \t]*\n(?:[ \t]*\n)?)?^[ \t]*(?P<fence>`{3,}|~{3,})(?P<words>[^\n]*)(?:\n|\Z)"
     r"(?P<text>[^\0]*?)(?:^[ \t]*(?P=fence)[`~]*[ \t]*$|\Z)",
     re.MULTILINE,
 )
@@ -39,7 +39,7 @@ def find_quoted(message: str) -> Iterator[Quoted]:
     >>> list(find_quoted("Why?\\n\\n`a.py:2-3`:\\n```python\\nx = 1\\n```\\nand ``` b"))
     [Quoted(names=('a.py', 'python'), text='x = 1\\n')]
     """
-    for block in _BLOCK.finditer(message.replace("\0", "\ufffd")):
+    for block in _BLOCK.finditer(message.replace("\0", "\ufffd").replace("\r\n", "\n")):
         named = (_SPAN.sub("", block["name"][:_NAMING_CHARS]),) if block["name"] else ()
         yield Quoted((*named, *block["words"][:_NAMING_CHARS].split()), block["text"])
 
