@@ -14,7 +14,6 @@ from codegemma.align.run import AlignJob, AlignResult
 from codegemma.align.stage import METRICS_FILE
 from codegemma.evals.general import LossChange
 from codegemma.evals.measure import Measurement, compare, measure
-from codegemma.evals.scoring import HoleResult
 from codegemma.evals.statistics import Interval
 from codegemma.report import Column, Estimate, Report, Series
 from codegemma.train.meters import read_metrics
@@ -34,15 +33,43 @@ _CURVES = (
 
 
 def tell_infill(result: AlignResult) -> tuple[list[Measurement], list[Measurement]]:
-    """Measure infilling before and after, and the difference hole by hole; nothing where it was not measured."""
-    if len(result.filled) < 2:
-        return [], []
-    before, *_, after = (_name(holes, name) for name, holes in result.filled.items())
-    return measure([*before, *after]), compare(after, before)
+    """Measure infilling before and after, and the difference hole by hole; nothing where it was not measured.
+
+    `kind` names where the holes are: in held-out files of what was rehearsed, in a package that was not, in both.
+    """
+    sets = {"rehearsed, held out": result.filled, "not rehearsed": result.filled_elsewhere}
+    ends = {kind: (next(iter(filled)), next(reversed(filled))) for kind, filled in sets.items() if len(filled) > 1}
+    places = [(kind, kind) for kind in ends] + ([(kind, "both") for kind in ends] if len(ends) > 1 else [])
+    before, after = (
+        [replace(hole, system=ends[s][end], kind=kind) for s, kind in places for hole in sets[s][ends[s][end]]]
+        for end in (0, 1)
+    )
+    return (measure([*before, *after]), compare(after, before)) if ends else ([], [])
 
 
-def _name(holes: Sequence[HoleResult], system: str) -> list[HoleResult]:
-    return [replace(hole, system=system) for hole in holes]
+def spell_infill(result: AlignResult) -> list[str]:
+    """Spell what infilling lost, for the terminal: a line for each place of holes."""
+    figures, differences = tell_infill(result)
+    first: dict[tuple[str, str], float] = {}
+    for figure in figures:
+        first.setdefault((figure.kind, figure.metric), figure.interval.mean)
+    told = {(d.kind, d.metric): d.interval for d in differences}
+    lines = []
+    for kind in dict.fromkeys(d.kind for d in differences):
+        bits, exact = told[kind, "bits_per_byte"], told[kind, "exact_match"]
+        before, hits = first[kind, "bits_per_byte"], first[kind, "exact_match"]
+        lines.append(
+            f"infilling, {kind}: {before:.3f} bits per byte, {bits.mean:+.3f} ({_spell_ends(bits, '+.3f')}), "
+            f"{bits.mean / before:+.1%}; exact match {hits:.2%}, {exact.mean:+.2%} ({_spell_ends(exact, '+.2%')}); "
+            f"{bits.items:,} holes"
+        )
+    return lines
+
+
+def _spell_ends(interval: Interval, form: str) -> str:
+    if interval.low is None or interval.high is None:
+        return "no interval"
+    return f"{format(interval.low, form)} to {format(interval.high, form)}"
 
 
 def write_report(job: AlignJob, result: AlignResult, losses: Sequence[LossChange] = ()) -> Path:
@@ -107,13 +134,14 @@ def _add_infill(report: Report, result: AlignResult) -> None:
         return
     wanted = ("exact_match", "bits_per_byte")
     report.table(
-        ["model", "hole", "figure", Column("value", 3)],
+        ["model", "holes", "figure", Column("value", 3)],
         [
-            [m.system, m.kind.replace("_", " "), m.metric.replace("_", " "), _estimate(m.interval)]
+            [m.system, m.kind, m.metric.replace("_", " "), _estimate(m.interval)]
             for m in (*figures, *differences)
             if m.metric in wanted
         ],
-        "Holes in held-out code before and after tuning, in PSM, teacher-forced; the difference is paired by hole.",
+        "Holes in held-out files of what was rehearsed, and in a package that nothing rehearsed, before and after "
+        "tuning, in PSM, teacher-forced; the difference is paired by hole.",
     )
 
 

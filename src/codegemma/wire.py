@@ -237,6 +237,19 @@ def _find_host(address: str) -> str:
     return host
 
 
+def name_server(address: str) -> str:
+    """Name the server of an address, whatever the route: what paces itself, paces itself by it.
+
+    >>> name_server("http://GPU:8000/v1") == name_server("http://gpu:8000"), name_server("https://api.example.com")
+    (True, 'api.example.com:443')
+
+    Raises:
+        InputError: no address of a server.
+    """
+    host, parts = _find_host(address), urlsplit(address)
+    return f"{host}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+
+
 def _name_failure(error: Exception) -> str:
     reason = getattr(error, "reason", error)
     return "time-out" if isinstance(reason, TimeoutError) else type(reason).__name__

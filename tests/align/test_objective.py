@@ -20,10 +20,13 @@ from codegemma.align.objective import (
     lay_values,
     make_objective,
 )
+from codegemma.feed.groups import number_group
 from codegemma.model.config import GemmaConfig
 from codegemma.model.execution import Execution
 from codegemma.model.gemma import init_params
 from codegemma.model.score import score_tokens
+from codegemma.records import InfillMode
+from codegemma.train.objective import Rows, compute_held_loss, compute_loss
 
 CONFIG = GemmaConfig(64, 32, 2, num_heads=2, num_kv_heads=1, head_dim=16, mlp_dim=64, max_positions=64)
 # Prompts and answers of several lengths.
@@ -67,3 +70,31 @@ def test_gradient_is_that_of_the_loss_as_it_is_written(kind: str, judge: Callabl
     assert max(float(jnp.abs(slope).max()) for slope in jax.tree.leaves(plain)) > 1e-3
     for one, other in zip(jax.tree.leaves(ours), jax.tree.leaves(plain), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_code_is_held_where_the_reference_has_it_and_conversations_are_learned() -> None:
+    before, params = (init_params(CONFIG, jax.random.key(seed)) for seed in (0, 1))
+    code, talk = number_group("code", "python", InfillMode.PSM), number_group("conversation", "chat", None)
+    laid, hold = lay_rows(WRITTEN), 3.0
+    groups = np.where(np.arange(len(WRITTEN))[:, None] < 2, code, talk) + np.zeros_like(laid.ids)
+    rows: Any = Rows(*map(jnp.asarray, laid), jnp.asarray(groups, jnp.int32))  # type: ignore[arg-type]
+
+    def compute_ours(params: Any, reference: Any = before) -> Any:
+        return compute_held_loss(params, CONFIG, rows, reference=reference, hold=hold, chunk_tokens=16)
+
+    def compute_plainly(params: Any) -> Any:
+        now, then = (score_tokens(p, CONFIG, rows.ids, rows.segments, rows.positions)[0] for p in (params, before))
+        losses = jnp.where(groups == code, hold / 2 * (now - then) ** 2, -now)
+        return jnp.sum(losses * laid.answer) / jnp.sum(laid.answer)
+
+    (_, told), ours = jax.value_and_grad(compute_ours, has_aux=True)(params)
+    value, plainly = jax.value_and_grad(compute_plainly)(params)
+    assert float(told["loss"]) == pytest.approx(float(value), rel=1e-5)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), ours, plainly)
+    plain = compute_loss(params, CONFIG, rows, chunk_tokens=16)[1]
+    for name in told.keys() - {"loss"}:
+        np.testing.assert_allclose(told[name], plain[name], rtol=1e-5)
+    # Where nothing was forgotten, nothing pulls: rows of code alone, as rehearsal has them.
+    rows = rows._replace(groups=None)
+    still = jax.grad(lambda p: compute_ours(p, params)[0])(params)
+    assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(still)) < 1e-6

@@ -52,3 +52,13 @@ def test_help_teaches_without_loading_jax() -> None:
     told = CliRunner().invoke(cli, ["align", "--help"]).output
     for word in ("sft", "grpo", "--chats", "Example", "killed"):
         assert word in told
+
+
+def test_bad_input_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    bad, out = tmp_path / "bad.jsonl", tmp_path / "out"
+    bad.write_text('{"problem": "Add."}\n')
+    for option, place in (("--problems", bad), ("--chats", tmp_path / "none.jsonl"), ("--data", tmp_path)):
+        told = CliRunner().invoke(cli, ["align", "--base", "tiny", "--out", str(out), option, str(place)])
+        assert told.exit_code != 0
+        assert str(place) in told.output
+        assert not out.exists()

@@ -373,3 +373,18 @@ def test_a_damaged_history_is_told_as_far_as_it_can_be_read(tmp_path: Path) -> N
     examples, reasons = tell(root)
     assert CUT_OFF in reasons or UNREADABLE in reasons, reasons
     assert examples["review"].turns[1].text == "Say two at last"
+
+
+def test_what_tests_said_is_kept_and_not_asked_again(
+    tmp_path: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spoil = ("Take the two numbers apart", {"calc.py": OLD, "test_calc.py": CASE.replace("5", "-1")})
+    root = make_repository(tmp_path, BEGIN, ("Mend the sum of two", {"calc.py": NEW, "test_calc.py": CASE}), spoil)
+    job = HistoryJob((root,), CorpusChoices(), test_runner="unittest", kept=tmp_path / "kept")
+    bars: list[tuple[int, int | None]] = []
+    found = list(read_history(job, sandbox, [], lambda _, done, total: bars.append((done, total))))
+    verified = [e.origin["verified"] for e in found if isinstance(e, Example) and e.origin["kind"] == "repair"]
+    assert verified == [True, True]
+    assert bars == [(1, 3), (2, 3), (3, 3), (3, 3)]
+    monkeypatch.setattr(Sandbox, "run", None)
+    assert list(read_history(job, sandbox, [])) == found

@@ -5,8 +5,9 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner
@@ -22,7 +23,7 @@ from codegemma.synthesis.asking import GoneError
 from codegemma.synthesis.choices import AskChoices, ExaminationChoices, Price, SynthesisChoices
 from codegemma.synthesis.outcomes import Reason
 from codegemma.synthesis.problem_file import read_problem_file
-from codegemma.synthesis.run import Model, SynthesisJob, SynthesisResult, synthesize
+from codegemma.synthesis.run import Model, SynthesisJob, SynthesisResult, count_failures, synthesize
 from codegemma.synthesis.written import write_result
 from codegemma.wire import Wire
 
@@ -204,3 +205,12 @@ def test_what_cannot_be_a_corpus_is_refused(tmp_path: Path, sandbox: Sandbox) ->
         (tmp_path / "empty").mkdir()
         with pytest.raises(InputError, match="codegemma build REPO"):
             run(address, tmp_path / "empty", tmp_path / "made", sandbox)
+
+
+def test_models_of_one_server_share_its_pace_and_count_its_failures_once() -> None:
+    shared, own, answerer = Pace(), Pace(), cast("Any", None)
+    shared.count("429")
+    writer, judge = (Model(answerer, name, pace=shared) for name in ("writer", "judge"))
+    assert count_failures((writer, writer)) == {"writer": {"429": 1}}
+    assert count_failures((writer, judge)) == {"writer and judge": {"429": 1}}
+    assert count_failures((writer, replace(judge, pace=own))) == {"writer": {"429": 1}, "judge": {}}

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+import xxhash
+
 from codegemma.align.choices import SamplingChoices
 from codegemma.align.exercises import Problem
 from codegemma.align.rewards import Judge
@@ -21,6 +24,7 @@ from codegemma.engine.completer import GeneratorCompleter
 from codegemma.engine.engine import Engine
 from codegemma.engine.rollout import Writing
 from codegemma.evals.choices import EvalChoices
+from codegemma.evals.general import choose_general
 from codegemma.evals.heldout import HoleKind, make_holes
 from codegemma.evals.heldout_suite import HELDOUT_FILE
 from codegemma.evals.scoring import HoleResult, Subject, score_holes
@@ -29,12 +33,15 @@ from codegemma.files import write_whole
 from codegemma.model.infill_modes import read_infill_modes
 from codegemma.model.weights import load_model
 from codegemma.recipe import from_plain, to_plain
-from codegemma.records import InfillMode, Pack
+from codegemma.records import InfillMode, Pack, PackedFile, Split
 from codegemma.runner import Progress
 from codegemma.shards import find_output, read_records
 from codegemma.text.tokenizer import Tokenizer
 
 T = TypeVar("T")
+
+# Of a package that is measured on: as many files as a thousand holes want to be spread over.
+_PACKAGE_CHARS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +84,29 @@ def solve_problems(
     ]
 
 
-def fill_holes(model: Path, data: Path, holes: int, on_progress: Progress) -> list[HoleResult]:
-    """Rate holes in held-out code, in PSM, which every model of this family knows."""
+def read_heldout(data: Path) -> list[Pack]:
+    """Read what a build holds out."""
+    return list(read_records(find_output(data, HELDOUT_FILE), Pack))
+
+
+def read_package(folder: Path) -> list[Pack]:
+    """Read an installed package as held-out code: no run here has seen it."""
+    none = np.zeros(0, np.int32)
+    return [
+        Pack(text.path, folder.name, None, Split.HELDOUT, (PackedFile(
+            text.path, "python", text.text, xxhash.xxh3_64_hexdigest(text.text.encode()), None, none, none
+        ),))
+        for text in choose_general(folder, _PACKAGE_CHARS)
+    ]  # fmt: skip
+
+
+def fill_holes(model: Path, packs: Sequence[Pack], holes: int, on_progress: Progress) -> list[HoleResult]:
+    """Rate holes in code that was not trained on, in PSM, which every model of this family knows."""
     params, config = load_model(model)
     tokenizer = Tokenizer.load(model)
     modes = read_infill_modes(model)
     choices = EvalChoices(max_holes_per_kind=-(-holes // len(HoleKind)))
-    found = make_holes(read_records(find_output(data, HELDOUT_FILE), Pack), choices)
+    found = make_holes(packs, choices)
     engine = Engine(params, config, tokenizer, modes)
     subject = Subject(GeneratorCompleter(engine), tokenizer, config.max_positions, modes)
     try:

@@ -6,6 +6,7 @@
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ from codegemma.model.config import GemmaConfig
 from codegemma.model.execution import Execution
 from codegemma.model.gemma import Params
 from codegemma.text.control_tokens import PAD_ID
-from codegemma.train.objective import Metrics, Rows, compute_from_logprobs, compute_loss
+from codegemma.train.objective import Metrics, Rows, compute_from_logprobs, compute_held_loss, compute_loss
 from codegemma.train.step import Objective
 
 # Rows are padded to multiples of this, so that few shapes are compiled.
@@ -60,8 +61,12 @@ class TuneRows(NamedTuple):
 JudgeRows = Callable[[Array, Any, Callable[[Array], Array]], tuple[Array, Metrics]]
 
 
-def make_objective(judge: JudgeRows, rehearsal_weight: float) -> Objective:
-    """Make an objective of a loss on answers and, with its weight, the plain loss on rehearsed code."""
+def make_objective(judge: JudgeRows, rehearsal_weight: float, hold: float = 0.0) -> Objective:
+    """Make an objective of a loss on answers and, with its weight, the plain loss on rehearsed code.
+
+    With `hold` the code is not learned: it is held, so strongly, where the step's reference has it.
+    """
+    rehearse = partial(compute_held_loss, hold=hold) if hold else compute_loss
 
     def compute(
         params: Params, config: GemmaConfig, rows: TuneRows, execution: Execution, **settings: Any
@@ -77,7 +82,7 @@ def make_objective(judge: JudgeRows, rehearsal_weight: float) -> Objective:
         )
         metrics = {name: add_up(value) for name, value in metrics.items()}
         if rows.rehearsal is not None:
-            rehearsed, told = compute_loss(params, config, rows.rehearsal, execution, **settings)
+            rehearsed, told = rehearse(params, config, rows.rehearsal, execution, **settings)
             loss, metrics["rehearsal_loss"] = loss + rehearsal_weight * rehearsed, told["loss"]
         # A policy's loss may be zero or less: only that it is a number can be judged.
         metrics["judged_loss"] = jnp.where(jnp.isfinite(metrics["loss"]), 1.0, jnp.nan)

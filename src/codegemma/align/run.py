@@ -27,9 +27,11 @@ from codegemma.align.measure import (
     compare_solved,
     fill_holes,
     keep,
+    read_heldout,
+    read_package,
     solve_problems,
 )
-from codegemma.align.objective import judge_pairs, judge_policy, make_objective
+from codegemma.align.objective import JudgeRows, judge_pairs, judge_policy, make_objective
 from codegemma.align.policy import PolicySource, Rescore, take_rewards
 from codegemma.align.preference import (
     PAIRS_FILE,
@@ -49,6 +51,7 @@ from codegemma.align.stage import Stage, StageResult, run_stage
 from codegemma.align.writing import Writer, Written
 from codegemma.engine.rollout import Writing
 from codegemma.errors import InputError
+from codegemma.evals.heldout_suite import HELDOUT_FILE
 from codegemma.evals.scoring import HoleResult
 from codegemma.feed.choices import FeedChoices
 from codegemma.feed.loader import RowShape
@@ -62,12 +65,13 @@ from codegemma.records import Pack, SourceKind, Split
 from codegemma.runner import Progress, ignore_progress
 from codegemma.sandbox.calls import Caller
 from codegemma.shards import find_output, read_records, write_records
-from codegemma.synthesis.problem_file import spell_value
+from codegemma.synthesis.problem_file import read_problem_file, spell_value
 from codegemma.text.chat_format import Turn
 from codegemma.text.tokenizer import Tokenizer
 from codegemma.train.choices import TrainChoices
 from codegemma.train.job import TrainJob, hash_model
 from codegemma.train.loop import OnLine, ignore_line, train
+from codegemma.train.step import Objective
 
 MODEL_FOLDER = "model"
 _SFT_DATA = "sft-data"
@@ -79,8 +83,9 @@ class AlignJob:
     """What to tune, on what, by which choices.
 
     `data` is what `codegemma build` wrote: its training side is rehearsed, its held-out side shows what infilling
-    lost; without it nothing is. `chats` are conversations to tune on beside the exercises' demonstrations, `problems`
-    files of problems with tests to learn from beside the exercises.
+    lost; without it nothing is. `elsewhere` is the folder of a package that is not rehearsed: what it lost there.
+    `chats` are conversations to tune on beside the exercises' demonstrations, `problems` files of problems with tests
+    to learn from beside the exercises.
     """
 
     base: Path
@@ -91,16 +96,21 @@ class AlignJob:
     chats: tuple[Path, ...] = ()
     problems: tuple[Path, ...] = ()
     recipe: Mapping[str, Any] = field(default_factory=dict)
+    elsewhere: Path | None = None
 
 
 @dataclass(slots=True)
 class AlignResult:
-    """What became of a job: stages by name, problems solved and holes filled by model, and differences."""
+    """What became of a job: stages by name, problems solved and holes filled by model, and differences.
+
+    `filled_elsewhere` are the holes of code that was not rehearsed.
+    """
 
     model: Path
     stages: dict[str, StageResult] = field(default_factory=dict)
     solved: dict[str, list[ProblemResult]] = field(default_factory=dict)
     filled: dict[str, list[HoleResult]] = field(default_factory=dict)
+    filled_elsewhere: dict[str, list[HoleResult]] = field(default_factory=dict)
     gains: list[Gain] = field(default_factory=list)
     chats: ChatCount = field(default_factory=ChatCount)
     problems: tuple[int, int] = (0, 0)
@@ -117,8 +127,25 @@ def align(
         OutputError: `out` cannot be written, or holds another job's stages.
         InterruptedRun: a signal came; what runs is saved.
     """
+    check_inputs(job)
     with hold_folder(job.out):
         return _Job(job, caller, on_progress, on_line).run()
+
+
+def check_inputs(job: AlignJob) -> None:
+    """Look into what was given, before anything is written or built.
+
+    Raises:
+        InputError: a file that cannot be read, or a line that is no problem.
+    """
+    for problems in job.problems:
+        read_problem_file(problems)
+    for chats in job.chats:
+        next(read_chats(chats), None)
+    if job.data is not None:
+        for name in ("packs-train.parquet", HELDOUT_FILE):
+            if not (found := find_output(job.data, name)).exists():
+                raise InputError(f"{found} is not there: --data names what `codegemma build` wrote")
 
 
 class _Job:
@@ -176,6 +203,8 @@ class _Job:
                 feed=replace(self.job.feed, mixture=MixtureChoices(shares)),
                 tokenizer=self.tokenizer,
                 base=base,
+                held_to=self.held_to if self.job.data is not None and self.choices.rehearsal_share else None,
+                hold=self.choices.rehearsal_hold,
                 recipe=self.job.recipe,
             ),
             lambda _, done, total: self.on_progress(name, done, total),
@@ -247,7 +276,7 @@ class _Job:
                 self.make_pairs(file, params, config)
             return PairSource(load_pairs(file)[0], choices, self.rehearse(choices.train), config.count_parameters())
 
-        objective = make_objective(partial(judge_pairs, choices=choices), self.choices.rehearsal_weight)
+        objective = self.make_objective(partial(judge_pairs, choices=choices))
         done = self.run_stage("dpo", base, choices.train, objective, make_source)
         # To write an answer's token takes a third of what learning from it takes; that belongs to the stage as well.
         written = 2.0 * self.config.count_parameters() * load_pairs(file)[1]
@@ -275,8 +304,17 @@ class _Job:
                 self.trained, params, writer, self.judge, choices, self.rehearse(choices.train), rescore
             )
 
-        objective = make_objective(partial(judge_policy, choices=choices), self.choices.rehearsal_weight)
+        objective = self.make_objective(partial(judge_policy, choices=choices))
         return self.run_stage("grpo", base, choices.train, objective, make_source)
+
+    @property
+    def held_to(self) -> Path | None:
+        """The model that rehearsed code is held to: the job's base, whatever a stage starts from."""
+        return self.job.base if self.choices.rehearsal_hold else None
+
+    def make_objective(self, judge: JudgeRows) -> Objective:
+        """Add rehearsal, as it was chosen, to a loss on answers."""
+        return make_objective(judge, self.choices.rehearsal_weight, self.choices.rehearsal_hold)
 
     def make_head(self, params: Params, config: GemmaConfig) -> Rescore:
         """Train a reward head on pairs, which are made where DPO made none; the same pairs give the same head."""
@@ -302,7 +340,10 @@ class _Job:
         if self.given:
             cases = [[spell_value([tuple(c) for c in tests]) for tests in (p.tests, p.audits)] for p in self.given]
             about["given"] = fingerprint([[p.words, p.function, *c] for p, c in zip(self.given, cases, strict=True)])
-        done = run_stage(Stage(name, base, self.out / name, choices, objective, about), make_source, self.on_progress)
+        if self.held_to is not None:
+            about["hold"] = self.choices.rehearsal_hold
+        stage = Stage(name, base, self.out / name, choices, objective, about, self.held_to)
+        done = run_stage(stage, make_source, self.on_progress)
         self.result.stages[name] = done
         return done
 
@@ -324,16 +365,30 @@ class _Job:
 
     def measure(self, name: str, model: Path, *, has_problems: bool = True, has_infill: bool = False) -> None:
         """Measure a model on held-out problems, and at the ends on holes."""
-        identity = fingerprint(hash_model(model), self.choices.exercises, self.choices.infill_holes)
+        identity = fingerprint(hash_model(model), self.choices.exercises)
         if has_problems and name not in self.result.solved:
             sampling = self.choices.policy.sampling
             solve = partial(solve_problems, model, self.heldout, self.judge, sampling, self.on_progress)
             self.result.solved[name] = keep(
                 self.out / "figures" / f"{name}-problems.json", ProblemResult, identity, solve
             )
-        if (has_infill or name == "base") and self.job.data is not None and self.choices.infill_holes:
-            fill = partial(fill_holes, model, self.job.data, self.choices.infill_holes, self.on_progress)
-            self.result.filled[name] = keep(self.out / "figures" / f"{name}-holes.json", HoleResult, identity, fill)
+        if has_infill or name == "base":
+            self.fill(name, model)
+
+    def fill(self, name: str, model: Path) -> None:
+        """Measure a model on holes in held-out code, and in code that was not rehearsed; keep both."""
+        holes, figures = self.choices.infill_holes, self.out / "figures"
+        sets: list[tuple[str, dict[str, list[HoleResult]], Callable[[], list[Pack]]]] = []
+        if holes and (data := self.job.data) is not None:
+            sets.append(("holes", self.result.filled, partial(read_heldout, data)))
+        if holes and (package := self.job.elsewhere) is not None:
+            sets.append(("holes-elsewhere", self.result.filled_elsewhere, partial(read_package, package)))
+        for label, filled, read in sets:
+            share = -(-holes // len(sets))
+            packs = read()
+            identity = fingerprint(hash_model(model), share, [file.blob for pack in packs for file in pack.files])
+            fill = partial(fill_holes, model, packs, share, self.on_progress)
+            filled[name] = keep(figures / f"{name}-{label}.json", HoleResult, identity, fill)
 
     def keep_model(self, model: Path) -> None:
         """Put the last stage's model in its place."""

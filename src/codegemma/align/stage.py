@@ -35,7 +35,7 @@ from codegemma.train.job import hash_model
 from codegemma.train.manifest import MODEL_FOLDER, check_same_choices, describe_identity
 from codegemma.train.meters import LineFile
 from codegemma.train.placement import open_mesh, take_whole
-from codegemma.train.start import load_start, save_result
+from codegemma.train.start import load_reference, load_start, save_result
 from codegemma.train.step import Objective, describe_state, describe_trained, join_params, make_train_step, start_state
 
 STAGE_FILE = "stage.json"
@@ -68,7 +68,10 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """One stage: what it starts from, where it goes, how it learns; `about` is all else that decides its result."""
+    """One stage: what it starts from, where it goes, how it learns; `about` is all else that decides its result.
+
+    `held_to` is the model that the objective holds rehearsed code to, where it does.
+    """
 
     name: str
     base: Path
@@ -76,6 +79,7 @@ class Stage:
     train: TrainChoices
     objective: Objective
     about: Mapping[str, Any]
+    held_to: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +132,8 @@ def run_stage(
 
 
 def _describe(stage: Stage) -> dict[str, Any]:
-    return describe_identity(stage.train, None, stage=stage.name, base=hash_model(stage.base), **stage.about)
+    held = {} if stage.held_to is None else {"held_to": hash_model(stage.held_to)}
+    return describe_identity(stage.train, None, stage=stage.name, base=hash_model(stage.base), **held, **stage.about)
 
 
 def _spell(identity: Mapping[str, Any], result: StageResult | None) -> bytes:
@@ -163,7 +168,10 @@ class _Run:
             self.step = self.resumed = int(plain["step"])
             self.totals = _Totals(**plain["totals"])
             self.source.set_state(plain["source"])
-        self.take_step = make_train_step(config, choices, self.total, self.mesh, self.frozen, stage.objective)
+        reference = None if stage.held_to is None else load_reference(stage.held_to, config, self.mesh)
+        self.take_step = make_train_step(
+            config, choices, self.total, self.mesh, self.frozen, stage.objective, reference
+        )
         self.lines = LineFile(stage.out / METRICS_FILE, self.step)
 
     def _join(self, trained: Params) -> Params:

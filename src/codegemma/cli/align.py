@@ -17,10 +17,6 @@ from codegemma.cli.figures import spell_losses
 from codegemma.cli.options import LOCAL, choose_recipe, json_option, settings_option
 from codegemma.cli.progress import show_progress
 
-# What is rehearsed where no --data is given: packages of this Python's own library, which the shipped base never saw.
-_LIBRARY = ("asyncio", "collections", "concurrent", "email", "html", "http", "importlib", "json", "logging",
-            "multiprocessing", "unittest", "urllib", "wsgiref", "xml", "zoneinfo")  # fmt: skip
-
 
 @click.command(short_help="Tune a model to follow instructions.")
 @click.option("--base", required=True, help="Model folder, hub id or shipped base to start from, such as tiny.")
@@ -55,7 +51,8 @@ def command(  # noqa: PLR0913, PLR0917
 
     --chats adds conversations: {"messages": [{"role": "user", "content": "..."}, ...]} on each line, or prompt and
     completion; the model's turns are learned. --data is code to rehearse, so that infilling is kept; its held-out side
-    shows whether it was. Without it, parts of this Python's library are built into OUT/data.
+    shows whether it was, and so does a package that is not rehearsed. Without it, the installed ones of the packages
+    that the shipped base learned from, and parts of this Python's library, are built into OUT/data.
 
     --problems adds problems to be rewarded by: {"problem", "function", "solution", "tests": [{"given", "wanted"}, ...]}
     on each line, as `codegemma synthesize` writes them. Tests that the solution does not pass each time are dropped.
@@ -69,10 +66,13 @@ def command(  # noqa: PLR0913, PLR0917
       codegemma align --base tiny --out tuned --set align.policy.algorithm=reinforce --set align.policy.beta=0.05
       codegemma align --base google/codegemma-7b --recipe codegemma_7b_it --chats chats.jsonl --data data --out it
     """
+    from dataclasses import replace
+
     from codegemma.adapt import find_base, find_other
-    from codegemma.align.run import AlignJob, align
-    from codegemma.align_report import spell_gain, tell_infill, write_report
+    from codegemma.align.run import AlignJob, align, check_inputs
+    from codegemma.align_report import spell_gain, spell_infill, write_report
     from codegemma.forgetting import measure_change
+    from codegemma.library import build_library
     from codegemma.recipe import to_plain
     from codegemma.sandbox.box import Safety
     from codegemma.sandbox.calls import Caller
@@ -80,16 +80,16 @@ def command(  # noqa: PLR0913, PLR0917
     if stages is not None:
         settings = (*settings, f"align.stages={stages}")
     chosen = choose_recipe(recipe, settings)
-    folder = find_base(base)
+    folder, elsewhere = find_base(base), find_other(())
+    job = AlignJob(folder, out, chosen.align, chosen.feed, data, chats, problems, to_plain(chosen), elsewhere)
+    check_inputs(job)
     with Caller(Safety.UNSAFE if unsafe else Safety.BOXED) as caller, show_progress() as on_progress:
         if data is None:
-            data = _build_library(out, recipe)
-        job = AlignJob(folder, out, chosen.align, chosen.feed, data, chats, problems, to_plain(chosen))
+            data = build_library(out / "data", chosen, on_progress)
+            job = replace(job, data=data)
         result = align(job, caller, on_progress, _tell_line)
         # What is not rehearsed may be forgotten although holes in the rehearsed packages are filled as before.
-        losses = measure_change(
-            (folder, result.model), data, find_other(()), out / "figures", chosen.evals, on_progress
-        )
+        losses = measure_change((folder, result.model), data, elsewhere, out / "figures", chosen.evals, on_progress)
     report = write_report(job, result, losses)
     if as_json:
         click.echo(json.dumps(to_plain({"model": result.model, "stages": result.stages, "gains": result.gains})))
@@ -101,11 +101,8 @@ def command(  # noqa: PLR0913, PLR0917
         click.echo(f"{name:14} solves {share.mean:6.1%} of {share.items:,} held-out problems")
     for gain in result.gains:
         click.echo(spell_gain(gain))
-    for one in tell_infill(result)[1]:
-        if one.metric in ("exact_match", "bits_per_byte"):
-            low, high = one.interval.low or 0.0, one.interval.high or 0.0
-            told = f"{one.interval.mean:+.4f} ({low:+.4f} to {high:+.4f}) {one.unit}"
-            click.echo(f"infilling, {one.kind.replace('_', ' ')}, {one.metric.replace('_', ' ')}: {told}")
+    for line in spell_infill(result):
+        click.echo(line)
     for line in spell_losses(losses):
         click.echo(line.strip())
     if result.given.kept or result.given.dropped:
@@ -130,17 +127,3 @@ def _tell_line(line: Mapping[str, int | float]) -> None:
     """Say how instruction tuning goes where nobody watches a bar."""
     if not sys.stderr.isatty() and line["step"] % 100 == 0:
         click.echo(f"step {line['step']:,}  loss {line['loss']:.3f}  {line['tokens_per_s']:,.0f} tokens/s", err=True)
-
-
-def _build_library(out: Path, recipe: str) -> Path:
-    """Build packs of this Python's library, once."""
-    import sysconfig
-
-    from codegemma.build import build_data
-    from codegemma.evals.heldout_suite import HELDOUT_FILE
-
-    data = out / "data"
-    if not (data / HELDOUT_FILE).exists():
-        library = Path(sysconfig.get_path("stdlib"))
-        build_data([library / name for name in _LIBRARY], data, choose_recipe(recipe, ()))
-    return data

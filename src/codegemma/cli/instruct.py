@@ -135,7 +135,9 @@ def history(  # noqa: PLR0913, PLR0917
     A review shows the diff and answers with the author's message. A repair shows the code before a commit and its
     tests, and answers with the message and the code after it: whole where it is short, else a diff. Python tests are
     run in a box, with the repository's own .venv where it has one: where they fail on the old code and pass twice on
-    the new one, the failure is shown and the origin says verified; else it says why not. Nothing is checked out.
+    the new one, the failure is shown and the origin says verified; else it says why not. Nothing is checked out. As
+    many commits are tried at once as there are processors. What tests said is kept in a folder beside OUT (OUT.kept):
+    the same command after a kill, or next month, runs none of them again.
 
     What `codegemma build` refuses is refused here, by the same choices (--set corpus.licenses=permissive); so are
     merges, first commits, vendored and generated files, and what is too large. Name with --data each build by which a
@@ -153,10 +155,11 @@ def history(  # noqa: PLR0913, PLR0917
     from codegemma.sandbox.box import Sandbox
 
     corpus = choose_recipe(recipe, settings).corpus
-    job = HistoryJob(repos, corpus, data, tuple(kinds.split(",")), max_commits=commits, only_verified=verified)
+    job = HistoryJob(repos, corpus, data, tuple(kinds.split(",")), max_commits=commits, only_verified=verified,
+                     kept=out.with_name(f"{out.name}.kept"))  # fmt: skip
     tally = Tally()
     with ExitStack() as opened:
-        sandbox = opened.enter_context(Sandbox(1)) if has_tests else None
+        sandbox = opened.enter_context(Sandbox()) if has_tests else None
         on_progress = opened.enter_context(show_progress())
         examples = read_history(job, sandbox, tally.notes, on_progress)
         guard = open_guard((*against, *map(Path, corpus.decontaminate)), corpus.decontamination_allow_list)

@@ -17,6 +17,7 @@ from codegemma.cli.options import LOCAL, json_option
 from codegemma.cli.progress import show_progress
 
 if TYPE_CHECKING:
+    from codegemma.pace import Pace
     from codegemma.synthesis.run import Model, SynthesisJob, SynthesisResult
 
 # A snippet with the words around it, and a problem with solution and tests.
@@ -107,20 +108,26 @@ def command(  # noqa: PLR0913, PLR0917
     from dataclasses import replace
 
     from codegemma.folders import hold_folder
+    from codegemma.pace import Pace
     from codegemma.recipe import override
     from codegemma.sandbox.box import Safety, Sandbox
     from codegemma.synthesis.choices import SynthesisChoices
     from codegemma.synthesis.run import SynthesisJob, synthesize
     from codegemma.synthesis.written import write_result
+    from codegemma.wire import name_server
 
     choices = override(replace(SynthesisChoices(), seeds=seeds, min_score=min_score), settings)
-    limits = (in_flight, requests_per_s, timeout_s)
-    writer = _open_model(url, model, os.environ.get("CODEGEMMA_API_KEY"), price, limits)
+    limits = (in_flight, timeout_s)
+    pace = Pace(requests_per_s)
+    writer = _open_model(url, model, os.environ.get("CODEGEMMA_API_KEY"), price, limits, pace)
     judge = writer
     if judge_url or judge_model:
         key = os.environ.get("CODEGEMMA_JUDGE_KEY" if judge_url else "CODEGEMMA_API_KEY")
         price = judge_price if judge_url else judge_price or price
-        judge = _open_model(judge_url or url, judge_model, key, price, limits)
+        # What a server wants is wanted of all that ask it, whichever of its models they ask.
+        is_elsewhere = judge_url is not None and name_server(judge_url) != name_server(url)
+        judge_pace = Pace(requests_per_s) if is_elsewhere else pace
+        judge = _open_model(judge_url or url, judge_model, key, price, limits, judge_pace)
     job = SynthesisJob(sources, out, writer, judge, choices, benchmarks)
     with hold_folder(out), Sandbox(safety=Safety.UNSAFE if unsafe else Safety.BOXED) as sandbox:
         with show_progress() as on_progress:
@@ -130,16 +137,14 @@ def command(  # noqa: PLR0913, PLR0917
 
 
 def _open_model(
-    url: str, model: str | None, key: str | None, price: Any, limits: tuple[int, float | None, float]
+    url: str, model: str | None, key: str | None, price: Any, limits: tuple[int, float], pace: "Pace"
 ) -> "Model":
     from codegemma.engine.remote import RemoteCompleter
-    from codegemma.pace import Pace
     from codegemma.synthesis.choices import Price
     from codegemma.synthesis.run import Model
     from codegemma.wire import Wire
 
-    in_flight, requests_per_s, timeout_s = limits
-    pace = Pace(requests_per_s)
+    in_flight, timeout_s = limits
     remote = RemoteCompleter(url, model=model, wire=Wire(url, api_key=key, timeout_s=timeout_s, pace=pace))
     if remote.max_context_tokens < _LEAST_WINDOW:
         told = f"{url} has a window of {remote.max_context_tokens:,} tokens"

@@ -49,7 +49,7 @@ class RepositoryTests:
         self._repository, self._sandbox, self._store = repository, sandbox, store
         self._python, self._shown = find_python(repository.root)
         self._state = hash_parts(
-            str(self._python.resolve()), _stamp_files(repository.root), _stamp_environment(self._python)
+            str(self._python.resolve()), _stamp_files(repository.root), stamp_environment(self._python)
         ).hex()
         self._pool = ThreadPoolExecutor(sandbox.boxes)
         self._known: dict[str, PassingTests | None] = {}
@@ -144,7 +144,7 @@ def _stamp_files(root: Path) -> list[list[str | int]]:
     return stamped
 
 
-def _stamp_environment(python: Path) -> list[str]:
+def stamp_environment(python: Path) -> list[str]:
     """List an environment's packages with their versions, by the names of their folders."""
     return sorted(str(found.name) for found in python.parent.parent.glob("lib/python*/site-packages/*.dist-info"))
 

@@ -81,6 +81,10 @@ PACKAGES = {
     "mpmath": "mpmath",
 }
 
+# Those that come with an installation that trains, development or not: what tuning rehearses (`library.py`).
+REHEARSED = ("numpy", "matplotlib", "fontTools", "orbax", "optax", "rich", "grain", "PIL", "fsspec", "click", "jinja2",
+             "packaging")  # fmt: skip
+
 
 def list_folders() -> dict[str, Path]:
     """Find the folders of the packages that are installed here."""

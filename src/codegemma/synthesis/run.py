@@ -42,7 +42,10 @@ _SAMPLING_SEED_BYTES = 3
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """Whoever writes or judges: its server, a name for the records, what it costs, how it is paced."""
+    """Whoever writes or judges: its server, a name for the records, what it costs, how it is paced.
+
+    Models of one server share its pace.
+    """
 
     answerer: Answerer
     name: str
@@ -99,11 +102,18 @@ def synthesize(job: SynthesisJob, sandbox: Sandbox, on_progress: Progress = igno
             outcomes = drop_copies(asyncio.run(line.run(seeds)), job.choices.min_jaccard)
         finally:
             line.close()
-    models = {job.generator.name: job.generator, job.judge.name: job.judge}
+    failures = count_failures((job.generator, job.judge))
     return SynthesisResult(
-        tuple(outcomes), line.spent, {name: model.pace.failures for name, model in models.items()},
-        line.writers.mean_in_flight, benchmarks.describe(),
+        tuple(outcomes), line.spent, failures, line.writers.mean_in_flight, benchmarks.describe()
     )  # fmt: skip
+
+
+def count_failures(models: Sequence[Model]) -> dict[str, Counter[str]]:
+    """Tell the failed tries by model; models that share a server's pace share its count, under both names."""
+    names: dict[int, dict[str, Pace]] = {}
+    for model in models:
+        names.setdefault(id(model.pace), {})[model.name] = model.pace
+    return {" and ".join(paces): next(iter(paces.values())).failures for paces in names.values()}
 
 
 class _Line:

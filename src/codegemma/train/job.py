@@ -50,7 +50,9 @@ class TrainJob:
     base's and `config` may be `None`; without, it is `config` with the window that the rows teach. `minutes` goes
     before `train.steps`. `sample` is completed again and again during the run. `recipe` is plain data that is kept in
     `run.json`. `on_saved` is called, by the leader of several processes, when a checkpoint is whole (`False`) and when
-    the process is about to end (`True`), for `out` may be a copy of what stands elsewhere.
+    the process is about to end (`True`), for `out` may be a copy of what stands elsewhere. With `held_to`, a model,
+    conversations alone are learned: all else is held where that model has it, as strongly as `hold` says
+    (`objective.compute_held_loss`).
     """
 
     data: Path
@@ -62,6 +64,8 @@ class TrainJob:
     base: Path | None = None
     minutes: float | None = None
     sample: Request | None = None
+    held_to: Path | None = None
+    hold: float = 1.0
     recipe: Mapping[str, Any] = field(default_factory=dict)
     on_saved: Callable[[bool], None] = ignore_saved
 
@@ -131,6 +135,7 @@ def describe_job(job: TrainJob, config: GemmaConfig) -> dict[str, Any]:
         data=hash_files(list_parts(locate_packs(job.data))),
         tokenizer=hash_tokenizer(job.tokenizer),
         base=None if job.base is None else hash_model(job.base),
+        **({} if job.held_to is None else {"held_to": hash_model(job.held_to), "hold": job.hold}),
     )
 
 

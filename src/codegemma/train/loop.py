@@ -15,6 +15,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,9 @@ from codegemma.train.manifest import (
 )
 from codegemma.train.memory import check_fits, explain_exhaustion
 from codegemma.train.meters import Meters
-from codegemma.train.objective import GROUP_METRICS
+from codegemma.train.objective import GROUP_METRICS, compute_held_loss
 from codegemma.train.placement import count_devices, open_mesh, take_whole
-from codegemma.train.start import load_start, save_result
+from codegemma.train.start import load_reference, load_start, save_result
 from codegemma.train.step import (
     TrainState,
     TrainStep,
@@ -196,9 +197,19 @@ class _Run:
             self.loader.set_state(plain["loader"])
             self.meters = Meters(**plain["meters"])
             self.last_line = plain["last_line"]
-        self.step_once = make_train_step(self.config, choices, total, self.mesh, self.frozen)
+        self.step_once = self.make_step(total)
         if is_leader():
             self.journal = Journal(self.job.out, self.step, self.open_boards())
+
+    def make_step(self, total: int) -> TrainStep:
+        """Compile the step, beside the model that the run is held to if there is one."""
+        job = self.job
+        if job.held_to is None:
+            return make_train_step(self.config, job.train, total, self.mesh, self.frozen)
+        place = job.held_to
+        reference = act_together(lambda: load_reference(place, self.config, self.mesh))
+        objective = partial(compute_held_loss, hold=job.hold)
+        return make_train_step(self.config, job.train, total, self.mesh, self.frozen, objective, reference)
 
     def open_boards(self) -> Boards:
         """Open where the run is shown besides its own files."""

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
@@ -20,7 +21,7 @@ from codegemma.model.execution import Execution
 from codegemma.model.gemma import Params, compute_logits, forward
 from codegemma.model.products import dot, multiply_columns
 from codegemma.model.vocabulary import Vocabulary
-from codegemma.records import Batch
+from codegemma.records import Batch, SourceKind
 
 
 class Rows(NamedTuple):
@@ -36,6 +37,7 @@ class Rows(NamedTuple):
 Metrics = dict[str, Array]
 # Those that are told by the number of a group: surprise, and how many tokens were predicted.
 GROUP_METRICS = ("group_surprise", "group_tokens")
+_IS_CONVERSATION = np.asarray([group.source == SourceKind.CONVERSATION for group in GROUPS])
 
 
 def put_batch(batch: Batch) -> Rows:
@@ -119,15 +121,80 @@ def compute_from_logprobs(
     weight with which that token's surprise is taken. So no logits are kept, as in `compute_loss`, whatever the loss.
     """
     hidden = forward(params, config, rows.ids, rows.segments, rows.positions, execution)
-    targets = jnp.roll(rows.ids, -1, axis=1)
-    kept = jnp.roll((rows.loss_weights.at[:, 0].set(0.0) > 0).astype(jnp.float32), -1, axis=1)
+    targets, kept = _lay_targets(rows)
     settings = _Settings(jnp.dtype(execution.compute_dtype), chunk_tokens, 0.0, execution.vocabulary)
-    *_, surprise = _sum_surprise(lax.stop_gradient(hidden), lax.stop_gradient(params["emb"]), targets, kept, settings)
-    logprobs = jnp.roll(-surprise * kept, 1, axis=1)
-    (value, metrics), slope = jax.value_and_grad(judge, has_aux=True)(lax.stop_gradient(logprobs))
+    logprobs = _rate_targets(hidden, params, rows, settings)
+    (value, metrics), slope = jax.value_and_grad(judge, has_aux=True)(logprobs)
     weights = -jnp.roll(slope, -1, axis=1) * kept
     penalty, *_ = _sum_surprise(hidden, params["emb"], targets, lax.stop_gradient(weights), settings)
     return penalty, {"loss": value, **metrics}
+
+
+def _lay_targets(rows: Rows) -> tuple[Int[Array, "B L"], Float[Array, "B L"]]:
+    """Lay what each state predicts, and 1 where it has a weight."""
+    weighed = (rows.loss_weights.at[:, 0].set(0.0) > 0).astype(jnp.float32)
+    return jnp.roll(rows.ids, -1, axis=1), jnp.roll(weighed, -1, axis=1)
+
+
+def _rate_targets(hidden: Array, params: Params, rows: Rows, settings: "_Settings") -> Float[Array, "B L"]:
+    """Rate each token that has a weight, at its own place; no gradient flows."""
+    targets, kept = _lay_targets(rows)
+    *_, surprise = _sum_surprise(lax.stop_gradient(hidden), lax.stop_gradient(params["emb"]), targets, kept, settings)
+    return lax.stop_gradient(jnp.roll(-surprise * kept, 1, axis=1))
+
+
+def compute_held_loss(  # noqa: PLR0913
+    params: Params,
+    config: GemmaConfig,
+    rows: Rows,
+    execution: Execution = Execution(),  # noqa: B008 (frozen)
+    *,
+    reference: Params,
+    hold: float,
+    chunk_tokens: int = 4096,
+    z_loss: float = 0.0,  # noqa: ARG001 (a normaliser that is held drifts no more than what it normalises)
+    add_up: AddUp = add_nothing,
+) -> tuple[Float[Array, ""], Metrics]:
+    """As `compute_loss` for conversations; of all other tokens nothing is learned, they are held where they were.
+
+    Held is the log-probability of each token where `reference` has it: half the squared difference, times `hold`. Near
+    the reference that is the divergence from it, estimated at the tokens that stand there (Schulman's k2), and unlike
+    the surprise it has no gradient, and no noise, as long as nothing was forgotten. Learning without forgetting (Li and
+    Hoiem, 1606.09282) does so with whole distributions, which for a large vocabulary nobody can keep.
+    """
+    settings = _Settings(jnp.dtype(execution.compute_dtype), chunk_tokens, 0.0, execution.vocabulary)
+    seen = forward(reference, config, rows.ids, rows.segments, rows.positions, execution)
+    before = _rate_targets(seen, reference, rows, settings)
+    is_held = jnp.ones(rows.ids.shape, bool) if rows.groups is None else ~jnp.asarray(_IS_CONVERSATION)[rows.groups]
+    weights = rows.loss_weights.at[:, 0].set(0.0)
+    weight = jnp.maximum(add_up(jnp.sum(weights)), 1e-6)
+
+    def judge(logprobs: Array) -> tuple[Array, Metrics]:
+        losses = jnp.where(is_held, 0.5 * hold * (logprobs - before) ** 2, -logprobs)
+        loss = jnp.sum(losses * weights) / weight
+        return loss, {"loss": loss, **_tell_surprise(-logprobs, weights, rows.groups)}
+
+    loss, told = compute_from_logprobs(params, config, rows, judge, execution, chunk_tokens=chunk_tokens)
+    totals = {name: add_up(lax.stop_gradient(value)) for name, value in told.items()}
+    return loss, {
+        "loss": totals["loss"],
+        "cross_entropy": totals["weighted"] / weight,
+        "plain_cross_entropy": totals["plain"] / jnp.maximum(totals["predicted"], 1.0),
+        "predicted_tokens": totals["predicted"],
+        "loss_weight": weight,
+        **{name: totals[name] for name in GROUP_METRICS if name in totals},
+    }
+
+
+def _tell_surprise(surprise: Array, weights: Array, groups: Array | None) -> Metrics:
+    """Add up surprise by weight and by token, and by group where there are any."""
+    predicted = (weights > 0).astype(jnp.float32)
+    sums = {
+        "weighted": jnp.sum(surprise * weights),
+        "plain": jnp.sum(surprise * predicted),
+        "predicted": jnp.sum(predicted),
+    }
+    return sums if groups is None else sums | _divide_by_group(surprise, weights, groups)
 
 
 class _Settings(NamedTuple):

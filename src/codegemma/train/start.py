@@ -58,6 +58,16 @@ def load_start(base: Path | None, config: GemmaConfig, choices: TrainChoices, me
         return place_start(_load_base(base, config, choices), config, mesh)
 
 
+def load_reference(place: Path, config: GemmaConfig, mesh: Mesh | None = None) -> Params:
+    """Load a model that a run compares with, each device of a mesh its part; adapters are merged into their base.
+
+    Raises:
+        InputError: the model cannot be read.
+    """
+    with use_host(mesh):
+        return place_start(Start(load_model(place)[0]), config, mesh).trained
+
+
 def place_start(start: Start, config: GemmaConfig, mesh: Mesh | None) -> Start:
     """Give each device of a mesh its part."""
     if mesh is None:

@@ -124,18 +124,20 @@ def start_state(
     return made
 
 
-def make_train_step(
+def make_train_step(  # noqa: PLR0917
     config: GemmaConfig,
     choices: TrainChoices,
     total_steps: int,
     mesh: Mesh | None = None,
     frozen: Params | None = None,
     objective: Objective = compute_loss,
+    reference: Params | None = None,
 ) -> TrainStep:
     """Compile the step. The state that goes in is consumed: use the one that comes out.
 
-    `frozen` is the base of adapters, where `choices.lora` trains those. Metrics are those of `compute_loss`,
-    `gradient_norm` (before clipping), `learning_rate` and those of `describe_watch`; with another `objective`, its own.
+    `frozen` is the base of adapters, where `choices.lora` trains those; `reference` a model that the objective compares
+    with, where it does. Metrics are those of `compute_loss`, `gradient_norm` (before clipping), `learning_rate` and
+    those of `describe_watch`; with another `objective`, its own.
     """
     step = write_train_step(config, choices, total_steps, mesh, objective)
     if mesh is None:
@@ -145,7 +147,7 @@ def make_train_step(
         state = describe_state(trained, config, choices, total_steps, mesh)
         places = jax.tree.map(lambda leaf: leaf.sharding, state)
         compiled = jax.jit(step, donate_argnums=0, out_shardings=(places, NamedSharding(mesh, PartitionSpec())))
-    return lambda state, batch: compiled(state, put_rows(batch, mesh), frozen)
+    return lambda state, batch: compiled(state, put_rows(batch, mesh), frozen, reference)
 
 
 def write_train_step(
@@ -157,16 +159,18 @@ def write_train_step(
 ) -> Callable[..., tuple[TrainState, Metrics]]:
     """Write the step as a function of arrays, on one device or on a mesh, to be compiled by whoever needs it.
 
-    It takes the state, the rows, and the base of adapters where these are trained. A loss that may be zero or less, as
-    those of policies, is judged by a `judged_loss` among its metrics, which a usual step has at 1.
+    It takes the state, the rows, the base of adapters where these are trained, and a reference if any. A loss that may
+    be zero or less, as those of policies, is judged by a `judged_loss` among its metrics, which a usual step has at 1.
     """
     optimizer = make_optimizer(choices, total_steps)
     schedule = make_schedule(choices, total_steps)
     write = _differentiate_on_one if mesh is None else partial(_divide, mesh=mesh)
     differentiate = write(config, choices, objective)
 
-    def run(state: TrainState, rows: Any, frozen: Params | None = None) -> tuple[TrainState, Metrics]:
-        gradients, metrics = differentiate(state.params, rows, frozen, state.step)
+    def run(
+        state: TrainState, rows: Any, frozen: Params | None = None, reference: Params | None = None
+    ) -> tuple[TrainState, Metrics]:
+        gradients, metrics = differentiate(state.params, rows, frozen, reference, state.step)
         norm = optax.tree.norm(gradients)
         is_bad, watch = judge(state.watch, metrics.get("judged_loss", metrics["loss"]), norm, choices)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
@@ -191,8 +195,8 @@ def join_params(
     return attach(frozen, trained, choices.lora.scale, choices.lora.dropout, key)
 
 
-# Trained parameters, rows, frozen parameters, number of the step.
-Differentiate = Callable[[Params, Any, Params | None, Int[Array, ""]], tuple[Params, Metrics]]
+# Trained parameters, rows, frozen parameters, those of a reference, number of the step.
+Differentiate = Callable[[Params, Any, Params | None, Params | None, Int[Array, ""]], tuple[Params, Metrics]]
 
 
 def _differentiate_on_one(config: GemmaConfig, choices: TrainChoices, objective: Objective) -> Differentiate:
@@ -203,12 +207,19 @@ def _differentiate_on_one(config: GemmaConfig, choices: TrainChoices, objective:
         z_loss=choices.z_loss,
     )
 
-    def differentiate(trained: Params, rows: Any, frozen: Params | None, step: Array) -> tuple[Params, Metrics]:
-        gradient = jax.grad(lambda t: loss(join_params(t, frozen, choices, step), config, rows), has_aux=True)
+    def differentiate(
+        trained: Params, rows: Any, frozen: Params | None, reference: Params | None, step: Array
+    ) -> tuple[Params, Metrics]:
+        compare = _give_reference(loss, reference)
+        gradient = jax.grad(lambda t: compare(join_params(t, frozen, choices, step), config, rows), has_aux=True)
         gradients, metrics = gradient(trained)
         return gradients, metrics
 
     return differentiate
+
+
+def _give_reference(loss: Objective, reference: Params | None) -> Objective:
+    return loss if reference is None else partial(loss, reference=reference)
 
 
 def _divide(config: GemmaConfig, choices: TrainChoices, objective: Objective, mesh: Mesh) -> Differentiate:
@@ -218,26 +229,30 @@ def _divide(config: GemmaConfig, choices: TrainChoices, objective: Objective, me
         objective, execution=execution, chunk_tokens=choices.loss_chunk_tokens, z_loss=choices.z_loss, add_up=add_up
     )
 
-    def differentiate(trained: Params, rows: Any, frozen: Params | None, step: Array) -> tuple[Params, Metrics]:
-        part = lax.axis_index(ROW_AXES)
+    def differentiate(
+        trained: Params, rows: Any, frozen: Params | None, reference: Params | None, step: Array
+    ) -> tuple[Params, Metrics]:
+        part, compare = lax.axis_index(ROW_AXES), _give_reference(loss, reference)
         gradients, metrics = jax.grad(
-            lambda t: loss(join_params(t, frozen, choices, step, part), config, rows), has_aux=True
+            lambda t: compare(join_params(t, frozen, choices, step, part), config, rows), has_aux=True
         )(trained)
         return complete_gradients(gradients), metrics
 
-    def run(trained: Params, rows: Any, frozen: Params | None, step: Array) -> tuple[Params, Metrics]:
-        parts, frozen_parts = specify_by_hand(config, trained), specify_by_hand(config, frozen)
+    def run(
+        trained: Params, rows: Any, frozen: Params | None, reference: Params | None, step: Array
+    ) -> tuple[Params, Metrics]:
+        parts, *others = (specify_by_hand(config, params) for params in (trained, frozen, reference))
         divided_rows: Any = PartitionSpec(ROW_AXES)
         divided: Differentiate = jax.shard_map(
             differentiate,
             mesh=mesh,
-            in_specs=(parts, divided_rows, frozen_parts, PartitionSpec()),
+            in_specs=(parts, divided_rows, *others, PartitionSpec()),
             out_specs=(parts, PartitionSpec()),
             # Pallas' kernels want every axis in hand; one that divides something is left to XLA.
             axis_names=set(AXES) if mesh.shape["tensor"] == 1 else set(ROW_AXES),
             check_vma=False,
         )
-        return divided(trained, rows, frozen, step)
+        return divided(trained, rows, frozen, reference, step)
 
     return run
 

@@ -7,7 +7,7 @@ proof against tests that imitate the last line of a test run. Nothing runs outsi
 
 The files of the commit are written to a folder from git's objects, without checking out: no hook or filter runs, links
 are left out. The next commit changes only what differs. After the old code the new one is tested once more: a test that
-passes by chance is no evidence.
+passes by chance is no evidence. What is seen of one commit does not hang on those before it.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ import pygit2
 
 from codegemma.corpus.contents import GitBlob
 from codegemma.corpus.listing import walk_git_tree
-from codegemma.evals.repository_tests import TEST_LIMITS, count_passed, find_python
+from codegemma.evals.repository_tests import TEST_LIMITS, count_passed, find_python, stamp_environment
 from codegemma.instruct.history.changes import Change
 from codegemma.sandbox.box import Ended, Program, Ran, Safety, Sandbox
 from codegemma.text.languages import find_tested_stem
@@ -50,6 +50,8 @@ class Failed:
 class Trials:
     """A folder in which one commit after another is tried."""
 
+    has_met_limit = False
+
     def __init__(self, root: Path, repository: pygit2.Repository, sandbox: Sandbox, runner: str | None = None) -> None:
         """Find the interpreter. `runner` is pytest where it has it, else unittest, unless it is named."""
         self._repository, self._sandbox = repository, sandbox
@@ -59,20 +61,29 @@ class Trials:
         self._folder = Path(tempfile.mkdtemp(prefix="codegemma-trials-"))
         self._blobs: dict[str, str] = {}
         self._is_as_configured = False
-        self._runner = runner or ("pytest" if self._start(["-c", "import pytest"]).exit_code == 0 else "unittest")
+        self.runner = runner or ("pytest" if self._start(["-c", "import pytest"]).exit_code == 0 else "unittest")
 
     def __enter__(self) -> "Trials":
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Remove the folder."""
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def describe(self) -> str:
         """Name what runs the tests."""
-        return f"{self._runner} of {self._python}"
+        return f"{self.runner} of {self._python}"
+
+    def stamp(self) -> list[str]:
+        """Tell what decides, beside the commit, what its tests say: interpreter and packages."""
+        return [str(self._python.resolve()), *stamp_environment(self._python)]
 
     def run(self, change: Change) -> Failed | str:
         """Try a change, or say why it was not seen to mend a test."""
+        self.has_met_limit = self._is_as_configured = False
         tests = tuple(file.path for file in change.tests if file.after and find_tested_stem(file.path, file.language))
         if self._sandbox.safety is not Safety.BOXED:
             return "tests run in a box only"
@@ -83,6 +94,7 @@ class Trials:
         try:
             return self._write(change.commit) or self._compare(change, tests)
         except (OSError, UnicodeError) as error:
+            self.has_met_limit = True
             return f"its files cannot be written here ({type(error).__name__})"
 
     def _compare(self, change: Change, tests: tuple[str, ...]) -> Failed | str:
@@ -103,16 +115,15 @@ class Trials:
 
     def _test_new(self, tests: tuple[str, ...]) -> Ran:
         """Test the new code without the plugins that are installed, which may take ten times as long to load as the
-        tests, and without the repository's options for them; with both where that is not enough, and from then on."""
+        tests, and without the repository's options for them; with both where that is not enough."""
         ran = self._test(tests)
-        if self._count(ran) is None and self._runner == "pytest" and not self._is_as_configured:
+        if self._count(ran) is None and self.runner == "pytest":
             self._is_as_configured = True
             ran = self._test(tests)
-            self._is_as_configured = self._count(ran) is not None
         return ran
 
     def _test(self, tests: tuple[str, ...]) -> Ran:
-        if self._runner == "unittest":
+        if self.runner == "unittest":
             return self._start(["-m", "unittest", *tests])
         options = ["-q", "-p", "no:cacheprovider", "--tb=short", "--color=no", f"--rootdir={_ROOT}"]
         own = [] if self._is_as_configured else ["-o", "addopts="]
@@ -128,10 +139,12 @@ class Trials:
         }
         command = ["/bin/sh", "-c", 'cd "$0" && exec "$@"', _ROOT, str(self._python), *arguments]
         shown = {self._folder: _ROOT, **self._shown}
-        return self._sandbox.run(Program(command, read_only=shown, environment=environment), _LIMITS)
+        ran = self._sandbox.run(Program(command, read_only=shown, environment=environment), _LIMITS)
+        self.has_met_limit |= ran.ended is not Ended.EXITED
+        return ran
 
     def _count(self, ran: Ran) -> int | None:
-        if self._runner == "pytest":
+        if self.runner == "pytest":
             return count_passed(ran)
         found = _RAN.findall(ran.stderr)
         return int(found[-1]) if ran.exit_code == 0 and found and int(found[-1]) else None
