@@ -246,8 +246,8 @@ def name_server(address: str) -> str:
     Raises:
         InputError: no address of a server.
     """
-    host, parts = _find_host(address), urlsplit(address)
-    return f"{host}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+    found = read_address(address)
+    return f"{found.host}:{found.port or (443 if found.scheme == 'https' else 80)}"
 
 
 def _name_failure(error: Exception) -> str:
