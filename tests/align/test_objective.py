@@ -77,7 +77,8 @@ def test_code_is_held_where_the_reference_has_it_and_conversations_are_learned()
     code, talk = number_group("code", "python", InfillMode.PSM), number_group("conversation", "chat", None)
     laid, hold = lay_rows(WRITTEN), 3.0
     groups = np.where(np.arange(len(WRITTEN))[:, None] < 2, code, talk) + np.zeros_like(laid.ids)
-    rows: Any = Rows(*map(jnp.asarray, laid), jnp.asarray(groups, jnp.int32))  # type: ignore[arg-type]
+    arrays: Any = [jnp.asarray(array) for array in (*laid, groups)]
+    rows = Rows(*arrays)
 
     def compute_ours(params: Any, reference: Any = before) -> Any:
         return compute_held_loss(params, CONFIG, rows, reference=reference, hold=hold, chunk_tokens=16)
