@@ -3,16 +3,18 @@
 Usage::
 
     pip install trl
-    python benchmarks/grpo.py [--steps 8] [--problems 16] [--answers 8] [--threads 2]
+    python benchmarks/grpo.py [--steps 8] [--problems 16] [--answers 8] [--threads 2]     # minutes; it tells as it goes
 
 **In**: the shipped base as both start; problems of `align/exercises.py`; answers are run in the same sandbox.
 **Out**: seconds a step, tokens written and tokens learned from a second, and the ratios; seconds that an update waited
 for rewards; what a program costs in a box of its own and in one that forks.
 **Not**: quality: both take the same kind of step, from answers that they draw themselves, so lengths differ a little.
-Each contender is a process of its own, and runs alone. Its first six steps compile and warm up, and do not count.
+Each contender is a process of its own, and runs alone. Its first six steps compile and warm up, and do not count; where
+a later one of ours meets a new shape, what compiling it took is counted apart. TRL's model is not compiled.
 """
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -30,8 +32,25 @@ CONTENDERS = ("ours", "trl")
 _WARM_STEPS = 6
 
 
+class Watcher:
+    """Says on standard error how far a contender is."""
+
+    def __init__(self, name: str, steps: int) -> None:
+        self._name, self._steps, self._done, self._last = name, steps, 0, time.perf_counter()
+
+    def tell(self) -> None:
+        """Tell that a step is done."""
+        now, self._done = time.perf_counter(), self._done + 1
+        warming = ", warming up" if self._done <= _WARM_STEPS else ""
+        seconds = now - self._last
+        print(f"{self._name} step {self._done} of {self._steps}: {seconds:.2f} s{warming}", file=sys.stderr, flush=True)
+        self._last = now
+
+
 def measure_ours(args: argparse.Namespace) -> list[dict[str, float]]:
     """Take steps of our policy stage; its own lines tell what they took."""
+    import jax
+
     from codegemma.adapt import find_base
     from codegemma.align.choices import SamplingChoices
     from codegemma.align.exercises import make_problems
@@ -48,6 +67,19 @@ def measure_ours(args: argparse.Namespace) -> list[dict[str, float]]:
     from codegemma.sandbox.calls import Caller
     from codegemma.text.tokenizer import Tokenizer
     from codegemma.train.meters import read_metrics
+
+    compiled_s = [0.0]
+
+    def count_compiling(event: str, seconds: float, **_: Any) -> None:
+        compiled_s[0] += seconds if event.startswith("/jax/core/compile/") else 0.0
+
+    jax.monitoring.register_event_duration_secs_listener(count_compiling)
+    compiled_until: list[float] = []
+    mark = Watcher("ours", args.steps + _WARM_STEPS)
+
+    def note_step(*_: Any) -> None:
+        compiled_until.append(compiled_s[0])
+        mark.tell()
 
     recipe = load_recipe("tiny_it").align
     sampling = SamplingChoices(args.answers, 1.0, args.tokens)
@@ -66,14 +98,17 @@ def measure_ours(args: argparse.Namespace) -> list[dict[str, float]]:
             return PolicySource(problems, params, Writer(config, tokenizer), judge, choices, rehearsal)
 
         objective = make_objective(partial(judge_policy, choices=choices), 0.0)
-        run_stage(Stage("grpo", base, Path(folder) / "run", train, objective, {}), make_source)
+        run_stage(Stage("grpo", base, Path(folder) / "run", train, objective, {}), make_source, note_step)
         judge.close()
         lines = read_metrics(Path(folder) / "run" / METRICS_FILE)
     answers, found = args.problems * args.answers, []
-    for before, line in zip(lines[_WARM_STEPS - 1 :], lines[_WARM_STEPS:], strict=False):
+    for step in range(_WARM_STEPS, len(lines)):
+        before, line = lines[step - 1], lines[step]
+        compiling = compiled_until[step] - compiled_until[step - 1]
         found.append(
             {
-                "seconds": line["seconds"] - before["seconds"],
+                "seconds": line["seconds"] - before["seconds"] - compiling,
+                "compile_s": compiling,
                 "tokens": line["answer_tokens"] * answers,
                 "write_s": line["write_s"],
                 "update_s": line["update_s"],
@@ -120,11 +155,17 @@ def measure_trl(args: argparse.Namespace) -> list[dict[str, float]]:
             tokens = [len(ids) for ids in tokenizer(completions, add_special_tokens=False).input_ids]
             written.append(sum(tokens))
             answers = [Answer(text, count, True) for text, count in zip(completions, tokens, strict=True)]
-            return [judge.judge([problems[n]], [[a]])[0].reward for n, a in zip(number, answers, strict=True)]
+            # Answers to one problem come next to each other: together they are one call of the box, as ours are.
+            groups = [list(group) for _, group in itertools.groupby(range(len(number)), number.__getitem__)]
+            asked = [problems[number[group[0]]] for group in groups]
+            return [one.reward for one in judge.judge(asked, [[answers[n] for n in group] for group in groups])]
+
+        watcher = Watcher("trl", args.steps + _WARM_STEPS)
 
         class Watch(transformers.TrainerCallback):  # type: ignore[misc]
             def on_step_end(self, *_: Any, **__: Any) -> None:
                 marks.append(time.perf_counter())
+                watcher.tell()
 
         settings = trl.GRPOConfig(
             output_dir=folder,
@@ -188,9 +229,10 @@ def run_contender(name: str, args: argparse.Namespace) -> list[dict[str, float]]
         "OMP_NUM_THREADS": str(args.threads),
         "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
     }
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    # Standard error is passed on: it tells the steps.
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=False)
     if done.returncode:
-        raise SystemExit(f"{name} ended with {done.returncode}:\n{done.stderr[-3000:]}")
+        raise SystemExit(f"{name} ended with {done.returncode}; its last words are above")
     found: list[dict[str, float]] = json.loads(done.stdout.splitlines()[-1])
     return found
 
@@ -208,6 +250,7 @@ def main() -> None:
     if args.contender:
         print(json.dumps((measure_ours if args.contender == "ours" else measure_trl)(args)))
         return
+    began = time.perf_counter()
     steps = {name: run_contender(name, args) for name in CONTENDERS}
     rows = args.problems * args.answers
     print(f"{args.problems} problems x {args.answers} answers of up to {args.tokens} tokens, {args.threads} threads")
@@ -220,9 +263,12 @@ def main() -> None:
         print(f"{name:6s} {seconds:8.2f} {tokens:12,.0f} {tokens / seconds:9,.0f} {rows / seconds:10.1f}")
     ours = {key: statistics.median(one[key] for one in steps["ours"]) for key in ("write_s", "update_s", "wait_s")}
     print(f"ours: writes {ours['write_s']:.2f} s, updates {ours['update_s']:.2f} s, waits {ours['wait_s']:.3f} s")
+    compiling = sum(one["compile_s"] for one in steps["ours"])
+    print(f"ours: {compiling:.1f} s of compiling in counted steps, left out of them")
     print(f"end to end, tokens a second: {rates['ours'] / rates['trl']:.2f} times TRL's")
     alone, forked = measure_boxes()
     print(f"a program: {alone * 1e3:.1f} ms in a box of its own, {forked * 1e3:.1f} ms in one that forks")
+    print(f"took {(time.perf_counter() - began) / 60:.1f} minutes")
 
 
 if __name__ == "__main__":

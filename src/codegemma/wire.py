@@ -242,12 +242,12 @@ def name_server(address: str) -> str:
 
     >>> name_server("http://GPU:8000/v1") == name_server("http://gpu:8000"), name_server("https://api.example.com")
     (True, 'api.example.com:443')
-
-    Raises:
-        InputError: no address of a server.
     """
-    found = read_address(address)
-    return f"{found.host}:{found.port or (443 if found.scheme == 'https' else 80)}"
+    try:
+        parts = urlsplit(address)
+        return f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
+    except ValueError:
+        return address  # whoever asks it is told
 
 
 def _name_failure(error: Exception) -> str:
