@@ -23,7 +23,8 @@ from codegemma.engine.shapes import fit
 from codegemma.errors import InputError
 from codegemma.model.config import GemmaConfig
 from codegemma.model.execution import Execution
-from codegemma.model.gemma import Cache, Params, compute_logits, forward_cached, init_cache
+from codegemma.model.gemma import Cache, Held, Params, compute_logits, forward_cached, forward_held, init_cache
+from codegemma.model.layers import is_apart, take_apart
 from codegemma.text.control_tokens import PAD_ID, STOP_IDS
 
 # Tokens between two looks at who has ended.
@@ -158,19 +159,22 @@ def _begin(logits: Float[Array, "B V"], rows: _Rows, heat: Array) -> tuple[_Rows
 def _write_chunk(
     params: Params, config: GemmaConfig, execution: Execution, cache: Cache, rows: _Rows, heat: Array
 ) -> tuple[_Rows, Cache, Int[Array, "B chunk"], Float[Array, "B chunk"]]:
-    tables = _own_pages(len(rows.seed))
+    # As in the engine: layers apart cost a copy of the weights for each chunk, stacked ones that for each token.
+    params = take_apart(params) if jax.default_backend() == "cpu" else params
+    held = Held(*map(tuple, cache)) if is_apart(params) else Held(*cache)
 
-    def step(carry: tuple[_Rows, Cache], _: None) -> tuple[tuple[_Rows, Cache], tuple[Array, Array]]:
-        rows, cache = carry
-        hidden, cache = forward_cached(
-            params, config, rows.newest[:, None], rows.position[:, None], tables, cache, execution=execution
+    def step(carry: tuple[_Rows, Held], _: None) -> tuple[tuple[_Rows, Held], tuple[Array, Array]]:
+        rows, held = carry
+        hidden, held = forward_held(
+            params, config, rows.newest[:, None], rows.position[:, None], held, execution=execution
         )
         logits = compute_logits(params, hidden[:, 0], execution.compute_dtype)
         ids, logprobs = _draw(logits, rows, heat)
         ids = jnp.where(rows.has_ended, PAD_ID, ids)
-        return (_go_on(rows, ids), cache), (ids, logprobs)
+        return (_go_on(rows, ids), held), (ids, logprobs)
 
-    (rows, cache), (ids, logprobs) = lax.scan(step, (rows, cache), None, length=_CHUNK_TOKENS)
+    (rows, held), (ids, logprobs) = lax.scan(step, (rows, held), None, length=_CHUNK_TOKENS)
+    cache = Cache(*map(jnp.stack, held)) if is_apart(params) else Cache(*held)
     return rows, cache, ids.T, logprobs.T
 
 
