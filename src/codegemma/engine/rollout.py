@@ -174,7 +174,7 @@ def _write_chunk(
         return (_go_on(rows, ids), held), (ids, logprobs)
 
     (rows, held), (ids, logprobs) = lax.scan(step, (rows, held), None, length=_CHUNK_TOKENS)
-    cache = Cache(*map(jnp.stack, held)) if is_apart(params) else Cache(*held)
+    cache = Cache(*(jnp.stack(part) if isinstance(part, tuple) else part for part in held))
     return rows, cache, ids.T, logprobs.T
 
 
