@@ -8,12 +8,13 @@ from pathlib import Path
 import jax
 import pytest
 from rich.console import Console
-from tests.evals.subjects import train_packs, write_data
+from tests.evals.subjects import find_benchmarks, train_packs, write_data
 
 from codegemma.cli.evaluate import print_suite, print_summary
 from codegemma.cli.main import main
+from codegemma.evals.card import fill_card, spell_card
 from codegemma.evals.measure import Measurement
-from codegemma.evals.results import SuiteResults
+from codegemma.evals.results import SuiteResults, read_results
 from codegemma.evals.run import read_hole_results
 from codegemma.evals.statistics import Interval, count_share
 from codegemma.evals.suites import SUITES
@@ -21,6 +22,7 @@ from codegemma.model.config import GemmaConfig
 from codegemma.model.gemma import init_params
 from codegemma.model.weights import save_model
 from codegemma.records import InfillMode
+from codegemma.sandbox.box import Sandbox
 from codegemma.text.tokenizer import train_tokenizer
 
 
@@ -161,3 +163,26 @@ def test_help_shows_an_example_and_names_every_suite(
     assert "codegemma evaluate my-model/model --suite heldout" in shown
     for suite in SUITES:
         assert suite in shown
+
+
+@pytest.mark.slow
+def test_one_command_makes_the_whole_card_and_says_what_was_not_run(
+    sandbox: Sandbox, model: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    out = tmp_path / "figures"
+    arguments = ("--suite", "all", "--data", data, "--data", find_benchmarks(), "--limit", 1)
+    assert _run(monkeypatch, model, *arguments, "--out", out) == 0
+    found = read_results(out)
+    assert [suite.suite for suite in found.suites] == list(SUITES)
+    for suite in found.suites:
+        assert suite.measurements or suite.not_run, suite.suite
+        assert all(m.interval.items >= 1 for m in suite.measurements)
+    measured = {suite.suite for suite in found.suites if suite.measurements}
+    assert measured >= {"heldout", "humaneval", "mbpp", "infilling-multi", "babelcode-mbpp", "memorization", "insecure"}
+    page = (out / "report.html").read_text()
+    assert "Beside the model card" in page and "Not run" in page and "no boolq/validation*" in page
+    card = spell_card(fill_card([found]))
+    assert "| HumanEval | 164 | 0.0 (0.0-79.3), on 1 of 164 tasks | 31.1 |" in card
+    assert "| MATH | 5,000 | not run |" in card
+    capsys.readouterr()

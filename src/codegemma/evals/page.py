@@ -14,7 +14,15 @@ from codegemma.evals.babelcode.suites import find_ceiling
 from codegemma.evals.card import CardRow, fill_card, read_columns
 from codegemma.evals.choices import EvalChoices
 from codegemma.evals.measure import Measurement
-from codegemma.evals.page_tables import are_alike, choose_bars, estimate, name_mode, tabulate, tabulate_alike
+from codegemma.evals.page_tables import (
+    are_alike,
+    choose_bars,
+    count_equally,
+    estimate,
+    name_mode,
+    tabulate,
+    tabulate_alike,
+)
 from codegemma.evals.pairing import Change, Comparison
 from codegemma.evals.results import Results, SuiteResults, read_results
 from codegemma.evals.samples import Judged, Sample, is_samples, read_samples
@@ -122,7 +130,8 @@ def _add_suite(report: Report, suite: SuiteResults, shared: Collection[str]) -> 
     ceiling = " The ceiling is what programs that know the answers pass."
     if are_alike(shown):
         find = partial(find_ceiling, suite.suite)
-        told = f"Scored by {suite.scored_by}; the headline's 95 % interval, those of the others are in the results."
+        asked = f" {count:,} were asked of each." if (count := count_equally(shown)) else ""
+        told = f"Scored by {suite.scored_by}.{asked} The headline has its 95 % interval; all are in the results."
         report.table(*tabulate_alike(shown, find), told + ceiling * any(find(m.kind) for m in shown))
     else:
         for number, kind in enumerate(dict.fromkeys(m.kind for m in shown)):

@@ -43,17 +43,25 @@ def tabulate_alike(measured: Sequence[Measurement], ceilings: Callable[[str], st
     systems = list(dict.fromkeys(m.system for m in measured))
     by_place = {(m.kind, m.system): m for m in measured}
     has_ceilings = any(ceilings(kind) for kind in kinds)
+    # Where as many were asked of each, the page says so below.
+    has_numbers = count_equally(measured) is None
     titles = [Column(_shorten(system), 1, 100) for system in systems]
     columns: list[str | Column] = [
-        f"{name_figure(measured[0].metric)}, %", "asked", *["ceiling"] * has_ceilings, *titles
+        f"{name_figure(measured[0].metric)}, %", *["asked"] * has_numbers, *["ceiling"] * has_ceilings, *titles
     ]  # fmt: skip
     rows: list[list[object]] = []
     for kind in kinds:
         first, *others = (by_place[kind, system] for system in systems)
         cells = [estimate(first), *(m.interval.mean for m in others)]
-        asked = first.interval.items
-        rows.append([kind.replace("_", " "), asked, *[ceilings(kind)] * has_ceilings, *cells])
+        asked = [first.interval.items] * has_numbers
+        rows.append([kind.replace("_", " "), *asked, *[ceilings(kind)] * has_ceilings, *cells])
     return columns, rows
+
+
+def count_equally(measured: Sequence[Measurement]) -> int | None:
+    """Tell how many items each figure is of, if that is one number."""
+    counts = {m.interval.items for m in measured}
+    return counts.pop() if len(counts) == 1 else None
 
 
 def tabulate(kind: str, measured: Sequence[Measurement]) -> Table:
