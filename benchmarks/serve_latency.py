@@ -40,7 +40,7 @@ from codegemma.cli.progress import show_progress
 _OURS, _PEER = "ours", "llama.cpp /infill"
 _PHASES = ("server", "queue", "prompt", "first token", "writing", "whole")
 _SHARES = (0.5, 0.95, 0.99)
-_PEER = """
+_PEER_SERVER = """
 import sys, time
 from pathlib import Path
 import xllamacpp
@@ -89,7 +89,7 @@ def divide(reply: Mapping[str, Any], whole_ms: float) -> dict[str, float]:
 
 @contextmanager
 def start_peer(file: Path, threads: int) -> Iterator[http.client.HTTPConnection]:
-    command = [sys.executable, "-c", _PEER, str(file), str(threads)]
+    command = [sys.executable, "-c", _PEER_SERVER, str(file), str(threads)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         address = process.stdout.readline().strip().rpartition("/")[2]
