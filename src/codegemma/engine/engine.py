@@ -105,7 +105,7 @@ class Engine:
         return cls(params, config, tokenizer, modes, model_name=name, rows=rows, adapters=opened)
 
     def generate(self, generation: Generation) -> Stream:
-        """Queue a generation and stream its choices; closing the stream cancels them within one step.
+        """Queue a generation and stream its choices; closing the stream cancels within one step or block of steps.
 
         Raises:
             InputError: a field out of its range, an id outside the vocabulary, or a prompt longer than the window.
