@@ -35,9 +35,9 @@ SETTINGS: Mapping[str, tuple[float, float, float]] = {
     "text-slow": (0.6, 3e-4, 0.0),
     "hold": (0.4, 1e-3, 4.0),
     "hold-strong": (0.4, 1e-3, 16.0),
-    "hold-slow": (0.4, 5e-4, 16.0),
+    "hold-slow": (0.6, 3e-4, 16.0),
 }
-_DEFAULT = "none,text,hold,hold-strong"
+_DEFAULT = "none,text,text-slow,hold-slow"
 
 
 def tune(name: str, base: Path, data: Path, recipe: Recipe, args: argparse.Namespace, caller: Caller) -> Path:
