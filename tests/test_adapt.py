@@ -102,6 +102,8 @@ def test_the_report_shows_proof_completions_and_plots(finished):
         assert promised in page
     assert page.count("<svg") >= 4
     assert 1 <= len(showcases) <= 3
+    hits = [case for case in showcases if case.is_match]
+    assert sorted(hits, key=lambda case: not case.is_gain) == hits
 
 
 def test_the_summary_on_disk_is_that_of_the_ending(finished):

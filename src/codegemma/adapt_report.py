@@ -45,6 +45,11 @@ class Showcase:
         return self.written == self.hole.middle.rstrip()
 
     @property
+    def is_gain(self) -> bool:
+        """Whether that is so, and the base wrote something else."""
+        return self.is_match and self.base_written not in {None, self.written}
+
+    @property
     def before(self) -> str:
         """The last lines before the cursor."""
         return "".join(self.hole.prefix.splitlines(keepends=True)[-_SHOWN_LINES_BEFORE:])
@@ -56,8 +61,9 @@ class Showcase:
 
 
 def choose_showcases(result: AdaptResult) -> list[Showcase]:
-    """Take the two longest middles that were written right, of different files, and the longest of the misses.
+    """Take two middles that were written right, of different files, and the longest of the misses.
 
+    Of those written right the ones that the base missed come first, and of equals the longest.
     The choice favours the model; the page says so.
     """
     packs = read_records(result.job.out / "data" / "packs-heldout.parquet", Pack)
@@ -74,7 +80,7 @@ def choose_showcases(result: AdaptResult) -> list[Showcase]:
     ]
     cases.sort(key=lambda case: (-len(case.hole.middle), case.hole.hole_id))
     hits: list[Showcase] = []
-    for case in cases:
+    for case in sorted(cases, key=lambda case: not case.is_gain):
         if case.is_match and len(hits) < 2 and case.hole.path not in {hit.hole.path for hit in hits}:
             hits.append(case)
     misses = [case for case in cases if not case.is_match and case.written.strip()]
@@ -155,8 +161,9 @@ def _spell_interval(interval: Interval | None) -> Estimate | None:
 def _add_completions(report: Report, showcases: Sequence[Showcase]) -> None:
     report.section("Completions")
     report.text(
-        "At cursors in held-out files, written greedily (SPM where the model learned it): the two longest that are "
-        "right, of different files, and the longest that is wrong. The table above tells how often which happens."
+        "At cursors in held-out files, written greedily (SPM where the model learned it): two that are right, of "
+        "different files, if possible such that the base missed, and the longest that is wrong. The table above tells "
+        "how often which happens."
     )
     for case in showcases:
         hole = case.hole

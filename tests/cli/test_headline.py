@@ -38,8 +38,8 @@ def test_the_best_mode_is_shown_beside_rivals_of_that_mode_and_those_without():
 @pytest.mark.parametrize(
     ("low", "high", "verdict"),
     [
-        (0.012, 0.07, "more"),
-        (-0.07, -0.01, "fewer"),
+        (0.012, 0.07, "better"),
+        (-0.07, -0.01, "worse"),
         (-0.01, 0.02, "not shown either way"),
         (0.0, 0.02, "not shown either way"),
         (None, None, "too few files"),

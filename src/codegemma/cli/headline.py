@@ -57,5 +57,7 @@ def _judge(gain: "Measurement") -> Text:
     told = f"  {mean * 100:+.1f} points, {gain.system}"
     if low is None or high is None:
         return Text(f"{told}: too few files for an interval", "dim")
-    verdict, style = ("more", "green") if low > 0 else ("fewer", "red") if high < 0 else ("not shown either way", "dim")
+    verdict, style = (
+        ("better", "green") if low > 0 else ("worse", "red") if high < 0 else ("not shown either way", "dim")
+    )
     return Text.assemble(f"{told} (95 %: {low * 100:+.1f} to {high * 100:+.1f}): ", (verdict, style))

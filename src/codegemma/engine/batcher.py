@@ -19,7 +19,7 @@ from codegemma.engine.device import Chosen, Device
 from codegemma.engine.drafts import Drafts
 from codegemma.engine.job import Choice, Job
 from codegemma.engine.scheduler import Scheduler, Step
-from codegemma.engine.shapes import BLOCK_TOKENS, DRAFT_TOKENS, MAX_DRAFTING_ROWS, SHORT_TOKENS
+from codegemma.engine.shapes import BLOCK_TOKENS, DRAFT_TOKENS, MAX_DRAFTING_ROWS, MIN_BLOCK_ROWS, SHORT_TOKENS
 from codegemma.engine.stream import Stream
 from codegemma.records import Generation, StopReason, TokenLogprob
 from codegemma.text.tokenizer import Tokenizer
@@ -75,7 +75,7 @@ class Batcher:
         shapes = self._device.shapes
         made = Scheduler(cache, shapes.rows[-1], shapes.chunk_tokens)
         if self._device.writes_blocks:
-            made.block_tokens, made.min_block_rows = BLOCK_TOKENS, MAX_DRAFTING_ROWS + 1
+            made.block_tokens, made.min_block_rows = BLOCK_TOKENS, MIN_BLOCK_ROWS
             made.short_tokens = SHORT_TOKENS
         return made
 

@@ -18,6 +18,7 @@ MAX_DRAFTING_ROWS = 4
 # Batch work of more rows than that writes blocks of so many tokens, so many rows a part; parts are computed at once.
 BLOCK_TOKENS = 8
 BLOCK_ROWS = 8
+MIN_BLOCK_ROWS = MAX_DRAFTING_ROWS + 1
 # Of so many prompts of batch work so many tokens are read together: padding a single one to its size costs as much.
 SHORT_ROWS = 8
 SHORT_TOKENS = 16
