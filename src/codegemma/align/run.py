@@ -365,9 +365,9 @@ class _Job:
 
     def measure(self, name: str, model: Path, *, has_problems: bool = True, has_infill: bool = False) -> None:
         """Measure a model on held-out problems, and at the ends on holes."""
-        identity = fingerprint(hash_model(model), self.choices.exercises)
+        sampling = self.choices.policy.sampling
+        identity = fingerprint(hash_model(model), self.choices.exercises, sampling)
         if has_problems and name not in self.result.solved:
-            sampling = self.choices.policy.sampling
             solve = partial(solve_problems, model, self.heldout, self.judge, sampling, self.on_progress)
             self.result.solved[name] = keep(
                 self.out / "figures" / f"{name}-problems.json", ProblemResult, identity, solve

@@ -58,7 +58,7 @@ class LlamaCpp:
         self.adapters = dict(adapters or {})
         self._choices, self._vocab_size = choices, int(self._header["gemma.vocab_size"])
         self._slots = SlotTable(choices.slots)
-        self._runs: set[Run] = set()
+        self._runs: dict[Run, threading.Thread] = {}
         self._lock = threading.Lock()
         self._is_closed = False
         self._server: Any = start_server(file, self._header, choices, self._provide_adapters())
@@ -99,8 +99,9 @@ class LlamaCpp:
         with self._lock:
             if self._is_closed:
                 raise InputError(f"{self.model_name} is closed: it answers no more")
-            self._runs.add(run)
-        threading.Thread(target=self._work, args=(run,), name="codegemma-llama", daemon=True).start()
+            thread = threading.Thread(target=self._work, args=(run,), name="codegemma-llama", daemon=True)
+            self._runs[run] = thread
+            thread.start()
         return Stream(run.told, generation.choices, run.cancel)
 
     def _work(self, run: Run) -> None:
@@ -108,7 +109,7 @@ class LlamaCpp:
             run.work()
         finally:
             with self._lock:
-                self._runs.discard(run)
+                self._runs.pop(run, None)
             self._slots.wake()
 
     def _complete(
@@ -140,11 +141,11 @@ class LlamaCpp:
         """Cancel what runs, wait for it, and let go of the model."""
         with self._lock:
             self._is_closed = True
-            runs = list(self._runs)
+            runs = dict(self._runs)
         for run in runs:
             run.cancel()
-        for thread in threading.enumerate():
-            if thread.name == "codegemma-llama" and thread is not threading.current_thread():
+        for thread in runs.values():
+            if thread is not threading.current_thread():
                 thread.join(_JOIN_S)
         self._server = None
 

@@ -9,6 +9,7 @@ import contextlib
 import math
 import re
 import weakref
+from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import fields, replace
 
@@ -251,12 +252,12 @@ class Service:
         self, pieces: AsyncGenerator[Piece, None], language: str, caller: Caller
     ) -> AsyncGenerator[Piece, None]:
         """Count what passes."""
-        chars = 0
+        chars: Counter[int] = Counter()
         async with contextlib.aclosing(pieces):
             async for piece in pieces:
-                chars += len(piece.text)
+                chars[piece.choice] += len(piece.text)
                 if piece.report is not None:
-                    self.metrics.count_answer(piece.report, chars, language)
+                    self.metrics.count_answer(piece.report, chars[piece.choice], language)
                     self.recent.add(caller.route, piece.report)
                 yield piece
 

@@ -61,7 +61,11 @@ class Trials:
         self._folder = Path(tempfile.mkdtemp(prefix="codegemma-trials-"))
         self._blobs: dict[str, str] = {}
         self._is_as_configured = False
-        self.runner = runner or ("pytest" if self._start(["-c", "import pytest"]).exit_code == 0 else "unittest")
+        try:
+            self.runner = runner or ("pytest" if self._start(["-c", "import pytest"]).exit_code == 0 else "unittest")
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> "Trials":
         return self
