@@ -150,7 +150,7 @@ def ablate(job: AblationJob, on_progress: Progress = ignore_progress, on_line: O
     with hold_folder(job.out):
         data = {order: _build(job, order, on_progress) for order in {REFERENCE.order, *(v.order for v in job.variants)}}
         tokenizer = choose_tokenizer(
-            data[REFERENCE.order], job.out / "runs" / name_run(REFERENCE.name, 0), None, job.recipe.model.vocab_size
+            data[REFERENCE.order], locate_run(job.out, REFERENCE.name, 0), None, job.recipe.model.vocab_size
         )
         found: dict[str, list[Path]] = {}
         # Seed by seed: what is there after a kill compares all variants.
@@ -182,7 +182,7 @@ def _make_run(job: AblationJob, variant: Variant, seed: int, data: Path, tokeniz
     recipe = dataclasses.replace(job.recipe, feed=feed, train=dataclasses.replace(job.recipe.train, seed=seed))
     return TrainJob(
         data=data,
-        out=job.out / "runs" / name_run(variant.name, seed),
+        out=locate_run(job.out, variant.name, seed),
         train=recipe.train,
         feed=feed,
         tokenizer=tokenizer,
@@ -191,6 +191,6 @@ def _make_run(job: AblationJob, variant: Variant, seed: int, data: Path, tokeniz
     )
 
 
-def name_run(variant: str, seed: int) -> str:
-    """Name the folder of a run."""
-    return f"{variant}-{seed}"
+def locate_run(out: Path, variant: str, seed: int) -> Path:
+    """Name the folder of a run in the folder of its ablation."""
+    return out / "runs" / f"{variant}-{seed}"

@@ -7,7 +7,7 @@
 
 from pathlib import Path
 
-from codegemma.ablation import REFERENCE, VARIANTS, AblationTable, name_run
+from codegemma.ablation import REFERENCE, VARIANTS, AblationTable, locate_run
 from codegemma.ablation_score import ScoreRow
 from codegemma.report import Column, Estimate, Report, Series
 from codegemma.train.loop import METRICS_FILE
@@ -74,7 +74,7 @@ def _add_matches(report: Report, table: AblationTable) -> None:
 def _add_curves(report: Report, out: Path, names: list[str]) -> None:
     series = []
     for name in [REFERENCE.name, *names]:
-        lines = read_metrics(out / "runs" / name_run(name, 0) / METRICS_FILE)
+        lines = read_metrics(locate_run(out, name, 0) / METRICS_FILE)
         if lines:
             values = [line["plain_cross_entropy"] for line in lines]
             series.append(Series(name, [line["tokens"] / 1e6 for line in lines], values))
