@@ -3,12 +3,12 @@
     python -m benchmarks.first_token [--out rows.jsonl] [--minutes 25] [--files 5] [--keystrokes 21] [--layers 18]
 
 The first keystrokes of the trace of `typing_trace.py`, in `--files` of its 30 files, evenly spread over its languages;
-random weights in the 2B's shape in Q8_0, both systems with the same file, threads, 16-bit cache and flash attention as
-they come. Ours is the service as `codegemma serve` starts it, deadline of cold prompts included; llama.cpp is started
-as its own presets for editors are (`--fim-qwen-*-default`: batches of 1,024 tokens, which bound the prompt too, and
-reuse of shifted text), and gets the same text at the same time as its plugin for Vim sends it. One token is asked for.
-Keystrokes in place are compared; cold ones (the file is entered, a jump, an edit below the cursor) stand beside. What
-our memory answers without the engine is left out.
+random weights in the 2B's shape in Q8_0, Gemma's tokenizer where CODEGEMMA_TEST_DATA has it; both systems with the same
+file, threads, 16-bit cache and flash attention as they come. Ours is the service as `codegemma serve` starts it,
+deadline of cold prompts included; llama.cpp is started as its own presets for editors are (`--fim-qwen-*-default`:
+batches of 1,024 tokens, which bound the prompt too, and reuse of shifted text), and gets the same text at the same time
+as its plugin for Vim sends it. One token is asked for. Keystrokes in place are compared; cold ones (the file is
+entered, a jump, an edit below the cursor) stand beside. What our memory answers without the engine is left out.
 
 Both answer one file, then the next; every keystroke is printed as it is measured. Ours takes two minutes in all and
 llama.cpp's part some twenty on two cores, so that the run ends after `--minutes` and a keystroke, the writing of the
@@ -32,7 +32,7 @@ from benchmarks import typing_trace
 from benchmarks.decode_door import draw_model
 from benchmarks.long_run import LongRun, Note, Row, TimeUpError
 from benchmarks.traces import COLD, FILES_PER_LANGUAGE, Keystroke, describe, make_trace
-from benchmarks.typing_trace import run_llama_cpp, run_ours
+from benchmarks.typing_trace import load_tokenizer, run_llama_cpp, run_ours
 from tests.model.llama_cpp import run as run_peer
 
 from codegemma.cli.progress import show_progress
@@ -149,7 +149,7 @@ def main() -> int:
     print(named, flush=True)
     total = 2 * sum(map(len, by_file))
     with tempfile.TemporaryDirectory() as folder, show_progress() as progress:
-        file = draw_model(Path(folder), options.layers)
+        file = draw_model(Path(folder), options.layers, load_tokenizer(None))
         known = {"trace": named, "layers": options.layers, "threads": options.threads}
         run = LongRun(options.out, known, options.minutes)
 

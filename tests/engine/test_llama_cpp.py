@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from codegemma.engine import llama_leg
 from codegemma.engine.llama_cpp import LlamaCpp
 from codegemma.engine.llama_start import LlamaChoices, count_cache_bytes
 from codegemma.errors import InputError
@@ -184,6 +185,21 @@ def test_healing_begins_with_the_bytes_owed_and_tells_only_what_follows(llama):
     written = llama.tokenizer.decode_bytes(ids_of(deltas))
     assert written.startswith(owed)
     assert text_of(deltas) == written.removeprefix(owed).decode(errors="replace")
+
+
+@pytest.mark.parametrize("owed", [b" ", b" d", b"\n", b'"\\', "größe".encode(), "ß".encode()[1:]])
+def test_a_grammar_heals_as_biases_do(llama, monkeypatch, owed):
+    generation = Generation(prompt_of(llama, CUTS[0]), 6, GOES_ON, healing=owed)
+    biased = read(llama, generation)
+    monkeypatch.setattr(llama_leg, "MAX_BIASED_IDS", 2)  # a byte within a character has one id
+    assert ids_of(read(llama, generation)) == ids_of(biased)
+
+
+def test_a_grammar_takes_no_control_token_for_text(llama, monkeypatch):
+    monkeypatch.setattr(llama_leg, "MAX_BIASED_IDS", 0)
+    wanted = Sampling(logit_bias=tuple((token_id, 500.0) for token_id in sorted(STOP_IDS)))
+    deltas = read(llama, Generation(prompt_of(llama, CUTS[0]), 1, wanted, healing=b"<"))
+    assert llama.tokenizer.decode_bytes(ids_of(deltas)).startswith(b"<")
 
 
 def test_choices_are_those_of_their_seeds_and_share_the_reading(llama):

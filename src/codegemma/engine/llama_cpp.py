@@ -14,12 +14,12 @@ from typing import Any, Final
 
 from codegemma.engine.checks import check_generation
 from codegemma.engine.llama_run import Run
-from codegemma.engine.llama_start import LlamaChoices, choose_window, start_server
+from codegemma.engine.llama_start import LlamaChoices, choose_window, read_ahead, start_server
 from codegemma.engine.slots import SlotTable
 from codegemma.engine.stream import Stream
 from codegemma.errors import InputError
 from codegemma.model.gguf_cache import DEFAULT_DTYPE, provide_gguf
-from codegemma.model.gguf_header import TOKENIZER_KEY, read_gguf_header, read_gguf_shape
+from codegemma.model.gguf_header import TOKENIZER_KEY, Value, read_gguf_header, read_gguf_shape
 from codegemma.model.infill_modes import read_infill_modes
 from codegemma.records import CompletionStream, Generation
 from codegemma.text.tokenizer import Tokenizer
@@ -37,13 +37,13 @@ class LlamaCpp:
     def __init__(
         self,
         file: Path,
-        tokenizer: Tokenizer,
+        tokenizer: Tokenizer | None = None,
         choices: LlamaChoices = _DEFAULTS,
         *,
         model_name: str | None = None,
         adapters: Mapping[str, Path] | None = None,
     ) -> None:
-        """Load the file.
+        """Load the file, and the tokenizer that belongs to it if none is given.
 
         Raises:
             InputError: no such file, damaged, another architecture, or more memory than there is.
@@ -52,7 +52,8 @@ class LlamaCpp:
         self._header = read_gguf_header(file)
         self._check_header(file)
         self.max_context_tokens = choose_window(self._header, choices)
-        self.tokenizer = tokenizer
+        read_ahead(file)
+        self.tokenizer = tokenizer or load_tokenizer(file, self._header)
         self.infill_modes = read_infill_modes(file.parent)
         self.model_name = model_name or _name_model(file)
         self.adapters = dict(adapters or {})
@@ -82,7 +83,7 @@ class LlamaCpp:
             MissingExtraError: a package of the extra `serve` is missing.
         """
         file = provide_gguf(place, dtype, cache, on_quantize)
-        return cls(file, load_tokenizer(file), choices, model_name=_name_model(place), adapters=adapters)
+        return cls(file, None, choices, model_name=_name_model(place), adapters=adapters)
 
     def generate(self, generation: Generation) -> CompletionStream:
         """Queue a generation and stream it; closing the stream cancels it at the next token or part of the prompt.
@@ -167,13 +168,13 @@ class LlamaCpp:
             raise InputError(f"{file} lacks gemma.context_length; export the model again")
 
 
-def load_tokenizer(file: Path) -> Tokenizer:
-    """Load the tokenizer of a GGUF file: the one in it, or the one in its folder.
+def load_tokenizer(file: Path, header: Mapping[str, Value]) -> Tokenizer:
+    """Load the tokenizer of a GGUF file with this header: the one in it, or the one in its folder.
 
     Raises:
         InputError: there is none.
     """
-    inside = read_gguf_header(file).get(TOKENIZER_KEY)
+    inside = header.get(TOKENIZER_KEY)
     if isinstance(inside, str):
         return Tokenizer.from_json(inside, str(file))
     try:

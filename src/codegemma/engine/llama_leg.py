@@ -13,9 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, Protocol, runtime_checkable
 
+import numpy as np
+from jaxtyping import Int32
+
 from codegemma.engine.answer import Answer
 from codegemma.errors import InputError
 from codegemma.records import Generation, Priority, StopReason, TokenLogprob
+from codegemma.text.control_tokens import RESERVED_IDS
 from codegemma.text.tokenizer import Tokenizer
 
 Event = Mapping[str, Any]
@@ -23,6 +27,10 @@ Call = Callable[[dict[str, Any], Callable[[Event], bool] | None], Any]
 
 # Added to the logits of the ids that healing allows: beyond what any model writes, within what float32 tells apart.
 _ALLOWED_BIAS: Final = 1000.0
+# More are a grammar's: of Gemma's vocabulary half begins with a blank, and llama.cpp takes in and tells again every
+# bias of a call, for a second where the grammar takes a twentieth.
+MAX_BIASED_IDS: Final = 4096
+_FORBIDDEN: Final = [[token_id, -_ALLOWED_BIAS] for token_id in range(RESERVED_IDS)]
 _SAMPLED_LEG_TOKENS: Final = 8
 _SEEDS: Final = 2**32 - 1  # the last one asks llama.cpp for a seed of its own
 _ENDS_OF_BOTH: Final = (StopReason.MAX_NEW_TOKENS, StopReason.CONTEXT_FULL)
@@ -100,8 +108,8 @@ class Leg:
             "return_progress": True,
             **spell_sampling(self._generation, self._pick_seed()),
         }
-        if self._allowed is not None:
-            body["logit_bias"] += [[token_id, _ALLOWED_BIAS] for token_id in self._allowed.tolist()]
+        if self._first.healing and self._allowed is not None:
+            body |= _spell_allowed(self._allowed, self._first.healing.owed, body["logit_bias"])
         return body
 
     def _pick_seed(self) -> int:
@@ -183,6 +191,15 @@ class Leg:
         if run.gives_way() and not (self._is_short and any(self._written)):
             self.is_out_of_turn = True
         return self.is_out_of_turn
+
+
+def _spell_allowed(allowed: Int32[np.ndarray, " n"], owed: bytes, bias: list[list[Any]]) -> dict[str, Any]:
+    """Spell that the next token begins what is owed or goes beyond it. A grammar takes control tokens for the text
+    that they are written in; bytes within a character are none's, and few go on from them."""
+    if len(allowed) <= MAX_BIASED_IDS:
+        return {"logit_bias": bias + [[token_id, _ALLOWED_BIAS] for token_id in allowed.tolist()]}
+    text = "".join(f"\\U{ord(char):08X}" for char in owed.decode())
+    return {"grammar": f'root ::= "{text}" [^\\x00]*', "logit_bias": bias + _FORBIDDEN}
 
 
 def spell_sampling(generation: Generation, seed: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from codegemma.errors import InputError, OutputError
-from codegemma.model.gguf_header import FILE_NAME, KINDS, read_gguf_header
+from codegemma.model.gguf_header import FILE_NAME, KINDS
 from codegemma.model.identity import list_model_files
 
 DEFAULT_DTYPE: Final = "int8"
@@ -87,7 +87,6 @@ def is_whole(folder: Path) -> bool:
 
 def _find_gguf(place: Path) -> Path | None:
     if place.is_file() and place.suffix == ".gguf":
-        read_gguf_header(place)
         return place
     files = sorted(place.glob("*.gguf")) if place.is_dir() else []
     if len(files) > 1:

@@ -25,6 +25,7 @@ _MAX_HEADER_BYTES = 65_536
 _KEEP_ALIVE_S = 75
 # Streams under way are cancelled after this; SIGTERM ends the process within five seconds.
 _GRACE_S = 2
+_SETTLE_S = 1.0
 
 
 class PatientProtocol(HttpToolsProtocol):
@@ -149,9 +150,11 @@ class Server:
     async def _load(self, open_service: Callable[[], Service], tell: Callable[[str], None]) -> None:
         """Open the model; whatever goes wrong ends the server, which would else answer 503 for ever."""
         try:
-            service = await asyncio.to_thread(open_service)
-            self._gate.service = service
-            await service.warm_up()
+            self._gate.service = await asyncio.to_thread(open_service)
+            tell("ready")
+            # Who waited for the start comes first: what is read to learn the speed would hold them up.
+            await asyncio.sleep(_SETTLE_S)
+            await self._gate.service.warm_up()
         except UserError as error:
             self.failure = error
         except MemoryError as error:
@@ -163,5 +166,3 @@ class Server:
         finally:
             if self.failure is not None or self._gate.service is None:
                 self.stop()
-        if self.failure is None:
-            tell("ready")

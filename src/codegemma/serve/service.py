@@ -35,7 +35,7 @@ from codegemma.serve.tutor.tutor import Tutor
 from codegemma.serve.writing import Writer
 from codegemma.text.control_tokens import BOS_ID, CONTROL_TOKENS
 
-_WARM_TOKENS = 64
+_WARM_TOKENS = 32
 _CONTROL_IDS = {spelled: token_id for token_id, spelled in CONTROL_TOKENS.items()}
 _CONTROLS = re.compile("(" + "|".join(map(re.escape, _CONTROL_IDS)) + ")")
 

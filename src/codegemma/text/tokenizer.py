@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import tokenizers
-from jaxtyping import Bool, Int32, UInt16
+from jaxtyping import Bool, Int32, UInt16, UInt32
 
 from codegemma.errors import InputError
 from codegemma.text.control_tokens import CONTROL_TOKENS, RESERVED_IDS, UNK_ID
@@ -38,6 +38,7 @@ _PRE_TOKENIZERS = (
 )
 # What would make more of a BPE model than its merges.
 _OTHER_OPTIONS = ("ignore_merges", "continuing_subword_prefix", "end_of_word_suffix", "dropout")
+_BPE_OPTIONS = ("unk_token", "fuse_unk", "byte_fallback", *_OTHER_OPTIONS)
 # What is remembered of segments: some 30 MB at most. A longer segment hardly comes twice.
 _REMEMBERED_SEGMENTS = 2**17
 _REMEMBERED_CHARS = 64
@@ -86,19 +87,14 @@ class Tokenizer:
             raise InputError(f"{source} has no piece for {len(missing)} of the 256 bytes, {missing[0]} among them")
         # Without control tokens among the added nothing in a text can be recognised as one: they are no product of
         # merges. What else was added (`<table>`, runs of line breaks) is text that is never divided.
-        plain = {**definition, "added_tokens": texts, "post_processor": None, "truncation": None, "padding": None}
         try:
-            self._backend = tokenizers.Tokenizer.from_str(json.dumps(plain))
+            self._backend = _build_backend(definition, texts)
         except Exception as error:  # the library raises nothing narrower
             raise InputError(
                 f"{source} cannot be read as a tokenizer ({error}); copy it again from its source"
             ) from error
-        self._pieces: list[bytes] = [b""] * len(vocab)
-        chars = np.zeros(len(vocab), dtype=np.int32)
-        for piece, piece_id in vocab.items():
-            if piece_id >= RESERVED_IDS:
-                self._pieces[piece_id], chars[piece_id] = _spell(piece)
-        self._chars_of_id = chars
+        # The bytes of each id; control and reserved ones have none.
+        self.spelled, self._chars_of_id = _spell_pieces(vocab)
         self._space_ids = np.array([vocab[piece] for piece in _SPACE_IN_BYTES], dtype=np.int32).tobytes()
         self._ids_of_segment = _SegmentIds(self._backend)
 
@@ -154,7 +150,7 @@ class Tokenizer:
     @property
     def vocab_size(self) -> int:
         """Number of ids, control and reserved ones included."""
-        return len(self._pieces)
+        return len(self.spelled)
 
     @cached_property
     def pieces(self) -> list[str]:
@@ -193,7 +189,7 @@ class Tokenizer:
 
         A cut-off character gives a cut-off sequence.
         """
-        return b"".join([self._pieces[i] for i in ids if i < len(self._pieces)])
+        return b"".join([self.spelled[i] for i in ids if i < len(self.spelled)])
 
     def decode(self, ids: Sequence[int] | Int32[np.ndarray, " n"]) -> str:
         """Spell ids as text; bytes that are not UTF-8 become U+FFFD."""
@@ -210,17 +206,19 @@ class Tokenizer:
     def _is_border(self) -> Bool[np.ndarray, " pairs"]:
         """Whether no merge and no added text joins a character of one class with one of another that follows it."""
         model: Any = self._definition["model"]
-        merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
+        merges = "\n".join([merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]])
         is_known = self._definition.get("normalizer") == _NORMALIZER
         is_known &= self._definition.get("pre_tokenizer") in _PRE_TOKENIZERS
         is_known &= not any(model.get(option) for option in _OTHER_OPTIONS)
-        is_known &= not any("<0x" in merge for merge in merges)  # Bytes are joined as well.
+        is_known &= "<0x" not in merges  # Bytes are joined as well.
         is_border = np.full((_CHAR_CLASSES, _CHAR_CLASSES), is_known)  # Where more is at work, nothing is certain.
-        joined = "".join([merge[(middle := merge.index(" ")) - 1] + merge[middle + 1] for merge in merges])
-        classes = _classify_chars(joined.replace(_SPACE, " "))
-        is_border[classes[::2], classes[1::2]] = False
+        codes = np.frombuffer(merges.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+        joints = np.flatnonzero(codes == ord(" "))  # The one in each merge: those of its pieces are ▁.
+        joined = codes[[joints - 1, joints + 1]]
+        left, right = _classify_codes(np.where(joined == ord(_SPACE), np.uint32(ord(" ")), joined))
+        is_border[left, right] = False
         for token_id in self.text_tokens:
-            inside = _classify_chars(self.pieces[token_id].replace(_SPACE, " "))
+            inside = _classify_chars(self.spelled[token_id].decode())
             is_border[inside[:-1], inside[1:]] = False
         return is_border.ravel()
 
@@ -255,8 +253,12 @@ def _classify_chars(text: str) -> UInt16[np.ndarray, " chars"]:
     """Give each character its ASCII code, or one number for all others."""
     if text.isascii():
         return np.frombuffer(text.encode(), dtype=np.uint8).astype(np.uint16)
-    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-    return np.minimum(codes, np.uint32(_ASCII)).astype(np.uint16)
+    return _classify_codes(np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32))
+
+
+def _classify_codes(codes: UInt32[np.ndarray, " chars"]) -> UInt16[np.ndarray, " chars"]:
+    classes: UInt16[np.ndarray, " chars"] = np.minimum(codes, np.uint32(_ASCII)).astype(np.uint16)
+    return classes
 
 
 def _name_control_tokens(vocab: Mapping[str, int], source: str) -> dict[str, int]:
@@ -302,12 +304,34 @@ def _make_control(token_id: int) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _spell(piece: str) -> tuple[bytes, int]:
-    """Return the bytes of a piece and how many characters begin in it."""
-    byte = _BYTE_PIECES.get(piece)
-    if byte is not None:
-        return bytes([byte]), 0 if 0x80 <= byte < 0xC0 else 1
-    return piece.replace(_SPACE, " ").encode(), len(piece)
+def _build_backend(definition: Mapping[str, Any], texts: Sequence[Mapping[str, Any]]) -> tokenizers.Tokenizer:
+    """Build the library's tokenizer. Vocabulary and merges go there as they are: through the text of a whole
+    `tokenizer.json` Gemma's would take half as long again."""
+    model = definition["model"]
+    without: dict[str, Any] = {"model": {"type": "BPE", "vocab": {}, "merges": []}, "added_tokens": []}
+    without |= dict.fromkeys(("post_processor", "truncation", "padding"))
+    backend = tokenizers.Tokenizer.from_str(json.dumps({**definition, **without}))
+    merges: Any = [tuple(merge.split(" ") if isinstance(merge, str) else merge) for merge in model["merges"]]
+    options = {name: model[name] for name in _BPE_OPTIONS if model.get(name) is not None}
+    backend.model = tokenizers.models.BPE(vocab=model["vocab"], merges=merges, **options)
+    flags = ("single_word", "lstrip", "rstrip", "normalized")
+    added = [{name: token[name] for name in flags if name in token} for token in texts]
+    backend.add_tokens([tokenizers.AddedToken(t["content"], **flag) for t, flag in zip(texts, added, strict=True)])
+    return backend
+
+
+def _spell_pieces(vocab: Mapping[str, int]) -> tuple[list[bytes], Int32[np.ndarray, " vocab"]]:
+    """Return the bytes of each piece, in the order of ids, and how many characters begin in it. Control tokens and
+    what is reserved spell nothing."""
+    pieces = sorted(vocab, key=vocab.__getitem__)
+    spelled = [piece.replace(_SPACE, " ").encode() for piece in pieces]
+    chars = np.fromiter(map(len, pieces), dtype=np.int32, count=len(pieces))
+    for piece, byte in _BYTE_PIECES.items():
+        if piece in vocab:
+            spelled[vocab[piece]] = bytes([byte])
+            chars[vocab[piece]] = 0 if 0x80 <= byte < 0xC0 else 1
+    spelled[:RESERVED_IDS], chars[:RESERVED_IDS] = [b""] * RESERVED_IDS, 0
+    return spelled, chars
 
 
 def train_tokenizer(texts: Iterable[str], vocab_size: int) -> Tokenizer:
