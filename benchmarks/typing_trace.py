@@ -14,6 +14,7 @@ import argparse
 import asyncio
 import json
 import lzma
+import math
 import os
 import statistics
 import tempfile
@@ -156,7 +157,7 @@ def main() -> int:
     options = parser.parse_args()
     trace = list(make_trace(options.keystrokes))
     print(describe(trace))
-    base = ServeChoices(cold_s=1e9, prepares_next=False)
+    base = ServeChoices(cold_s=math.inf, prepares_next=False)
     hasty = f"cold within {ServeChoices().cold_s:g} s at {options.speed:g}/s"
     systems = {
         "ours, SPM": replace(base, mode=InfillMode.SPM),

@@ -53,7 +53,7 @@ def _add_verdicts(report: Report, table: AblationTable) -> None:
 
 def _add_differences(report: Report, name: str, table: AblationTable) -> None:
     rows = [row for row in table.rows if row.variant == name and row.metric == _BITS]
-    values = {f"{_spell_kind(row)}, {row.mode.upper()}": _estimate(row) for row in rows}
+    values = {f"{_spell_kind(row)}, {row.mode.upper()}": Estimate.of(row.difference) for row in rows}
     about = VARIANTS[name].about if name in VARIANTS else name
     report.differences(values, f"{name} − reference, bits per byte", f"`{name}`: {about}.")
 
@@ -64,7 +64,7 @@ def _add_matches(report: Report, table: AblationTable) -> None:
         ["variant", "holes", "mode", "metric", Column("reference", 4), Column("variant", 4), Column("difference", 4)],
         [
             [row.variant, _spell_kind(row), row.mode.upper(), row.metric.replace("_", " "), row.reference, row.value,
-             _estimate(row)]
+             Estimate.of(row.difference)]
             for row in table.rows
         ],
         "Exact match is by teacher forcing, as a share of the holes.",
@@ -90,7 +90,3 @@ def _add_curves(report: Report, out: Path, names: list[str]) -> None:
 
 def _spell_kind(row: ScoreRow) -> str:
     return row.kind.replace("_", " ")
-
-
-def _estimate(row: ScoreRow) -> Estimate:
-    return Estimate(row.difference.mean, row.difference.low, row.difference.high)

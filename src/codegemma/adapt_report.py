@@ -13,7 +13,6 @@ from codegemma.adapt import AdaptResult
 from codegemma.build import add_build_sections
 from codegemma.evals.heldout import Hole, make_holes
 from codegemma.evals.measure import Measurement
-from codegemma.evals.statistics import Interval
 from codegemma.model.infill_modes import read_infill_modes
 from codegemma.records import InfillMode, Pack
 from codegemma.report import Column, Estimate, Report, Series
@@ -128,7 +127,7 @@ def _add_proof(report: Report, result: AdaptResult) -> None:
         report.text(note)
     report.table(
         ["whole files", "from", Column("before, bits per byte", 3), Column("after", 3), Column("change", 3)],
-        [[c.name, c.source, *map(_spell_interval, (c.before, c.after, c.change))] for c in result.losses],
+        [[c.name, c.source, *(i and Estimate.of(i) for i in (c.before, c.after, c.change))] for c in result.losses],
         "Every token of whole files rated: of the repository's, which no run has seen, and of an installed package, "
         "for what the base could do before. Below zero is better.",
     )
@@ -136,7 +135,7 @@ def _add_proof(report: Report, result: AdaptResult) -> None:
         report.table(
             ["difference", "hole", "mode", column],
             [
-                [m.system, m.kind.replace("_", " "), m.mode.upper() if m.mode else "", _estimate(m)]
+                [m.system, m.kind.replace("_", " "), m.mode.upper() if m.mode else "", Estimate.of(m.interval)]
                 for m in result.gains
                 if m.metric == metric
             ],
@@ -145,17 +144,8 @@ def _add_proof(report: Report, result: AdaptResult) -> None:
 
 
 def _find_cells(rows: Sequence[Measurement], system: str, mode: InfillMode | None) -> list[Estimate | None]:
-    found = {m.metric: _estimate(m) for m in rows if (m.system, m.mode) == (system, mode)}
+    found = {m.metric: Estimate.of(m.interval) for m in rows if (m.system, m.mode) == (system, mode)}
     return [found.get(metric) for metric in ("exact_match", "edit_similarity", "bits_per_byte")]
-
-
-def _estimate(measurement: Measurement) -> Estimate:
-    interval = measurement.interval
-    return Estimate(interval.mean, interval.low, interval.high)
-
-
-def _spell_interval(interval: Interval | None) -> Estimate | None:
-    return None if interval is None else Estimate(interval.mean, interval.low, interval.high)
 
 
 def _add_completions(report: Report, showcases: Sequence[Showcase]) -> None:

@@ -87,7 +87,7 @@ def write_report(job: AlignJob, result: AlignResult, losses: Sequence[LossChange
 
 def _add_solved(report: Report, result: AlignResult) -> None:
     report.section("Held-out problems")
-    solved = {name: _in_percent(count_solved(found)) for name, found in result.solved.items()}
+    solved = {name: Estimate.of(count_solved(found), 100) for name, found in result.solved.items()}
     report.bars(solved, "solved, %", "Held-out problems solved greedily after each stage, and by its control.", 1)
     report.table(
         [
@@ -99,8 +99,8 @@ def _add_solved(report: Report, result: AlignResult) -> None:
         [
             [
                 name,
-                _estimate(count_solved(found)),
-                _estimate(count_solved(found, "sampled_passed")),
+                Estimate.of(count_solved(found)),
+                Estimate.of(count_solved(found, "sampled_passed")),
                 result.stages[name].flops if name in result.stages else None,
             ]
             for name, found in result.solved.items()
@@ -115,15 +115,10 @@ def _add_solved(report: Report, result: AlignResult) -> None:
         )
     report.table(
         ["difference", Column("greedy, points", 1, 100), Column("drawn, points", 1, 100)],
-        [[f"{g.ours} - {g.theirs}", _estimate(g.greedy), _estimate(g.sampled)] for g in result.gains],
+        [[f"{g.ours} - {g.theirs}", Estimate.of(g.greedy), Estimate.of(g.sampled)] for g in result.gains],
         "Stage minus its control, which was tuned on demonstrations with as many operations; paired on the same "
         "problems.",
     )
-
-
-def _in_percent(interval: Interval) -> Estimate:
-    low, high = (None if end is None else 100 * end for end in (interval.low, interval.high))
-    return Estimate(100 * interval.mean, low, high)
 
 
 def _add_infill(report: Report, result: AlignResult) -> None:
@@ -136,7 +131,7 @@ def _add_infill(report: Report, result: AlignResult) -> None:
     report.table(
         ["model", "holes", "figure", Column("value", 3)],
         [
-            [m.system, m.kind, m.metric.replace("_", " "), _estimate(m.interval)]
+            [m.system, m.kind, m.metric.replace("_", " "), Estimate.of(m.interval)]
             for m in (*figures, *differences)
             if m.metric in wanted
         ],
@@ -149,7 +144,7 @@ def _add_losses(report: Report, losses: Sequence[LossChange]) -> None:
     if losses:
         report.table(
             ["whole files", "from", Column("before, bits per byte", 3), Column("after", 3), Column("change", 3)],
-            [[c.name, c.source, *(i and _estimate(i) for i in (c.before, c.after, c.change))] for c in losses],
+            [[c.name, c.source, *(i and Estimate.of(i) for i in (c.before, c.after, c.change))] for c in losses],
             "Every token of whole files rated: of held-out ones beside the rehearsed, and of a package that nothing "
             "here has seen. What only the second loses was forgotten for want of being rehearsed.",
         )
@@ -171,10 +166,6 @@ def _add_stage(report: Report, job: AlignJob, name: str) -> None:
 def _select(name: str, lines: Sequence[dict[str, float]]) -> Series:
     told = [(line["step"], line[name]) for line in lines if name in line]
     return Series(name, [step for step, _ in told], [value for _, value in told])
-
-
-def _estimate(interval: Interval) -> Estimate:
-    return Estimate(interval.mean, interval.low, interval.high)
 
 
 def spell_gain(gain: Gain) -> str:

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from codegemma.files import write_whole
 
@@ -34,6 +34,17 @@ LEGEND_MIN_SERIES = 2
 CONTENTS_MIN_SECTIONS = 3
 
 
+class MeanWithBounds(Protocol):
+    """What an estimate is made of, such as `evals.statistics.Interval`."""
+
+    @property
+    def mean(self) -> float: ...  # noqa: D102
+    @property
+    def low(self) -> float | None: ...  # noqa: D102
+    @property
+    def high(self) -> float | None: ...  # noqa: D102
+
+
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """A value with its interval; without one, the page says so."""
@@ -41,6 +52,12 @@ class Estimate:
     value: float
     low: float | None = None
     high: float | None = None
+
+    @classmethod
+    def of(cls, found: MeanWithBounds, scale: float = 1) -> "Estimate":
+        """Take a mean and its interval, `scale` times."""
+        low, high = (None if bound is None else scale * bound for bound in (found.low, found.high))
+        return cls(scale * found.mean, low, high)
 
 
 @dataclass(frozen=True, slots=True)

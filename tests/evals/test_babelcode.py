@@ -1,5 +1,6 @@
 """Questions, their translation, and programs of eight languages that are compiled, run and judged."""
 
+import dataclasses
 import functools
 import shutil
 from collections.abc import Callable, Iterator
@@ -34,6 +35,7 @@ from codegemma.evals.choices import EvalChoices
 from codegemma.evals.run import evaluate
 from codegemma.evals.store import Store
 from codegemma.evals.truncation import POLICIES
+from codegemma.sandbox import warm_compiler
 from codegemma.sandbox.box import Limits, Safety, Sandbox
 from codegemma.sandbox.judge import Outcome, Verdict
 from codegemma.sandbox.toolchains import look_for, read_toolchains
@@ -85,6 +87,21 @@ def test_true_answer_passes_and_a_wrong_one_fails(open_judge: Judging, key: str)
     assert (wrong.outcome, wrong.reason) == (Outcome.FAILED, "call 0 of 2 gives 6, wanted 4")
     broken = examine(open_judge, key, DOUBLE, "    ) this is no program (\n")
     assert broken.outcome is Outcome.ERROR
+
+
+@pytest.mark.parametrize("key", [pytest.param(key, marks=pytest.mark.slow) for key in ("java", "kotlin")])
+def test_a_compiler_that_goes_down_whatever_it_is_given_blames_no_program(
+    sandbox: Sandbox, key: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = look_for(read_toolchains()[key])
+    if not found.is_ready:
+        pytest.skip(f"no toolchain for {found.toolchain.name}: {found.problem}")
+    with BabelJudge(sandbox, found.toolchain, read_target(key), [DOUBLE]) as judge:
+        monkeypatch.setattr(warm_compiler, "_LIMITS", dataclasses.replace(warm_compiler._LIMITS, address_bytes=2**20))
+        attempt = make_attempt(pose(DOUBLE, read_target(key)), TRUE_ANSWERS[key])
+        assert judge.examine_by(attempt, Scorer.PUBLISHED).outcome is Outcome.NOT_RUN
+        monkeypatch.undo()
+        assert judge.examine_by(attempt, Scorer.PUBLISHED).outcome is Outcome.PASSED
 
 
 @pytest.mark.parametrize("kind", sorted(CHEATS))

@@ -11,15 +11,17 @@ from tests.evals.subjects import find_benchmarks, make_subject
 
 from codegemma.evals.choices import EvalChoices
 from codegemma.evals.examination import Examination
-from codegemma.evals.fences import Rule, extract_code, find_fences
+from codegemma.evals.fences import Rule, extract_code
 from codegemma.evals.format_rules import BY_NAME, FORMAT_RULES, FormatRule, is_followed_loosely
 from codegemma.evals.format_suite import make_questions, run_format
-from codegemma.evals.problems import Problem, choose_problems, read_humaneval, read_problems
-from codegemma.evals.repair_suite import RepairResult, ask_for, number_assertions, run_repair
+from codegemma.evals.problems import Problem, ask_in_conversation, choose_problems, read_humaneval, read_problems
+from codegemma.evals.program_suites import run_humaneval
+from codegemma.evals.repair_suite import RepairResult, number_assertions, run_repair
 from codegemma.evals.scoring import Subject
 from codegemma.records import Completion, Request, StopReason
 from codegemma.runner import ignore_progress
 from codegemma.sandbox.judge import Outcome
+from codegemma.text.markdown import find_fences
 
 UNRULY = "```rust\nfn main() {\n" + "    let Xy = 1; // hi\n" * 9 + "}\n```\n# import os\n* " + "word " * 50
 
@@ -31,6 +33,8 @@ UNRULY = "```rust\nfn main() {\n" + "    let Xy = 1; // hi\n" * 9 + "}\n```\n# i
         ("```\nshort\n```\n~~~\nthe longer one\n~~~", "the longer one\n", Rule.LONGEST_FENCE),
         ("````python\n```\ninside\n```\n````", "```\ninside\n```\n", Rule.TAGGED_FENCE),
         ("```python\nx = 1", "x = 1", Rule.TAGGED_FENCE),
+        ("10. So:\n    ```python\n    if x:\n        y()\n    ```\n", "if x:\n    y()\n", Rule.TAGGED_FENCE),
+        ('```python\n"""\n    ```\n"""\n```\n', '"""\n    ```\n"""\n', Rule.TAGGED_FENCE),
         ("def f():\n    return 1\n", "def f():\n    return 1\n", Rule.WHOLE_TEXT),
         ("I cannot.", "I cannot.", Rule.UNPARSABLE_TEXT),
         ("", "", Rule.WHOLE_TEXT),
@@ -43,7 +47,7 @@ def test_code_is_found_by_the_stated_rule(text: str, code: str, rule: Rule) -> N
 @given(st.text(alphabet="`~ab \n", max_size=60))
 def test_any_answer_has_its_code(text: str) -> None:
     extracted = extract_code(text)
-    assert extracted.code in text
+    assert extracted.code.replace(" ", "") in text.replace(" ", "")  # a block loses the depth of its fence
     assert (extracted.rule in (Rule.TAGGED_FENCE, Rule.LONGEST_FENCE)) == bool(find_fences(text))
 
 
@@ -73,6 +77,7 @@ class Student(ByteCompleter):
 
     solutions: dict[str, Problem]
     asked: list[Request]
+    knows_at_once = False
 
     def complete_all(self, requests: Sequence[Request]) -> list[Completion]:
         self.asked += requests
@@ -82,14 +87,15 @@ class Student(ByteCompleter):
         if not self.solutions:
             return Completion("```python\ndef solve(x):\n    return x\n```", (), StopReason.CONTROL_TOKEN, 1)
         problem = self.solutions[request.turns[0].text]
-        body = problem.solution if len(request.turns) > 1 else "    return None\n"
+        knows = self.knows_at_once or len(request.turns) > 1
+        body = problem.solution if knows else "    return None\n"
         return Completion(f"Here:\n```python\n{problem.prefix}{body}```", (), StopReason.CONTROL_TOKEN, 1)
 
 
 def send_student(problems: Sequence[Problem]) -> tuple[Student, Subject]:
     subject = make_subject()
     student = Student(subject.completer.model)  # type: ignore[attr-defined]
-    student.solutions, student.asked = {ask_for(problem): problem for problem in problems}, []
+    student.solutions, student.asked = {ask_in_conversation(p).question: p for p in problems}, []
     return student, dataclasses.replace(subject, completer=student, max_context_tokens=20_000)
 
 
@@ -109,6 +115,31 @@ def test_failing_test_is_shown_and_the_second_answer_counts_as_the_second() -> N
     for text, problem in zip(shown, problems, strict=True):
         assert text.startswith("That does not pass this test:\n\n```python\nassert")
         assert (problem.names or ("",))[0] in text
+
+
+@pytest.mark.parametrize("knows", [True, False])
+def test_humaneval_is_asked_in_a_conversation_and_its_block_is_run(knows: bool) -> None:
+    folder = find_benchmarks()
+    problems = choose_problems(read_problems(folder / "HumanEval.jsonl.gz", read_humaneval, "its origin", 164), 3)
+    student, subject = send_student(problems)
+    student.knows_at_once = knows
+    choices = EvalChoices(limit=3, is_chat=True, samples=2, temperature=0.5)
+    answers = run_humaneval(Examination(subject, (folder,), choices, ignore_progress))
+    found = {(m.system, m.metric): m.interval.mean for m in answers.measurements or ()}
+    assert found["model, fence", "pass_at_1"] == float(knows)
+    assert found["model, all", "pass_at_1"] == 0.0  # words around a block are no program
+    assert {len(request.turns) for request in student.asked} == {1}
+
+
+def test_a_program_taken_from_a_conversation_has_the_helpers_of_its_question() -> None:
+    path = find_benchmarks() / "HumanEval.jsonl.gz"
+    asked = {p.task_id: ask_in_conversation(p) for p in read_problems(path, read_humaneval, "its origin", 164)}
+    with_helpers = [p for p in asked.values() if "def " in p.before]
+    assert len(with_helpers) == 4
+    for problem in with_helpers:
+        name = (problem.names or ("",))[0]
+        assert f"def {name}(" not in problem.before
+        assert problem.before.strip() in problem.question
 
 
 def test_assertions_tell_their_number_when_they_fail() -> None:

@@ -35,8 +35,8 @@ from codegemma.instruct.history.telling import spell_diff
 from codegemma.instruct.history.trial import Failed, Trials
 from codegemma.records import SourceFile
 from codegemma.sandbox.box import Sandbox
-from codegemma.serve.blocks import fence
 from codegemma.shards import write_records
+from codegemma.text.markdown import fence
 
 MIT = "SPDX-License-Identifier: MIT\n"
 OLD = '"""Sums."""\n\n\ndef add(first, second):\n    return first - second\n'

@@ -1,10 +1,12 @@
 """Many programs in one box: each gives what it gives, and one that misbehaves costs the others nothing."""
 
+import dataclasses
 from collections.abc import Iterator
 
 import pytest
 
-from codegemma.errors import UserError
+from codegemma.errors import InputError, UserError
+from codegemma.sandbox import calls
 from codegemma.sandbox.calls import NO_VALUE, Caller, Told
 
 GOOD = "def f(x):\n    return x + 1"
@@ -54,6 +56,13 @@ def test_a_program_that_ends_the_server_is_tried_alone_and_the_others_again(call
     programs = [GOOD, killer, "def f(x): return x * 3"]
     told = caller.call(programs, "f", [[2]])
     assert (told[0], told[1], told[2]) == (Told((3,)), Told(), Told((6,)))
+
+
+def test_where_every_box_goes_down_no_program_is_blamed(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "_BOX_LIMITS", dataclasses.replace(calls._BOX_LIMITS, address_bytes=2**20))
+    with Caller() as starved, pytest.raises(InputError, match="boxes go down on this machine"):
+        starved.call([GOOD], "f", [[1]])
+    assert caller.call([GOOD], "f", [[1]]) == [Told((2,))]
 
 
 def test_a_loop_ends_late_and_alone(caller: Caller) -> None:

@@ -1,13 +1,14 @@
 """What the service does behind all doors: memory, preparation, budgets, adapters, line ends."""
 
 import functools
+import math
 import time
 
 import pytest
 from tests.serve.conftest import SOURCE, serve
 from tests.serve.parrot import Parrot
 
-from codegemma.records import InfillMode, Priority
+from codegemma.records import InfillMode, Priority, Usage
 from codegemma.serve.adapter_folders import AdapterFolders
 from codegemma.serve.choices import ServeChoices
 from codegemma.serve.session import Budgets
@@ -164,6 +165,14 @@ def test_what_a_deadline_left_out_is_read_while_nobody_asks(tokenizer):
 
 
 def test_budgets_never_exceed_the_window():
-    budgets = SpeedMeter().choose_budgets(ServeChoices(), 512, 128, None)
+    budgets = SpeedMeter().choose_budgets(ServeChoices(), 512, 128, math.inf)
     assert budgets.prefix + budgets.suffix + budgets.context <= 512 - 64
-    assert SpeedMeter().choose_budgets(ServeChoices(), 100_000, 128, None) == Budgets(3072, 768, 2048)
+    assert SpeedMeter().choose_budgets(ServeChoices(), 100_000, 128, math.inf) == Budgets(3072, 768, 2048)
+
+
+def test_a_cold_prompt_is_short_until_the_speed_is_known():
+    meter, choices = SpeedMeter(), ServeChoices(least_tokens=200)
+    first = meter.choose_budgets(choices, 8192, 128, None)
+    assert 190 <= first.prefix + first.suffix + first.context <= 200
+    meter.take(Usage(prompt_tokens=200, evaluated_tokens=200, prompt_s=0.05))
+    assert meter.choose_budgets(choices, 100_000, 128, None) == Budgets(3072, 768, 2048)

@@ -8,14 +8,12 @@ The rule: the last fenced block that names the language; else the longest fenced
 the language or the language cannot be parsed here; else the answer all the same, marked as unparsable.
 """
 
-import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+from codegemma.text.markdown import Fence, find_fences
 from codegemma.text.python_source import parse_python
 
-# A fence is three or more back ticks or tildes, closed by at least as many (CommonMark 0.31, section 4.5).
-_OPEN = re.compile(r"^ {0,3}(?P<mark>`{3,}|~{3,})[ \t]*(?P<tag>[^\s`]*)[^`\n]*$")
 _TAGS = {
     "python": frozenset({"python", "py", "python3"}),
     "javascript": frozenset({"javascript", "js"}),
@@ -36,14 +34,6 @@ class Rule(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Fence:
-    """A fenced block: the word behind its opening, and what stands in it."""
-
-    tag: str
-    code: str
-
-
-@dataclass(frozen=True, slots=True)
 class Extracted:
     """Code, and how it was found."""
 
@@ -51,33 +41,9 @@ class Extracted:
     rule: Rule
 
 
-def find_fences(text: str) -> list[Fence]:
-    r"""Find all fenced blocks in order.
-
-    >>> find_fences("So:\n```py\nx = 1\n```\nand\n~~~\ny\n~~~\n")
-    [Fence(tag='py', code='x = 1\n'), Fence(tag='', code='y\n')]
-    """
-    found: list[Fence] = []
-    opened: tuple[str, str] | None = None
-    lines: list[str] = []
-    for line in text.splitlines(keepends=True):
-        match = _OPEN.match(line.rstrip("\r\n"))
-        if opened is None:
-            if match:
-                opened, lines = (match["mark"], match["tag"].lower()), []
-        elif match and not match["tag"] and match["mark"].startswith(opened[0]):
-            found.append(Fence(opened[1], "".join(lines)))
-            opened = None
-        else:
-            lines.append(line)
-    if opened is not None:
-        found.append(Fence(opened[1], "".join(lines)))
-    return found
-
-
 def names_language(fence: Fence, language: str) -> bool:
     """Tell whether a fence says that it holds this language."""
-    return fence.tag in _TAGS.get(language, frozenset({language}))
+    return fence.language in _TAGS.get(language, frozenset({language}))
 
 
 def extract_code(text: str, language: str = "python") -> Extracted:

@@ -15,7 +15,8 @@ import tokenize
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from codegemma.evals.fences import extract_code, find_fences, names_language
+from codegemma.evals.fences import extract_code, names_language
+from codegemma.text.markdown import find_fences
 from codegemma.text.python_source import parse_python
 
 _SNAKE = re.compile(r"_{0,2}[a-z][a-z0-9]*(?:_[a-z0-9]+)*_{0,2}$")

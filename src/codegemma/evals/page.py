@@ -18,7 +18,6 @@ from codegemma.evals.page_tables import (
     are_alike,
     choose_bars,
     count_equally,
-    estimate,
     name_mode,
     tabulate,
     tabulate_alike,
@@ -107,7 +106,7 @@ def _add_card(report: Report, results: Results) -> None:
             [
                 row.published.name,
                 _describe_part(row),
-                estimate(row.measured) if row.measured else None,
+                Estimate.of(row.measured.interval) if row.measured else None,
                 *(row.published.figures.get(name) for name in columns),
             ]
             for row in rows
@@ -225,11 +224,9 @@ def write_comparison(comparison: Comparison, first: Path, second: Path, out: Pat
 
 
 def _list_cells(change: Change) -> list[object]:
-    interval = change.difference
-    difference = Estimate(interval.mean, interval.low, interval.high)
     names = [change.suite, change.kind.replace("_", " "), change.mode.upper(), change.system, change.metric]
     means = [f"{change.first:.3f}", f"{change.second:.3f}"]
-    return [*names, *means, difference, change.gained, change.lost, change.chance]
+    return [*names, *means, Estimate.of(change.difference), change.gained, change.lost, change.chance]
 
 
 def _add_answers(report: Report, first: Path, second: Path) -> None:

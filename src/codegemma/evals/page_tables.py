@@ -52,7 +52,7 @@ def tabulate_alike(measured: Sequence[Measurement], ceilings: Callable[[str], st
     rows: list[list[object]] = []
     for kind in kinds:
         first, *others = (by_place[kind, system] for system in systems)
-        cells = [estimate(first), *(m.interval.mean for m in others)]
+        cells = [Estimate.of(first.interval), *(m.interval.mean for m in others)]
         asked = [first.interval.items] * has_numbers
         rows.append([kind.replace("_", " "), *asked, *[ceilings(kind)] * has_ceilings, *cells])
     return columns, rows
@@ -76,7 +76,7 @@ def tabulate(kind: str, measured: Sequence[Measurement]) -> Table:
     for system, mode in dict.fromkeys((m.system, m.mode) for m in measured):
         row = {m.metric: m for m in measured if (m.system, m.mode) == (system, mode)}
         items = max(m.interval.items for m in row.values())
-        cells = [estimate(row[metric]) if metric in row else None for metric in units]
+        cells = [Estimate.of(row[metric].interval) if metric in row else None for metric in units]
         rows.append([system, *([name_mode(mode)] if has_modes else []), *cells, items])
     return [*columns, "items"], rows
 
@@ -93,15 +93,8 @@ def choose_bars(measured: Sequence[Measurement]) -> dict[str, float | Estimate]:
     for m in shares:
         kind = m.kind.replace("_", " ") if has_kinds else ""
         name = " ".join(filter(None, (kind, name_mode(m.mode), m.system if has_systems or not has_kinds else "")))
-        values[name] = estimate(m, 100)
+        values[name] = Estimate.of(m.interval, 100)
     return values
-
-
-def estimate(measured: Measurement, scale: float = 1) -> Estimate:
-    """Take a figure with its interval, `scale` times."""
-    interval = measured.interval
-    spread = (None if bound is None else scale * bound for bound in (interval.low, interval.high))
-    return Estimate(scale * interval.mean, *spread)
 
 
 def name_mode(mode: InfillMode | None) -> str:

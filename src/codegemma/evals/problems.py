@@ -9,7 +9,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,8 @@ class Problem:
     A model sees `prefix` and, where there is a hole, `suffix`. `before` and `after` stand around its text in the
     program. `group` names what problems share: several holes of one solution are not independent. `solution` is the
     published answer. `trusted` and `names` are those of `Examinee`. `stops` are words at which others cut an answer in
-    its `language`; where `keeps_stop` the word belongs to the answer.
+    its `language`; where `keeps_stop` the word belongs to the answer. A `question` is put in a conversation and seen
+    instead of `prefix` and `suffix`.
     """
 
     task_id: str
@@ -42,6 +43,7 @@ class Problem:
     language: str = "python"
     stops: tuple[str, ...] = ()
     keeps_stop: bool = False
+    question: str = field(default="", repr=False)
 
     def write_program(self, text: str) -> str:
         """Put an answer in its place."""
@@ -109,6 +111,23 @@ def _read_function(row: Mapping[str, Any], prefix: str, suffix: str, group: str)
         trusted=prefix + solution + suffix,
         names=(str(row["entry_point"]),),
     )
+
+
+def ask_in_conversation(problem: Problem) -> Problem:
+    """Ask for the whole program in a conversation: in MBPP's own words, or by the head of HumanEval's function.
+
+    What stands before the asked function in HumanEval's prompt (imports, helpers) stands before the answer again.
+    """
+    if not problem.before:
+        task = problem.prefix.removesuffix("[BEGIN]\n").strip()
+        return replace(problem, question=f"{task}\n\nAnswer with one Python code block that holds the whole program.")
+    name = problem.names[0] if problem.names else ""
+    question = (
+        "Complete this Python function. Answer with one Python code block that holds the whole function.\n\n"
+        f"```python\n{problem.prefix.rstrip()}\n```"
+    )
+    head = problem.before[: max(problem.before.rfind(f"def {name}("), 0)]
+    return replace(problem, question=question, before=f"{head}\n", after="\n")
 
 
 # The copy of the sanitized set that is about has lost `test_imports`: these tests call `math`.

@@ -10,7 +10,7 @@ of the parts and policy gave them is not published: modes and policies stand sid
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from codegemma.errors import InputError
@@ -20,6 +20,7 @@ from codegemma.evals.problems import (
     MBPP_SHOTS,
     MBPP_TEST,
     Problem,
+    ask_in_conversation,
     choose_problems,
     join_shots,
     read_humaneval,
@@ -40,6 +41,7 @@ MBPP_ORIGIN = "https://github.com/google-research/google-research (folder mbpp),
 _FUNCTION_TOKENS = 512
 # HumanEval's programs are no files: one of a name that says nothing.
 _PATH = "solution.py"
+CONVERSATION_NOTE = "asked in a conversation, without shots: the published prompts of tuned models are not known"
 POLICY_NOTE = "policies cut the same answers: the first is the headline, the others tell how much the cut decides"
 
 
@@ -88,8 +90,8 @@ def run_humaneval(exam: Examination) -> Answers:
     """Complete the functions of HumanEval from their heads."""
     path = exam.find(*_need(HUMANEVAL_FILE, HUMANEVAL_ORIGIN))
     problems = choose_problems(read_problems(path, read_humaneval, HUMANEVAL_ORIGIN, 164), exam.choices.limit)
-    return answer_programs(
-        exam, problems, [Asking("humaneval", None, ("stop_words", "all", "parses"), _FUNCTION_TOKENS)]
+    return _answer_functions(
+        exam, problems, Asking("humaneval", None, ("stop_words", "all", "parses"), _FUNCTION_TOKENS)
     )
 
 
@@ -99,7 +101,7 @@ def run_mbpp(exam: Examination) -> Answers:
     problems = {p.task_id: p for p in read_problems(path, read_mbpp, MBPP_ORIGIN, 974)}
     shots = join_shots([problems[f"MBPP/{number}"] for number in MBPP_SHOTS])
     asked = choose_problems([problems[f"MBPP/{number}"] for number in MBPP_TEST], exam.choices.limit)
-    return answer_programs(exam, asked, [Asking("mbpp", None, ("done", "all"), _FUNCTION_TOKENS, shots=shots)])
+    return _answer_functions(exam, asked, Asking("mbpp", None, ("done", "all"), _FUNCTION_TOKENS, shots=shots))
 
 
 def run_mbpp_sanitized(exam: Examination) -> Answers:
@@ -108,9 +110,18 @@ def run_mbpp_sanitized(exam: Examination) -> Answers:
     problems = {p.task_id: p for p in read_problems(path, read_mbpp, MBPP_ORIGIN, 427)}
     shots = join_shots([p for n in MBPP_SHOTS if (p := problems.pop(f"MBPP/{n}", None))])
     asked = choose_problems(list(problems.values()), exam.choices.limit)
-    return answer_programs(
-        exam, asked, [Asking("mbpp_sanitized", None, ("done", "all"), _FUNCTION_TOKENS, shots=shots)]
+    return _answer_functions(
+        exam, asked, Asking("mbpp_sanitized", None, ("done", "all"), _FUNCTION_TOKENS, shots=shots)
     )
+
+
+def _answer_functions(exam: Examination, problems: Sequence[Problem], asking: Asking) -> Answers:
+    """Ask for whole functions: by a text that goes on, or in a conversation, without shots."""
+    if not exam.choices.is_chat:
+        return answer_programs(exam, problems, [asking])
+    asking = replace(asking, policies=("fence", "all"), shots="")
+    answers = answer_programs(exam, [ask_in_conversation(problem) for problem in problems], [asking])
+    return replace(answers, notes=(*answers.notes, CONVERSATION_NOTE))
 
 
 def _need(file: str, origin: str) -> tuple[str, str]:

@@ -25,9 +25,10 @@ from codegemma.evals.samples import Judged, Sample, name_kind
 from codegemma.evals.store import hash_parts
 from codegemma.evals.truncation import POLICIES
 from codegemma.evals.verdicts import read_verdict, shorten_verdict, spell_verdict
-from codegemma.records import Completion, InfillMode, Request, Sampling, StopReason
+from codegemma.records import Completion, InfillMode, Request, Sampling, StopReason, Turn
 from codegemma.runner import prefix_stages
 from codegemma.sandbox.judge import Verdict
+from codegemma.text.chat_format import format_chat_prompt
 from codegemma.text.window import fit_request
 
 # Answers that wait for a verdict, for each box: a slow program does not hold up the boxes beside it.
@@ -121,27 +122,29 @@ class Answerer:
         return order_requests(self._list_all(problems, asking), lambda asked: asked.request)
 
     def _list_all(self, problems: Sequence[Problem], asking: Asking) -> "Iterator[_Asked]":
-        choices, subject = self._exam.choices, self._exam.subject
-        window = subject.max_context_tokens
+        choices = self._exam.choices
         for number, problem in enumerate(problems):
-            request = Request(
-                asking.shots + problem.prefix,
-                problem.suffix if asking.mode else "",
-                path=asking.path,
-                mode=asking.mode,
-                max_new_tokens=min(asking.max_new_tokens, window // _ANSWER_SHARE),
-            )
-            fits, is_cut = True, False
-            try:
-                fitted = fit_request(request, subject.tokenizer, window - request.max_new_tokens)
-                is_cut = (fitted.prefix, fitted.suffix) != (request.prefix, request.suffix)
-                request = fitted
-            except InputError:
-                fits = False
+            request, fits, is_cut = self._fit(problem, asking)
             for sample in range(choices.samples):
                 sampling = Sampling(temperature=choices.temperature, top_p=choices.top_p, seed=choices.seed + sample)
                 place = number * choices.samples + sample
                 yield _Asked(place, problem, sample, drop_seed(replace(request, sampling=sampling)), fits, is_cut)
+
+    def _fit(self, problem: Problem, asking: Asking) -> tuple[Request, bool, bool]:
+        """Make the request, and say whether the window holds it at all, and whether only a part of it."""
+        tokenizer, window = self._exam.subject.tokenizer, self._exam.subject.max_context_tokens
+        most = min(asking.max_new_tokens, window // _ANSWER_SHARE)
+        if problem.question:
+            turns = (Turn("user", problem.question),)
+            fits = len(format_chat_prompt(tokenizer, turns)) + most <= window
+            return Request("", "", mode=None, max_new_tokens=most, turns=turns), fits, False
+        prefix, suffix = asking.shots + problem.prefix, problem.suffix if asking.mode else ""
+        request = Request(prefix, suffix, path=asking.path, mode=asking.mode, max_new_tokens=most)
+        try:
+            fitted = fit_request(request, tokenizer, window - most)
+        except InputError:
+            return request, False, False
+        return fitted, True, (fitted.prefix, fitted.suffix) != (prefix, suffix)
 
     def _write_all(
         self, problems: Sequence[Problem], asking: Asking, written: "_Written", judged: "Future[None]"

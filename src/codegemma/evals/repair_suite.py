@@ -4,20 +4,28 @@
 **Out**: `Answers`: what was written in each turn, and pass@1 after one, two and three turns.
 **Not**: a second chance for an answer that passed, and no test besides the first that failed.
 
-What is said is the same for every model: `ask_for` and `show_failure` below. Code is taken from an answer by the rule
-in `fences.py`; what stands before the asked function in HumanEval's prompt (imports, helpers) is put before it again.
+What is said is the same for every model: `problems.ask_in_conversation` and `show_failure` below. Code is taken from an
+answer by the rule in `fences.py`.
 """
 
 import ast
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from codegemma.evals.examination import Answers, Examination, Suite
 from codegemma.evals.fences import extract_code
 from codegemma.evals.measure import Measurement
-from codegemma.evals.problems import MBPP_TEST, Problem, choose_problems, read_humaneval, read_mbpp, read_problems
+from codegemma.evals.problems import (
+    MBPP_TEST,
+    Problem,
+    ask_in_conversation,
+    choose_problems,
+    read_humaneval,
+    read_mbpp,
+    read_problems,
+)
 from codegemma.evals.program_suites import (
     HUMANEVAL_FILE,
     HUMANEVAL_ORIGIN,
@@ -29,7 +37,7 @@ from codegemma.evals.scoring import Subject
 from codegemma.evals.statistics import count_share
 from codegemma.evals.verdicts import examine_kept
 from codegemma.records import Request, Sampling, Turn
-from codegemma.sandbox.judge import Examinee, Outcome, PythonJudge, Verdict
+from codegemma.sandbox.judge import Outcome, PythonJudge, Verdict
 from codegemma.text.chat_format import format_chat_prompt
 from codegemma.text.python_source import parse_python
 
@@ -76,10 +84,9 @@ class RepairResult:
 
 @dataclass(slots=True)
 class _Talk:
-    """A conversation under way. `tests` number their assertions, `shown` are these by number."""
+    """A conversation under way. The tests of `problem` number their assertions, `shown` are these by number."""
 
     problem: Problem
-    tests: str
     shown: tuple[str, ...]
     turns: list[Turn]
     done: list[RepairTurn] = field(default_factory=list)
@@ -90,17 +97,6 @@ class _Talk:
     @property
     def is_open(self) -> bool:
         return not self.missing and not (self.done and self.done[-1].outcome is Outcome.PASSED)
-
-
-def ask_for(problem: Problem) -> str:
-    """Spell the first question: MBPP's own words, or the head of HumanEval's function."""
-    if not problem.before:
-        task = problem.prefix.removesuffix("[BEGIN]\n").strip()
-        return f"{task}\n\nAnswer with one Python code block that holds the whole program."
-    return (
-        "Complete this Python function. Answer with one Python code block that holds the whole function.\n\n"
-        f"```python\n{problem.prefix.rstrip()}\n```"
-    )
 
 
 def show_failure(test: str, verdict: Verdict) -> str:
@@ -156,7 +152,8 @@ def run_repair(exam: Examination, name: str) -> Answers:
 
 def _open_talk(problem: Problem) -> _Talk:
     tests, shown = number_assertions(problem.tests)
-    return _Talk(problem, tests, shown, [Turn("user", ask_for(problem))])
+    problem = replace(ask_in_conversation(problem), tests=tests)
+    return _Talk(problem, shown, [Turn("user", problem.question)])
 
 
 def _answer(exam: Examination, judge: PythonJudge, talks: Sequence[_Talk], turn: int) -> None:
@@ -164,7 +161,7 @@ def _answer(exam: Examination, judge: PythonJudge, talks: Sequence[_Talk], turn:
     texts = _write(exam, talks, turn)
     answered = [(talk, text) for talk, text in zip(talks, texts, strict=True) if not talk.missing]
     extracted = [extract_code(text) for _, text in answered]
-    examinees = [_pose(talk, found.code) for (talk, _), found in zip(answered, extracted, strict=True)]
+    examinees = [talk.problem.pose(found.code) for (talk, _), found in zip(answered, extracted, strict=True)]
     verdicts = examine_kept(exam.store, judge, examinees)
     for (talk, text), found, verdict in zip(answered, extracted, verdicts, strict=True):
         if verdict.outcome is Outcome.NOT_RUN:
@@ -206,15 +203,6 @@ def _tell_window(subject: Subject, talks: Sequence[_Talk]) -> Iterator[str]:
 
 def _fits(subject: Subject, talk: _Talk, room: int) -> bool:
     return len(format_chat_prompt(subject.tokenizer, talk.turns)) + room <= subject.max_context_tokens
-
-
-def _pose(talk: _Talk, code: str) -> Examinee:
-    problem = talk.problem
-    head = ""
-    if problem.before and problem.names:
-        # Imports and helpers that the prompt gives; the answer holds the function itself.
-        head = problem.before[: max(problem.before.rfind(f"def {problem.names[0]}("), 0)]
-    return Examinee(f"{head}\n{code}\n", talk.tests, problem.trusted, problem.names)
 
 
 def _find_test(talk: _Talk, verdict: Verdict) -> str:

@@ -10,6 +10,7 @@ Published figures of the infilling sets differ by points through this choice alo
 import re
 from collections.abc import Callable
 
+from codegemma.evals.fences import extract_code
 from codegemma.evals.problems import Problem
 from codegemma.records import Extent, StopRules
 from codegemma.text.brackets import find_closing_brace
@@ -81,6 +82,11 @@ def keep_function(problem: Problem, text: str) -> str:
     return text if brace is None else text[: brace + 1]
 
 
+def take_block(problem: Problem, text: str) -> str:
+    """Run the code that an answer of a conversation holds, by the rule of `fences.py`."""
+    return extract_code(text, problem.language).code
+
+
 def stop_at_published_words(problem: Problem, text: str) -> str:
     """Run what stands before a word that the benchmark's authors stop at, and the word where it closes the answer."""
     told = cut_text(text, StopRules(strings=problem.stops))
@@ -98,5 +104,6 @@ POLICIES: dict[str, Policy] = {
     "scope": stop_at_scope,
     "parses": keep_parsing,
     "function": keep_function,
+    "fence": take_block,
     "published_stops": stop_at_published_words,
 }

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from codegemma.errors import InputError
 from codegemma.sandbox.box import Limits, Program, Safety, Sandbox, name_python
 from codegemma.sandbox.inside.wire import WireError, decode, encode, receive, send
 
@@ -68,13 +69,16 @@ class Caller:
         """Define each program and call its function `name` with each of `calls`; in the programs' order.
 
         A program that brings the box down is tried once more alone, and told as having given nothing.
+
+        Raises:
+            InputError: boxes go down with a program that does nothing, so that no program is to blame.
         """
         different = list(dict.fromkeys(programs))
         with self._lock:
             found = self._run(different, name, calls)
             for number, program in enumerate(different):
                 if number not in found:
-                    found[number] = self._run([program], name, calls).get(0, Told())
+                    found[number] = self._run_alone(program, name, calls)
         numbers = {program: number for number, program in enumerate(different)}
         return [found[numbers[program]] for program in programs]
 
@@ -89,6 +93,15 @@ class Caller:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _run_alone(self, program: str, name: str, calls: Sequence[Sequence[Any]]) -> Told:
+        told = self._run([program], name, calls).get(0)
+        if told is None and not self._run([f"def {name}(*_): pass"], name, calls):
+            raise InputError(
+                "boxes go down on this machine with programs that do nothing; free memory and processes, then repeat "
+                "the command: it goes on"
+            )
+        return told or Told()
 
     def _run(self, programs: Sequence[str], name: str, calls: Sequence[Sequence[Any]]) -> dict[int, Told]:
         """Run a batch as far as the box lives, which is opened anew where it does not."""

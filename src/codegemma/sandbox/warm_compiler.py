@@ -20,6 +20,7 @@ from importlib import resources
 from pathlib import Path
 
 from codegemma.sandbox.box import Limits, Program, Safety, Sandbox
+from codegemma.sandbox.process import BoxError
 
 _GIB = 2**30
 _LIMITS = Limits(
@@ -31,6 +32,8 @@ _JAVA = ("java", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xmx1g", "-Xss8
 _PATIENCE_S = 300.0
 _KOTLIN_JARS = "/usr/share/kotlin/kotlinc/lib/*"
 _AT_ONCE = {"java": 1, "kotlin": 24}
+_EMPTY_FOLDER = "empty"
+_EMPTY = {"java": ("Empty.java", "class Empty {}\n"), "kotlin": ("Empty.kt", "fun main() {}\n")}
 
 
 class BuildError(Exception):
@@ -121,17 +124,36 @@ class WarmCompiler:
             made.rename(self._programs / package / package)
 
     def _ask(self, question: str) -> tuple[bool, str]:
+        """Ask, and once more where the compiler goes down: a program may be too much for it.
+
+        Raises:
+            BoxError: it goes down with an empty program too, so that none is to blame.
+        """
         for _ in range(2):
-            to, back = self._pipes or self._start()  # where no box comes about, no program is to blame
-            try:
-                os.write(to, f"{question}\n".encode())
-                verdict, _, said = _read_line(back).partition(" ")
-                return verdict == "ok", said.replace("\\n", "\n").replace("\\\\", "\\")
-            except (OSError, EOFError):
-                # It went down, with a program that was too much for it: once more, alone.
-                self._running.close()
-                self._pipes = None
+            answer = self._ask_once(question)
+            if answer is not None:
+                return answer
+        if self._ask_once(self._spell_empty()) is None:
+            raise BoxError(f"the compiler of {self._kind} goes down with whatever it is given")
         return False, "the compiler went down or met its limit of time"
+
+    def _ask_once(self, question: str) -> tuple[bool, str] | None:
+        to, back = self._pipes or self._start()  # where no box comes about, no program is to blame
+        try:
+            os.write(to, f"{question}\n".encode())
+            verdict, _, said = _read_line(back).partition(" ")
+            return verdict == "ok", said.replace("\\n", "\n").replace("\\\\", "\\")
+        except (OSError, EOFError):
+            self._running.close()
+            self._pipes = None
+            return None
+
+    def _spell_empty(self) -> str:
+        source, text = _EMPTY[self._kind]
+        folder = self._programs / _EMPTY_FOLDER
+        folder.mkdir(exist_ok=True)
+        (folder / source).write_text(text, encoding="utf-8")
+        return f"{self._job}/{_EMPTY_FOLDER}\t{self._job}/{_EMPTY_FOLDER}/{source}"
 
     def _start(self) -> tuple[int, int]:
         self._running = contextlib.ExitStack()

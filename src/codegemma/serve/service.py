@@ -13,6 +13,8 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import fields, replace
 
+import numpy as np
+
 from codegemma.records import Generation, Generator, Priority, StopRules
 from codegemma.serve.adapter_folders import AdapterFolders
 from codegemma.serve.ahead import Ahead
@@ -33,7 +35,7 @@ from codegemma.serve.tutor.ledger import Ledger
 from codegemma.serve.tutor.policy import Policy
 from codegemma.serve.tutor.tutor import Tutor
 from codegemma.serve.writing import Writer
-from codegemma.text.control_tokens import BOS_ID, CONTROL_TOKENS
+from codegemma.text.control_tokens import BOS_ID, CONTROL_TOKENS, RESERVED_IDS
 
 _WARM_TOKENS = 32
 _CONTROL_IDS = {spelled: token_id for token_id, spelled in CONTROL_TOKENS.items()}
@@ -107,8 +109,9 @@ class Service:
         return ids
 
     async def warm_up(self) -> None:
-        """Read a short prompt, so that the engine is warm and its speed known."""
-        ids = (BOS_ID, *(self.encode("def\n") * _WARM_TOKENS)[:_WARM_TOKENS])
+        """Read a short prompt, so that the engine is warm and its speed known: one of which it has kept nothing."""
+        drawn = np.random.default_rng().integers(RESERVED_IDS, self.generator.tokenizer.vocab_size, _WARM_TOKENS)
+        ids = (BOS_ID, *drawn.tolist())
         generation = Generation(ids, max_new_tokens=1, priority=Priority.BATCH)  # who asks already does not wait
         async for _ in self._writer.write(generation, StopRules(), Report()):
             pass

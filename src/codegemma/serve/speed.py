@@ -5,6 +5,8 @@
 **Not**: the deadline of a request under way: the engine holds that.
 """
 
+import math
+
 from codegemma.records import Usage
 from codegemma.serve.choices import ServeChoices
 from codegemma.serve.session import Budgets
@@ -33,10 +35,12 @@ class SpeedMeter:
     def choose_budgets(
         self, choices: ServeChoices, max_context_tokens: int, max_new_tokens: int, deadline_s: float | None
     ) -> Budgets:
-        """Share out what can be read before the deadline: each part shrinks alike, and nothing below the least. While
-        nobody waits the deadline is `math.inf`.
+        """Share out what can be read before the deadline: each part shrinks alike, and nothing below the least, which
+        is also what a speed that is not known yet allows. While nobody waits the deadline is `math.inf`.
 
         >>> meter = SpeedMeter()
+        >>> meter.choose_budgets(ServeChoices(), 8192, 128, deadline_s=1.0)
+        Budgets(prefix=100, suffix=25, context=66)
         >>> meter.take(Usage(prompt_tokens=400, evaluated_tokens=400, prompt_s=1.0))
         >>> meter.choose_budgets(ServeChoices(), 8192, 128, deadline_s=1.0)
         Budgets(prefix=208, suffix=52, context=139)
@@ -44,9 +48,10 @@ class SpeedMeter:
         wanted = choices.prefix_tokens + choices.suffix_tokens + choices.context_tokens
         room = max_context_tokens - min(max_new_tokens, int(max_context_tokens * _MAX_NEW_SHARE)) - _FIXED_TOKENS
         total: float = min(wanted, max(room, 2))
-        if self.tokens_per_s is not None:
-            in_time = self.tokens_per_s * (choices.cold_s if deadline_s is None else deadline_s)
-            total = min(total, max(in_time, choices.least_tokens))
+        within_s = choices.cold_s if deadline_s is None else deadline_s
+        # A model that reads 30 tokens a second must not be given 3,000 because nobody has measured it yet.
+        in_time = math.inf if math.isinf(within_s) else (self.tokens_per_s or 0.0) * within_s
+        total = min(total, max(in_time, choices.least_tokens))
         share = total / wanted
         return Budgets(
             prefix=max(int(choices.prefix_tokens * share), 1),

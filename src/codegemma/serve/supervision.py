@@ -12,9 +12,9 @@ from dataclasses import replace
 from codegemma.errors import InputError
 from codegemma.records import Extent, Priority
 from codegemma.serve.asks import Piece, PlainAsk, Wishes
-from codegemma.serve.blocks import split_finished
 from codegemma.serve.tutor.policy import Policy
 from codegemma.serve.tutor.tutor import Tutor
+from codegemma.text.markdown import split_finished
 
 Write = Callable[[PlainAsk], AsyncGenerator[Piece, None]]
 

@@ -9,9 +9,10 @@ The first question follows OSS-Instruct (Wei et al., 2024, section 2): a snippet
 
 import re
 
-from codegemma.evals.fences import extract_code, find_fences
+from codegemma.evals.fences import extract_code
 from codegemma.synthesis.choices import BEST_SCORE
 from codegemma.synthesis.outcomes import Draft, Drop, Reason, Scores, Seed
+from codegemma.text.markdown import find_fences
 
 PROMPT_VERSION = 1
 

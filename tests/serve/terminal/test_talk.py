@@ -17,10 +17,10 @@ from tests.serve.parrot import Parrot
 from codegemma.cli.main import cli
 from codegemma.records import Sampling, Turn
 from codegemma.sandbox.box import Sandbox
-from codegemma.serve.blocks import split_finished, strip_controls
-from codegemma.serve.terminal.screen import Screen
+from codegemma.serve.terminal.screen import Screen, strip_controls
 from codegemma.serve.terminal.speakers import LocalSpeaker, RemoteSpeaker, Said
 from codegemma.serve.terminal.talk import Talk
+from codegemma.text.markdown import split_finished
 from codegemma.text.tokenizer import Tokenizer
 from codegemma.wire import ServerError
 

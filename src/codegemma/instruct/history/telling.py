@@ -13,7 +13,7 @@ import pygit2
 from codegemma.instruct.history.changes import Change, ChangedFile
 from codegemma.instruct.history.trial import Failed
 from codegemma.records import Turn
-from codegemma.serve.blocks import fence
+from codegemma.text.markdown import fence
 
 # A single file of so many lines is answered whole, a longer one by a diff.
 _MAX_WHOLE_LINES = 60

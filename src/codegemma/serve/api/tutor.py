@@ -23,11 +23,11 @@ from codegemma.serve.api.openai import shape_error
 from codegemma.serve.asks import PlainAsk, Wishes
 from codegemma.serve.attached import refuse_secret, refuse_secrets
 from codegemma.serve.bench import BusyError
-from codegemma.serve.blocks import fence
 from codegemma.serve.chat import TURNS, make_chat_ids, merge_turns, read_content
 from codegemma.serve.tutor.exercises import KINDS, Case, Exercise
 from codegemma.serve.tutor.explain import explain_diff, explain_error, explain_line
 from codegemma.serve.tutor.mistakes import correct_syntax
+from codegemma.text.markdown import fence
 
 _ANSWER_TOKENS = 512
 _TEMPERATURE = 0.3

@@ -11,10 +11,10 @@ from pathlib import Path
 import pygit2
 
 from codegemma.errors import InputError
-from codegemma.serve.blocks import fence
 from codegemma.serve.secret_files import describe_secret, has_secret
 from codegemma.text.cursor import read_text
 from codegemma.text.languages import detect_language
+from codegemma.text.markdown import fence
 
 _SPAN = re.compile(r"(.+?):(\d+)(?:-(\d+))?")
 _MAX_CHARS = 200_000

@@ -7,7 +7,7 @@
 
 from codegemma.errors import InputError
 from codegemma.records import Turn
-from codegemma.serve.blocks import Block, list_blocks
+from codegemma.text.markdown import Fence, find_fences
 
 
 class Conversation:
@@ -52,14 +52,14 @@ class Conversation:
         """Begin anew."""
         self._turns, self.attached = [], []
 
-    def find_block(self, number: str) -> Block:
+    def find_block(self, number: str) -> Fence:
         """Find block `number` of the last answer, counted from 1; without a number, its last.
 
         Raises:
             InputError: no such block.
         """
         answers = [turn.text for turn in self._turns if turn.role == "model"]
-        blocks = list_blocks(answers[-1]) if answers else []
+        blocks = [block for block in find_fences(answers[-1]) if block.is_closed] if answers else []
         if not blocks:
             raise InputError("the last answer has no block of code to run")
         if not number:

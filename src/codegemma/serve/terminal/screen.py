@@ -6,6 +6,7 @@ that a long answer scrolls as anything else does.
 **Not**: escape sequences of a model: control characters are taken out before anything is shown.
 """
 
+import re
 from collections.abc import Iterable
 
 from rich.console import Console
@@ -16,10 +17,12 @@ from rich.text import Text
 
 from codegemma.sandbox.box import Ran
 from codegemma.sandbox.snippets import spell_ending
-from codegemma.serve.blocks import split_finished, strip_controls
 from codegemma.serve.terminal.speakers import Said
+from codegemma.text.markdown import split_finished
 
 _SHOWN_LINES = 200
+# What a terminal would obey rather than show: control characters but line ends and tabs, C1's among them.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class Screen:
@@ -83,3 +86,12 @@ class Screen:
                 live.update(Markdown(rest))
         if rest.strip():
             self.console.print(Markdown(rest))
+
+
+def strip_controls(text: str) -> str:
+    r"""Take out what a terminal would obey: a model's words may not move the cursor or set its title.
+
+    >>> strip_controls("a\x1b[2Jb\tc\r\n")
+    'a[2Jb\tc\n'
+    """
+    return _CONTROLS.sub("", text)

@@ -11,7 +11,7 @@ import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-from codegemma.serve.blocks import list_blocks, split_finished
+from codegemma.text.markdown import Place, find_fences, read_lines, split_finished
 from codegemma.text.python_source import parse_python
 
 WITHHELD = "*(Code that would give the solution away was left out here: the teacher's policy.)*\n\n"
@@ -64,7 +64,7 @@ class Guard:
     async def _passes(self, part: str, code: Sequence[str], spans: Sequence[str]) -> bool:
         if self.examine is None:
             return False
-        programs = [block.code for block in list_blocks(part)]
+        programs = [block.code for block in find_fences(part)]
         programs += ["\n".join(code), "\n".join([*self.told, *code])] if code else []
         programs += [f"def solve(values):\n    return {span}" for span in spans if _is_expression(span)]
         for program in dict.fromkeys(programs):
@@ -91,18 +91,12 @@ def find_code(part: str) -> list[str]:
     >>> find_code("Try this:\n```python\nx = 1\n```\ny = x + 1\nand see what it prints for you.")
     ['x = 1', 'y = x + 1']
     """
-    code, fence = [], ""
-    for line in part.splitlines():
-        stripped = line.strip()
-        if fence:
-            if stripped.startswith(fence) and not stripped.strip(fence[0]):
-                fence = ""
-            else:
-                code.append(line)
-        elif match := re.match(r"(`{3,}|~{3,})", stripped):
-            fence = match[1]
-        elif _CODE_LINE.match(line) and not _PROSE_END.search(re.sub(r"\"[^\"]*\"|'[^']*'", "", line)):
-            code.append(line)
+    code = []
+    for line in read_lines(part):
+        bare = line.text.rstrip("\r\n")
+        is_bare_code = _CODE_LINE.match(bare) and not _PROSE_END.search(re.sub(r"\"[^\"]*\"|'[^']*'", "", bare))
+        if line.place is Place.CODE or (line.place is Place.TEXT and is_bare_code):
+            code.append(bare)
     return code
 
 
