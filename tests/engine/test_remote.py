@@ -103,7 +103,7 @@ def test_what_llama_cpp_reads_of_a_cold_prompt_hangs_on_its_measured_speed_and_t
     try:
         with serve_ours(engine, ServeChoices(prepares_next=False, least_tokens=32)) as running:
             body = {"input_suffix": "\n", "n_predict": 1, "t_max_prompt_ms": 200}
-            running.post("/infill", input_prefix=SOURCE[:400], input_suffix="\n", n_predict=1)
+            running.post("/completion", prompt=SOURCE[:400], n_predict=1)  # read whole, and measured
             assert running.service.speed_tokens_per_s
             counts = []
             for start, speed in ((0, 10_000.0), (2000, 100.0)):
