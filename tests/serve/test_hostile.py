@@ -12,6 +12,7 @@ from tests.serve.conftest import SOURCE, serve
 from tests.serve.parrot import Parrot
 
 from codegemma.serve.api.door import Door
+from codegemma.serve.api.pages import read_page_files
 from codegemma.serve.choices import ServeChoices
 from codegemma.serve.doors import DOORS
 from codegemma.text.control_tokens import CONTROL_TOKENS, RESERVED_IDS
@@ -118,6 +119,15 @@ def test_headers_that_dribble_or_never_end_are_cut_off(running, monkeypatch):
                 if endless.recv(1) == b"":
                     raise BrokenPipeError
     assert running.client.get("/health").status_code == 200
+
+
+def test_a_name_of_no_file_of_the_page_is_not_found_and_not_remembered(running):
+    for name in ("none.js", "a" * 300 + ".js", "a%00.js", "..", "%2e%2e%2fapp.py", "index"):
+        status, _ = running.send(f"/web/{name}", None)
+        assert status == 404, name
+    assert running.send("/web/app.js", None)[0] == 200
+    assert {"index.html", "app.js", "style.css"} <= read_page_files().keys()
+    assert read_page_files.cache_info().currsize == 1
 
 
 def wait_until(condition, seconds=20.0) -> None:

@@ -10,6 +10,7 @@ so that what a model says can only ever become text.
 
 import functools
 import hashlib
+from collections.abc import Mapping
 from importlib import resources
 
 from starlette.responses import Response
@@ -36,18 +37,16 @@ _HEADERS = {
 
 
 @functools.cache
-def read_page_file(name: str) -> tuple[bytes, str] | None:
-    """Read one file of the page, with its kind; nothing where there is none of that name."""
-    kind = _KINDS.get(name.rpartition(".")[2])
-    found = resources.files("codegemma.serve").joinpath("web", name)
-    if kind is None or "/" in name or not found.is_file():
-        return None
-    return found.read_bytes(), f"{kind}; charset=utf-8"
+def read_page_files() -> Mapping[str, tuple[bytes, str]]:
+    """Read the page's files with their kinds, by name: what a client names is looked up and never opened."""
+    folder = resources.files("codegemma.serve").joinpath("web")
+    kinds = {file: _KINDS.get(file.name.rpartition(".")[2]) for file in folder.iterdir() if file.is_file()}
+    return {file.name: (file.read_bytes(), f"{kind}; charset=utf-8") for file, kind in kinds.items() if kind}
 
 
 def show_file(exchange: Exchange, name: str) -> Response:
     """Reply with a file, or say that it is known already."""
-    found = read_page_file(name)
+    found = read_page_files().get(name)
     if found is None:
         return Response(f"the page has no file {name}", 404, media_type="text/plain")
     content, kind = found
