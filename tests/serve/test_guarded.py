@@ -128,6 +128,28 @@ def test_every_door_answers_503_in_its_shape_while_the_model_is_loaded(tokenizer
     assert not thread.is_alive()
 
 
+def test_a_server_that_is_stopped_while_the_model_is_loaded_waits_for_nothing():
+    gate, is_loading, may_end = Gate(ServeChoices(), KeyRing()), threading.Event(), threading.Event()
+
+    def load() -> Service:
+        is_loading.set()
+        may_end.wait(600)
+        raise InputError("nobody hears this")
+
+    with open_socket("127.0.0.1", 0) as listener:
+        server = Server(make_app(gate, DOORS), gate, listener)
+        thread = threading.Thread(target=server.run, args=(load, print))
+        thread.start()
+        try:
+            assert is_loading.wait(60)
+            server.stop()
+            thread.join(60)
+            assert not thread.is_alive()
+        finally:
+            may_end.set()
+            thread.join(60)
+
+
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [

@@ -11,11 +11,9 @@ In 3.18 an editor counts kinds of triggers from 1, in the proposal before it fro
 import asyncio
 import contextlib
 import re
-import threading
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 from typing import Protocol as Interface
@@ -32,6 +30,7 @@ from codegemma.records import Neighbor
 from codegemma.serve.api.fields import mend
 from codegemma.serve.api.prompts import make_infill
 from codegemma.serve.api.why import spell_why
+from codegemma.serve.aside import run_aside
 from codegemma.serve.asks import Caller, InfillAsk, Piece, Report, Wishes
 from codegemma.serve.open_documents import OpenDocument, OpenDocuments, Place
 from codegemma.serve.shown import Shown
@@ -197,7 +196,7 @@ class Editor:
 
     async def _load(self) -> None:
         try:
-            service = await _run_aside(lambda: self._open_service(self._find_folder()))
+            service = await run_aside(lambda: self._open_service(self._find_folder()))
             try:
                 await service.warm_up()
             finally:
@@ -320,23 +319,6 @@ def make_server(
         return editor.tell_status()
 
     return server, editor
-
-
-async def _run_aside(function: Callable[[], Answering]) -> Answering:
-    """Run in a thread that the process does not wait for when the editor leaves."""
-    loop = asyncio.get_running_loop()
-    result: asyncio.Future[Answering] = loop.create_future()
-
-    def run() -> None:
-        try:
-            told = partial(result.set_result, function())
-        except BaseException as error:
-            told = partial(result.set_exception, error)
-        with contextlib.suppress(RuntimeError):  # the editor has left
-            loop.call_soon_threadsafe(told)
-
-    threading.Thread(target=run, name="loading", daemon=True).start()
-    return await result
 
 
 def _find_spot(document: OpenDocument, position: types.Position, chosen: Any) -> _Spot:

@@ -1,7 +1,7 @@
 """Listens: one process, one event loop, HTTP/1.1 by uvicorn, with limits that uvicorn itself does not have.
 
 **In**: an application, an address, what opens the model.
-**Out**: a server that answers at once (503 while the model is loaded), and ends within seconds of SIGTERM.
+**Out**: a server that answers at once (503 while the model is loaded), and ends within seconds of SIGTERM, also then.
 **Not**: TLS: whoever leaves loopback puts a proxy in front.
 """
 
@@ -18,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from codegemma.errors import InputError, UserError
 from codegemma.serve.app import Gate
+from codegemma.serve.aside import run_aside
 from codegemma.serve.service import Service
 
 _HEADER_TIMEOUT_S = 10.0
@@ -150,7 +151,7 @@ class Server:
     async def _load(self, open_service: Callable[[], Service], tell: Callable[[str], None]) -> None:
         """Open the model; whatever goes wrong ends the server, which would else answer 503 for ever."""
         try:
-            self._gate.service = await asyncio.to_thread(open_service)
+            self._gate.service = await run_aside(open_service)
             tell("ready")
             # Who waited for the start comes first: what is read to learn the speed would hold them up.
             await asyncio.sleep(_SETTLE_S)
