@@ -1,6 +1,7 @@
 """Which other files are shown: by imports and tests, and never one that looks like a secret."""
 
 import threading
+import weakref
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,18 @@ def test_a_secret_in_a_text_is_never_shown(workspace):
     assert has_secret("settings.py", text)
     ask = InfillAsk("x", "", None, context=(Neighbor("settings.py", text), Neighbor("", "y = 2\n")))
     assert [n.text for n in ContextSource(workspace).choose(ask)] == ["y = 2\n"]
+
+
+def test_texts_that_were_looked_through_are_not_kept():
+    class Text(str):
+        """A text that can be watched."""
+
+    text = Text("x = 1\n" * 1000)
+    kept = weakref.ref(text)
+    assert not has_secret("a.py", text)
+    assert has_secret(Text("a" * 10_000 + "/.env"), "")
+    del text
+    assert kept() is None
 
 
 def test_ordinary_names_are_shown(workspace):

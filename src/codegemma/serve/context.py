@@ -12,7 +12,7 @@ from typing import Protocol
 
 from codegemma.records import Neighbor
 from codegemma.serve.asks import InfillAsk
-from codegemma.serve.secret_files import has_secret
+from codegemma.serve.secret_files import MAX_PATH_CHARS, has_secret
 from codegemma.text.cursor import spell_path
 
 # A client's chunk of no known file gets a name, as every file in training had.
@@ -44,7 +44,7 @@ class ContextSource:
     def spell_path(self, path: str) -> str:
         """Spell a path as training did: relative to the workspace, else to its git repository."""
         known = self._workspace.find_path(path) if self._workspace is not None else None
-        return known or _spell_path(path)
+        return known or (path if len(path) > MAX_PATH_CHARS else _spell_path(path))
 
     def choose(self, ask: InfillAsk) -> list[Neighbor]:
         """Choose for one ask: what the client sent stands nearest, for it knows what was just looked at."""

@@ -5,7 +5,9 @@
 **Not**: proof that there is none: a password that looks like a word is not seen.
 """
 
+import contextlib
 import functools
+import hashlib
 import tomllib
 from fnmatch import fnmatchcase
 from importlib import resources
@@ -15,7 +17,10 @@ from codegemma.corpus.safety import find_secrets
 
 # Longer texts are not shown as a whole anyway, and to look through them costs time at the keystroke.
 _MAX_SCANNED_CHARS = 400_000
+# What was found is remembered by a digest: the texts of so many requests would fill the memory.
 _REMEMBERED = 2_048
+# No path that a system opens is longer.
+MAX_PATH_CHARS = 4_096
 
 
 @functools.cache
@@ -24,13 +29,17 @@ def _read_names() -> dict[str, tuple[str, ...]]:
     return {kind: tuple(name.lower() for name in names) for kind, names in table.items()}
 
 
-@functools.lru_cache(_REMEMBERED)
 def has_secret_name(path: str) -> bool:
-    """Say whether a path gives itself away.
+    """Say whether a path gives itself away, as far as a path can reach.
 
     >>> has_secret_name("deploy/.env.production"), has_secret_name(".env.example"), has_secret_name("src/env.py")
     (True, False, False)
     """
+    return _has_secret_name(path[-MAX_PATH_CHARS:])
+
+
+@functools.lru_cache(_REMEMBERED)
+def _has_secret_name(path: str) -> bool:
     table = _read_names()
     pure = PurePosixPath(path.replace("\\", "/").lower())
     if pure.name in table["examples"]:
@@ -47,7 +56,9 @@ def has_secret(path: str, text: str) -> bool:
     return describe_secret(path, text) is not None
 
 
-@functools.lru_cache(_REMEMBERED)
+_FOUND: dict[bytes, str | None] = {}
+
+
 def describe_secret(path: str, text: str) -> str | None:
     """Say by what a file looks like a secret, without telling it; nothing where it does not.
 
@@ -58,8 +69,14 @@ def describe_secret(path: str, text: str) -> str | None:
         return "by its name"
     if len(text) > _MAX_SCANNED_CHARS:
         return f"{len(text):,} characters are not looked through"
+    digest = hashlib.blake2b(f"{path}\0{text}".encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    with contextlib.suppress(KeyError):
+        return _FOUND[digest]
     found = find_secrets(text, path)
-    return found[0].describe() if found else None
+    if len(_FOUND) >= _REMEMBERED:
+        _FOUND.clear()
+    _FOUND[digest] = said = found[0].describe() if found else None
+    return said
 
 
 def list_names() -> dict[str, tuple[str, ...]]:
