@@ -27,6 +27,8 @@ SHAPES: dict[str, tuple[str, ...]] = {
         "-----BEGIN RSA PRIVATE KEY-----\n{b64}\n{b64}\n",
         'k = "-----BEGIN PRIVATE KEY-----\\n{b64}\\n{b64}"',
         "# -----BEGIN EC PRIVATE KEY-----\n# {b64}\n# {b64}\n",
+        'K = "-----BEGIN PRIVATE KEY-----\\n" +\n                    "{b64}\\n" +\n',
+        "k = ['-----BEGIN PRIVATE KEY-----',\n     '{b64}']",
         "// -----BEGIN PRIVATE KEY-----\n// {b64}\n",
     ),
     "aws-access-key-id": ("id = 'AKIA{A16}'", "ASIA{A16}"),
