@@ -19,8 +19,10 @@ from codegemma import removal as removal_module
 from codegemma.build import BuildReport, build_data
 from codegemma.corpus import partition
 from codegemma.corpus.forgotten import FORGOTTEN_FILE, Removal, read_forgotten
+from codegemma.corpus.judge import TRAINED_EARLIER as EARLIER
 from codegemma.corpus.ledger import LEDGER_FILE, Side
-from codegemma.corpus.pipeline import DROPPED_FILE, HELDOUT_FILE, TRAIN_FILE
+from codegemma.corpus.pipeline import DROPPED_FILE, HELDOUT_FILE, TRAIN_FILE, build_corpus
+from codegemma.corpus.removal import remove_files
 from codegemma.corpus.report import read_manifest
 from codegemma.errors import InputError, OutputError
 from codegemma.folders import REMOVAL_FOLDER
@@ -30,7 +32,7 @@ from codegemma.pack.report import read_manifest as read_pack_manifest
 from codegemma.recipe import override
 from codegemma.recipes import Recipe, load_recipe
 from codegemma.records import DroppedFile, Pack, SourceFile, Split
-from codegemma.shards import find_output, list_parts, read_records
+from codegemma.shards import find_output, list_parts, read_records, write_records
 
 REPOS = ("alder", "birch", "cedar", "dogwood")
 RECIPE: Recipe = override(load_recipe("tiny"), ["corpus.heldout_share=0.3", "pack.budget_tokens=250"])
@@ -246,6 +248,27 @@ def test_names_go_from_what_is_said_of_other_files(tmp_path: Path) -> None:
     forget(tmp_path / "data", Removal("birch", ("a/local.py",)))
     details = {d.path: d.detail for d in read_records(tmp_path / "data" / DROPPED_FILE, DroppedFile)}
     assert details["c/six.py"] == "the same as a file that was removed on request"
+
+
+def test_names_that_no_text_bears_any_more_go_from_what_is_said_too(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    build_corpus(make_repos(tmp_path / "code", ("alder",)), data, RECIPE.corpus)
+    sides = [*read_records(data / LEDGER_FILE, Side), Side("alder", "people/moved.py", "0", is_heldout=False, rule="r")]
+    write_records(data / LEDGER_FILE, sides, Side)
+    drops = [
+        DroppedFile("alder", "people/late.py", "decontaminate", "benchmark", "mbpp/7 by ten_words in line 12", 9),
+        DroppedFile("birch", "x.py", "dedup", "near_duplicate", "Jaccard index 0.99 with alder: people/late.py", 9),
+        DroppedFile(
+            "alder", "y.py", "split", "contained_in_train", "91.0% of it stands in people/moved.py" + EARLIER, 9
+        ),
+    ]
+    write_records(data / DROPPED_FILE, drops, DroppedFile)
+    remove_files(data, Removal("alder", ("people/",)))
+    details = {drop.path: drop.detail for drop in read_records(data / DROPPED_FILE, DroppedFile)}
+    assert details == {
+        "x.py": "Jaccard index 0.99 with a file that was removed on request",
+        "y.py": "91.0% of it stands in a file that was removed on request",
+    }
 
 
 def test_sides_of_other_files_stay(built: Path) -> None:

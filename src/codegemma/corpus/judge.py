@@ -25,6 +25,8 @@ from codegemma.shards import read_records, read_rows, write_records
 from codegemma.text.languages import DOCUMENT_LANGUAGES
 
 LEAK_CHOICES = ("max_heldout_jaccard", "max_heldout_containment")
+# Behind the path of a training file that an earlier build held, where a leak tells of one.
+TRAINED_EARLIER = ", trained on earlier"
 
 
 def judge_license(license: str | None, choices: CorpusChoices) -> tuple[str, str] | None:
@@ -178,7 +180,7 @@ def compare_gone(files: Iterable[PackedFile], index: Path, sampling: int, choice
     """List the held-out files that a text of an earlier build gives away; they are few, so no task is made of them."""
     heldout = LeakIndex.load(index)
     for file in files:
-        heldout.compare(f"{file.path}, trained on earlier", sample_shingles(hash_shingles(file.text), sampling))
+        heldout.compare(file.path + TRAINED_EARLIER, sample_shingles(hash_shingles(file.text), sampling))
     return _list_leaks(heldout, choices)
 
 

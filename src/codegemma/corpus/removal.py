@@ -9,11 +9,13 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
+from itertools import chain
 from pathlib import Path
 
 from codegemma.corpus import dedup
 from codegemma.corpus.forgotten import REASON, Removal, describe_forgotten, make_matcher
 from codegemma.corpus.intake import Sighting
+from codegemma.corpus.judge import TRAINED_EARLIER
 from codegemma.corpus.ledger import LEDGER_FILE, Side
 from codegemma.corpus.pipeline import BUILD_FILES, COPIES, DROPPED_FILE, HELDOUT_FILE, REFERENCES, STEPS, TRAIN_FILE
 from codegemma.corpus.report import (
@@ -233,7 +235,7 @@ def _count_copies(dropped: Sequence[DroppedFile], removal: Removal) -> int:
 def remove_files(out: Path, removal: Removal) -> None:
     """Remove the files, their names, and the steps that hold them. Done again after a kill, it does the rest.
 
-    What names files goes before their texts do: from the texts it is known which names those are.
+    What names files in words goes before what lists them: from the lists it is known which names those are.
 
     Raises:
         InputError: a file is damaged.
@@ -241,11 +243,10 @@ def remove_files(out: Path, removal: Removal) -> None:
     """
     matches, goes = make_matcher(removal), _choose_drops(removal)
     parts = {split: list_parts_of(out / name, removal.repo) for split, name in _FILES.items()}
-    paths = {
-        file.path for each in parts.values() for part in each for file in read_records(part, SourceFile)
-        if matches(file.repo, file.path)
-    }  # fmt: skip
-    unname = _make_unnamer(removal, paths)
+    texts = (file for each in parts.values() for part in each for file in read_records(part, SourceFile))
+    # What was kept when another was compared with it may have been dropped later, or be gone from its repository.
+    known = chain(texts, read_records(out / DROPPED_FILE, DroppedFile), _read_sides(out))
+    unname = _make_unnamer(removal, {each.path for each in known if matches(each.repo, each.path)})
     rewrite(out / DROPPED_FILE, DroppedFile, lambda drop: None if goes(drop) else unname(drop))
     if (out / BUILD_FILES).exists():
         rewrite(out / BUILD_FILES, BuildFile, lambda file: None if matches(file.repo, file.path) else file)
@@ -282,7 +283,7 @@ def _make_unnamer(removal: Removal, paths: Collection[str]) -> Callable[[Dropped
 
     def unname(drop: DroppedFile) -> DroppedFile:
         for match in re.finditer(" ", drop.detail):
-            if drop.detail[match.end() :] in paths:
+            if drop.detail[match.end() :].removesuffix(TRAINED_EARLIER) in paths:
                 repo = re.search(rf"{re.escape(removal.repo)}: \Z", drop.detail[: match.end()])
                 start = match.end() if repo is None else repo.start()
                 return replace(drop, detail=drop.detail[:start] + UNNAMED)
