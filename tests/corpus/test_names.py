@@ -45,6 +45,12 @@ def test_identifiers_are_renamed_everywhere_in_the_file_and_words_of_languages_n
     assert redacted == re.sub(r"jane(?!t)", name, code)
 
 
+def test_a_name_does_not_stay_because_a_longer_one_begins_alike() -> None:
+    text = "Ann Lee, Ann Leeson\n"
+    found = find_names(text, lambda _: [(0, 7), (9, 12)], "repo")
+    assert [text[r.start : r.end] for r in found] == ["Ann Lee", "Ann"]
+
+
 def test_what_is_redacted_already_is_left() -> None:
     text = "# Ann Lee <Ann.Lee@corp.de>\n"
     found = find_names(text, name_plugins.find_names, "repo", "", find_personal(text, "repo"))

@@ -18,6 +18,7 @@ import importlib.metadata
 import keyword
 import operator
 import re
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -32,6 +33,7 @@ MAX_WORD_CHARS = 12
 NamesPlugin = Callable[[str], Iterable[tuple[int, int]]]
 
 _WORD = re.compile(r"[^\W\d_]+")
+_WORD_END = r"(?![^\W\d_])"
 _OTHER_RESERVED = """
     abstract as async auto base bool boolean break byte case catch chan char class const constructor crate debugger
     decimal default defer delegate delete do double dyn enum event explicit export extends extern fallthrough false
@@ -89,7 +91,7 @@ def describe_names_plugin(name: str | None) -> str:
 def find_names(
     text: str, plugin: NamesPlugin, repo: str, key: str = "", taken: Sequence[Redaction] = ()
 ) -> list[Redaction]:
-    """Add the names of people to the redactions that there are, in the order of the text; no two overlap.
+    """Add the names of people to the redactions that there are; both in the order of the text, and no two overlap.
 
     >>> find_names("# by Ann Lee", lambda text: [(5, 12)], "repo")[0].replacement
     'Sidi Buk'
@@ -99,8 +101,10 @@ def find_names(
     """
     values = {text[start:end] for start, end in _ask(plugin, text)}
     redactions = {redaction.start: redaction for redaction in taken}
+    taken_ends = [redaction.end for redaction in taken]
     for start, end in _find_values(text, values):
-        if not any(r.start < end and start < r.end for r in taken):
+        following = bisect_right(taken_ends, start)
+        if following == len(taken) or taken[following].start >= end:
             redactions[start] = Redaction(start, end, NAME, _invent(text, start, end, repo, key))
     return [redactions[start] for start in sorted(redactions)]
 
@@ -127,18 +131,16 @@ def _describe(error: Exception) -> str:
 
 
 def _find_values(text: str, values: set[str]) -> Iterator[tuple[int, int]]:
-    """Find each value wherever it stands and is no part of a longer word, the longest first where two begin."""
+    """Find each value wherever it stands and is no part of a longer word; where several begin, the longest such."""
     # A backslash may begin an escape, whose letters are no name's.
     wanted = sorted((v for v in values if "\\" not in v and _WORD.search(v)), key=lambda value: (-len(value), value))
     if not wanted:
         return
-    pattern = re.compile("|".join(map(re.escape, wanted)))
+    pattern = re.compile("|".join(f"{re.escape(value)}{_WORD_END if value[-1].isalpha() else ''}" for value in wanted))
     position = 0
     while match := pattern.search(text, position):
         start, end = match.span()
-        joins_before = text[start].isalpha() and text[start - 1 : start].isalpha() and not _is_escape(text, start - 1)
-        joins_after = text[end - 1].isalpha() and text[end : end + 1].isalpha()
-        if joins_before or joins_after:
+        if text[start].isalpha() and text[start - 1 : start].isalpha() and not _is_escape(text, start - 1):
             position = start + 1
         else:
             yield start, end
