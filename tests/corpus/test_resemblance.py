@@ -89,6 +89,18 @@ def test_benchmark_item_never_reaches_the_corpus_and_the_report_says_what_was_gu
     assert not build_corpus([repo], out, dataclasses.replace(CHOICES, decontaminate=(str(benchmark),))).is_reused
 
 
+def test_near_duplicates_may_be_asked_for_after_benchmarks_were(tmp_path: Path) -> None:
+    choices = dataclasses.replace(CHOICES, decontaminate=(str(write_benchmark(tmp_path / "made.jsonl")),))
+    repos = [
+        write(tmp_path / name, {f"{name}.py": near(TEXTS[0]), "b.py": TEXTS[n]}) for n, name in enumerate("xyz", 1)
+    ]
+    without = dataclasses.replace(choices, near_duplicates=NearDuplicatePolicy.NONE, forks=ForkPolicy.KEEP)
+    build_corpus(repos, tmp_path / "out", without)
+    build_corpus(repos, tmp_path / "out", choices)
+    build_corpus(repos, tmp_path / "fresh", choices)
+    assert kept(tmp_path / "out") == kept(tmp_path / "fresh")
+
+
 def test_every_item_in_a_file_is_told_with_its_rules_and_lines(tmp_path: Path) -> None:
     benchmark = write_benchmark(tmp_path / "made.jsonl")
     item = json.loads(benchmark.read_text())

@@ -118,7 +118,9 @@ class Judging(Progressing):
             sketches = self._name("sketches", "", texts.name, rows) if wants_files or wants_forks else None
             contaminated = None
             if choices.decontaminate:
-                contaminated = self._name("benchmarks", ".parquet", texts.name, rows, benchmarks, allowed)
+                # It is what tells that the task is done, so that its name says what else was to be written.
+                wanted = sketches and sketches.name
+                contaminated = self._name("benchmarks", ".parquet", texts.name, rows, benchmarks, allowed, wanted)
             tasks[shard] = ResemblanceTask(texts, rows, sketches, contaminated, guarded)
         self._run(find_resemblance, list(tasks.values()), "resemblance")
         if wants_forks:
