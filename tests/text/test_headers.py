@@ -28,6 +28,7 @@ def settle(text: str, path: str = "include/a.h") -> str:
         ("struct A {\n  ~A() = default;\n  virtual void f(const A& b) const noexcept = 0;\n};\n" * 5, "cpp"),
         ("#include <vector>\ninline std::vector<int> f(const std::string& s) { return {}; }\n" * 5, "cpp"),
         ("// -*- C++ -*-\nint f(void);\n", "cpp"),
+        ("// -*- C++ -*-", "cpp"),
         ("/* -*- mode: C; tab-width: 8 -*- */\nclass A {};\n", "c"),
     ],
 )

@@ -56,7 +56,7 @@ def settle_language(path: str, language: Language, text: str) -> Language:
     if len(list_candidates(path, language)) == 1:
         return language
     c, cpp = (LANGUAGES[name] for name in CANDIDATES)
-    mode = read_mode_line(text[: text.find("\n")])
+    mode = read_mode_line(text.partition("\n")[0])
     if mode in (c, cpp):
         return mode
     head = text[:MAX_PARSED_CHARS]
