@@ -152,6 +152,15 @@ def test_any_manifest_is_read_without_an_error(text: str) -> None:
         edges({name: text, "a.py": "import b", "a.rs": "use b;", "a.go": 'import "b"', "a.cs": "using B;"})
 
 
+@pytest.mark.parametrize("text", ["a = " + "1" * 5_000, "a." * 300_000 + "a = 1"], ids=["digits", "points"])
+@pytest.mark.parametrize("name", ["pyproject.toml", "Cargo.toml"])
+def test_a_manifest_that_toml_chokes_on_says_nothing(name: str, text: str) -> None:
+    """The first is an error of another kind than bad TOML; the second would take an hour."""
+    assert edges({name: text, "a.py": "import b", "b.py": "", "src/lib.rs": "mod c;", "src/c.rs": ""}) == {
+        ("a.py", "b.py"), ("src/lib.rs", "src/c.rs")
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("unit", ["/*", '"\\', ",  ", "[", '{"a":', "//"])
 def test_a_hostile_manifest_takes_linear_time(unit: str) -> None:
     """Quadratic time would be hours."""

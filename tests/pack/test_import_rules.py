@@ -151,6 +151,10 @@ RESOLVED = {
         {"web/a.js": "import '@x/lib'\nimport '@/b'\n", "packages/lib/src/index.js": "", "web/src/b.js": ""},
         {("web/a.js", "packages/lib/src/index.js"), ("web/a.js", "web/src/b.js")},
     ),
+    "javascript: of two folders of one name the first": (
+        {"m/a.ts": "import '@x/k'\n", "m/k/src/index.ts": "", "m/k/k/index.ts": ""},
+        {("m/a.ts", "m/k/src/index.ts")},
+    ),
     "rust: modules and crates": (
         {
             "my-lib/Cargo.toml": '[package]\nname = "renamed-lib"\n',
@@ -219,6 +223,7 @@ UNITS = [
     "#include <",
     '#include "', "mod ", "#[", '#[path = "', "require(", "import(", "import (", "//", "/*", "A.", "a.", "A", "a", "\t",
     " ", "'", '"', "{", "(", ",", "\0", "::", "\nfun ", "\nfun A", "\nfunc ", "\ndata ", "global ", "static ", "\ud800",
+    "\nnamespace a",
 ]  # fmt: skip
 
 

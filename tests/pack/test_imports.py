@@ -104,10 +104,12 @@ def edges(files: dict[str, str], repo: str = "repo") -> list[tuple[str, str, int
         ({"p/__init__.py": "from .a import x", "p/a.py": ""}, [("p/__init__.py", "p/a.py", 1)]),
         ({"p/__init__.py": "", "p/a.py": "from . import x"}, [("p/a.py", "p/__init__.py", 1)]),
         ({"a.py": "from ....x import y", "x.py": ""}, []),
+        ({"a/b/c.py": "from .....x import y", "a/x.py": "", "x.py": ""}, []),
         ({"p/a.py": "from .gone import x", "p/__init__.py": ""}, []),
         ({"a.py": "import a"}, []),
     ],
-    ids=["sibling", "folder", "names", "module", "name", "src", "parent", "package", "dot", "above", "gone", "self"],
+    ids=["sibling", "folder", "names", "module", "name", "src", "parent", "package", "dot", "above", "above all",
+         "gone", "self"],
 )  # fmt: skip
 def test_imports_are_resolved_as_python_would(files: dict[str, str], wanted: list[tuple[str, str, int]]) -> None:
     assert edges(files) == wanted

@@ -20,6 +20,8 @@ from importlib import resources
 from pathlib import PurePosixPath
 from typing import Any
 
+from codegemma.text.toml_source import read_toml
+
 STAGE = "license"
 NAMES_FILE = "license_names.toml"
 # A tag or notice stands at the top of a file.
@@ -223,7 +225,7 @@ def _names_holder(line: str) -> bool:
 
 
 def _read_pyproject(content: str) -> list[str]:
-    project = tomllib.loads(content).get("project", {})
+    project = read_toml(content).get("project", {})
     stated = project.get("license")
     if isinstance(stated, Mapping):
         stated = stated.get("text")
@@ -231,7 +233,7 @@ def _read_pyproject(content: str) -> list[str]:
 
 
 def _read_cargo(content: str) -> list[str]:
-    stated = tomllib.loads(content).get("package", {}).get("license")
+    stated = read_toml(content).get("package", {}).get("license")
     # Crates of old wrote "MIT/Apache-2.0" for a choice.
     return [stated.replace("/", " OR ")] if isinstance(stated, str) else []
 

@@ -63,14 +63,17 @@ def _read_namespaces(text: str) -> Iterator[Import]:
     around = [("", -LEVEL_COLUMNS)]  # the names of open namespaces, and the columns where they begin
     declared: dict[str, set[str]] = {}
     lines: dict[str, int] = {}
+    line, position = 1, 0
     for match in DECLARATION.finditer("\n" + text):
         column = len(match[1].expandtabs(LEVEL_COLUMNS))
         if match[2] == "namespace":
             while len(around) > 1 and around[-1][1] >= column:
                 around.pop()
             around.append((f"{around[-1][0]}.{match[3]}".strip("."), column))
+            line += text.count("\n", position, match.start())
+            position = match.start()
             declared.setdefault(around[-1][0], set())
-            lines.setdefault(around[-1][0], text.count("\n", 0, match.start()) + 1)
+            lines.setdefault(around[-1][0], line)
         elif column <= around[-1][1] + LEVEL_COLUMNS:
             declared.setdefault(around[-1][0], set()).add(match[3])
     package, names = next(((name, names) for name, names in declared.items() if name), ("", declared.get("", set())))

@@ -7,6 +7,7 @@ package by its entry; an alias by what it stands for.
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
 from codegemma.pack.import_rules.node_manifests import NodeManifests
@@ -34,6 +35,7 @@ EXTENSIONS = (".ts", ".tsx", ".d.ts", ".js", ".jsx", ".mjs", ".cjs", ".mts", ".c
 # TypeScript's modules import the file that the compiler will write.
 WRITTEN_EXTENSIONS = {".js": (".ts", ".tsx"), ".jsx": (".tsx",), ".mjs": (".mts",), ".cjs": (".cts",)}
 ENTRIES = ("", "src/index", "index", "src/main", "lib/index", "main")
+_ENTRY_ENDS = tuple(f"/{folder}{entry}" for folder in ("", "dist/") for entry in ENTRIES[1:])
 
 # Where the packages of a workspace mostly are.
 WORKSPACE_FOLDERS = frozenset({"packages", "libs", "modules", "apps"})
@@ -75,16 +77,13 @@ class Scripts:
     def __init__(self, imports: Mapping[str, Sequence[Import]], repo: str, build_files: Mapping[str, str]) -> None:
         self._paths = imports
         self._manifests = NodeManifests(build_files)
-        entries = {stem for entry in ENTRIES[1:] for stem in (entry, f"dist/{entry}")}
-        self._index = SuffixIndex((_strip_extension(path) for path in imports), name_root(repo))
-        folders: dict[str, list[str]] = {}
-        for path in sorted(imports):
-            for entry in entries:
-                stem = _strip_extension(path)
-                if stem.endswith("/" + entry):
-                    folder = stem[: -len(entry) - 1]
-                    folders.setdefault(folder.rpartition("/")[2], []).append(folder)
-        self._folders = folders
+        self._index = SuffixIndex(map(_strip_extension, imports), name_root(repo))
+        folders: defaultdict[str, set[str]] = defaultdict(set)
+        for stem in map(_strip_extension, imports):
+            for end in (end for end in _ENTRY_ENDS if stem.endswith(end)):
+                folder = stem.removesuffix(end)
+                folders[folder.rpartition("/")[2]].add(folder)
+        self._folders = {name: sorted(found) for name, found in folders.items()}
 
     def find_targets(self, path: str, statements: Sequence[Import]) -> Iterator[str]:
         """Yield the imported file once for each name."""

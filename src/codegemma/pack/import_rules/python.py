@@ -106,7 +106,7 @@ class Modules:
     def _find_names(self, path: str, statement: Import) -> Iterator[str]:
         if statement.level:
             package = self._package_of(path)
-            base = package[: len(package) - statement.level + 1]
+            base = package[: max(len(package) - statement.level + 1, 0)]
             module = ".".join((*base, statement.module) if statement.module else base)
             table, shortest = (self._by_name, module) if base else ({}, module)
         else:

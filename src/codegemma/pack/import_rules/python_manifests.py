@@ -9,7 +9,8 @@ import configparser
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from codegemma.pack.import_rules.statement import find_folder, find_table, join_path, read_toml
+from codegemma.pack.import_rules.statement import find_folder, find_table, join_path
+from codegemma.text.toml_source import read_toml
 
 
 def list_package_folders(build_files: Mapping[str, str]) -> Iterator[tuple[str, str]]:

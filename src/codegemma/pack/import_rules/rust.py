@@ -17,8 +17,8 @@ from codegemma.pack.import_rules.statement import (
     find_table,
     join_path,
     name_root,
-    read_toml,
 )
+from codegemma.text.toml_source import read_toml
 
 STATEMENT = re.compile(
     r"""^(?P<indent>[ \t]*+)(?:\#\[path[ \t]*+=[ \t]*+"(?P<file>[^"\n]++)"\]\s*+)?+(?:\#\[[^\]\n]*+\][ \t]*+)*+

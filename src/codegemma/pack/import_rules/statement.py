@@ -7,7 +7,6 @@
 
 import bisect
 import re
-import tomllib
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -155,14 +154,6 @@ def find_nearest(candidates: Sequence[str], importer: str) -> str:
             return candidates[place]
         folder = find_folder(folder)
     return candidates[0]
-
-
-def read_toml(text: str) -> dict[str, Any]:
-    """Read a manifest; one that is broken says nothing."""
-    try:
-        return tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError):
-        return {}
 
 
 def find_table(content: object, *keys: str) -> dict[str, Any]:
