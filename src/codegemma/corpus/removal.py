@@ -245,7 +245,9 @@ def remove_files(out: Path, removal: Removal) -> None:
     parts = {split: list_parts_of(out / name, removal.repo) for split, name in _FILES.items()}
     texts = (file for each in parts.values() for part in each for file in read_records(part, SourceFile))
     # What was kept when another was compared with it may have been dropped later, or be gone from its repository.
-    known = chain(texts, read_records(out / DROPPED_FILE, DroppedFile), _read_sides(out))
+    known: Iterable[SourceFile | DroppedFile | Side] = chain(
+        texts, read_records(out / DROPPED_FILE, DroppedFile), _read_sides(out)
+    )
     unname = _make_unnamer(removal, {each.path for each in known if matches(each.repo, each.path)})
     rewrite(out / DROPPED_FILE, DroppedFile, lambda drop: None if goes(drop) else unname(drop))
     if (out / BUILD_FILES).exists():
