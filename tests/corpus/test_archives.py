@@ -154,7 +154,7 @@ def test_zip_and_tar_of_too_much_give_what_stood_before(
 
 
 def test_tar_of_countless_empty_members_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "MIN_BOMB_BYTES", 100_000)
+    monkeypatch.setattr(archives, "MIN_BOMB_BYTES", 200_000)
     monkeypatch.setattr(archives, "MAX_EXPANSION", 2)
     folder = write(tmp_path / "repo", {f"{n:04}.py": "" for n in range(1000)})
     entries = list_archive(_pack_tar(folder, tmp_path / "repo.tar.zst")).entries
@@ -170,6 +170,38 @@ def test_absurdly_long_attributes_are_not_read_into_memory(tmp_path: Path) -> No
     entries = {e.path: e for e in list_archive(tmp_path / "bad.tar").entries}
     assert set(entries) == {"a.py", "(the rest of the archive)"}
     assert "bytes of attributes" in str(entries["(the rest of the archive)"].refusal)
+
+
+def test_absurdly_long_map_of_holes_is_not_read(tmp_path: Path) -> None:
+    sparse = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.name": "b.py", "GNU.sparse.realsize": "6"}
+    holes = b"1000000\n" + b"0\n" * 2_000_000
+    with tarfile.open(tmp_path / "bad.tar.gz", "w:gz", format=tarfile.PAX_FORMAT) as archive:
+        for name, attributes, content in (("a.py", {}, b"x = 1\n"), ("b.py", sparse, holes)):
+            info = tarfile.TarInfo(name)
+            info.size, info.pax_headers = len(content), attributes
+            archive.addfile(info, io.BytesIO(content))
+    entries = {e.path: e for e in list_archive(tmp_path / "bad.tar.gz").entries}
+    assert set(entries) == {"a.py", "(the rest of the archive)"}
+    assert "bytes of attributes" in str(entries["(the rest of the archive)"].refusal)
+
+
+@pytest.mark.parametrize("name", ["bad.tar.gz", "bad.zip"])
+def test_path_that_no_system_opens_is_refused_and_its_beginning_shown(tmp_path: Path, name: str) -> None:
+    """A loop through all folders of a path of 200,000 took ten seconds, and went on in every later step."""
+    long = "a/" * (30_000 if name.endswith("zip") else 200_000) + "b.py"
+    if name.endswith("zip"):
+        with zipfile.ZipFile(tmp_path / name, "w") as packed:
+            packed.writestr(long, "x = 1\n")
+            packed.writestr("c.py", "x = 1\n")
+    else:
+        with tarfile.open(tmp_path / name, "w:gz", format=tarfile.PAX_FORMAT) as archive:
+            for path in (long, "c.py"):
+                info = tarfile.TarInfo(path)
+                info.size = 6
+                archive.addfile(info, io.BytesIO(b"x = 1\n"))
+    entries = list_archive(tmp_path / name).entries
+    assert [(e.path[:4], e.refusal and e.refusal[0]) for e in entries] == [("a/a/", "path"), ("c.py", None)]
+    assert len(entries[0].path) == 100
 
 
 def test_claimed_size_of_a_zip_member_that_lies_is_this_members_trouble_alone(tmp_path: Path) -> None:

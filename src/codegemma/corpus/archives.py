@@ -9,15 +9,17 @@ archive that breaks off gives what stood before the break, and one refused entry
 """
 
 import io
+import math
 import stat
 import tarfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from codegemma.corpus.contents import BROKEN_ARCHIVE, NoContent, Spool, ZipMember
-from codegemma.corpus.entries import Listing, escape_path, refuse
+from codegemma.corpus.entries import MAX_PATH_CHARS, TOO_LONG, Listing, escape_path, refuse
 from codegemma.corpus.members import Member, find_common_folder, list_members
 from codegemma.errors import DamagedError
 
@@ -29,11 +31,8 @@ MAX_MEMBER_BYTES = 16 * 2**20
 # An archive that unpacks to more than this many times its size is no source, and one of less than a GB can do no harm.
 MAX_EXPANSION = 1_000
 MIN_BOMB_BYTES = 2**30
-# A longer name or set of attributes of a tar's member is an attack on memory.
-MAX_ATTRIBUTE_BYTES = 2**20
-_ATTRIBUTE_TYPES = (
-    tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK
-)  # fmt: skip
+# Before a member: a longer name, set of attributes or map of holes is an attack on memory and time.
+MAX_HEADER_BYTES = 2**20
 
 
 def is_archive(path: Path) -> bool:
@@ -137,31 +136,60 @@ def _refuse_member(name: str, reason: str, detail: str) -> Member:
 # --- tar --------------------------------------------------------------------------------------------------------------
 
 
-class _BoundedTarInfo(tarfile.TarInfo):
-    """A tar's member whose name and attributes are not read when they are absurdly long.
-
-    Each tar has a class of its own, which remembers that the tar's mark of its end was seen.
-    """
+class _TarMember(tarfile.TarInfo):
+    """A tar's member. Each tar has a class of its own, which remembers that the tar's mark of its end was seen."""
 
     saw_end = False
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_BoundedTarInfo":
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> "_TarMember":
         cls.saw_end = len(buf) == tarfile.BLOCKSIZE and not any(buf)
-        info = super().frombuf(buf, encoding, errors)
-        if info.type in _ATTRIBUTE_TYPES and info.size > MAX_ATTRIBUTE_BYTES:
-            raise tarfile.ReadError(f"{info.size} bytes of attributes, at most {MAX_ATTRIBUTE_BYTES}")
-        return info
+        return super().frombuf(buf, encoding, errors)
+
+
+class _Tar(tarfile.TarFile):
+    """A tar that is not read on where what stands before a member is absurdly long."""
+
+    def __init__(self, name: Any, mode: Any, fileobj: Any, **options: Any) -> None:
+        self._meter = _Meter(fileobj)
+        super().__init__(name, mode, self._meter, **options)
+
+    def next(self) -> tarfile.TarInfo | None:
+        self._meter.left_bytes = MAX_HEADER_BYTES
+        try:
+            return super().next()
+        finally:
+            self._meter.left_bytes = math.inf
+
+
+class _Meter:
+    """A stream of which no more than `left_bytes` are read."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.left_bytes = math.inf
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def read(self, size: int) -> bytes:
+        self.left_bytes -= size
+        if self.left_bytes < 0:
+            raise tarfile.ReadError(f"more than {MAX_HEADER_BYTES} bytes of attributes before a member")
+        content: bytes = self._stream.read(size)
+        return content
 
 
 def _walk_tar(path: Path, scratch: Path | None) -> tuple[list[Member], str | None]:
     members: list[Member] = []
-    trouble, stamp, allowance = None, _stamp(path), _Allowance(path)
+    trouble, stamp, allowance, start = None, _stamp(path), _Allowance(path), 0
     with _open_tar(path) as archive, Spool(scratch) as spool:
         try:
             while trouble is None and (info := archive.next()) is not None:
                 archive.members.clear()  # type: ignore[attr-defined]  # it would remember every member
-                trouble = allowance.spend(tarfile.BLOCKSIZE + info.size)
+                # A member with holes is longer than what is stored of it, one with attributes is shorter.
+                trouble = allowance.spend(max(tarfile.BLOCKSIZE + info.size, archive.offset - start))
+                start = archive.offset
                 if trouble is None and not info.isdir():
                     members.append(_describe_tar_member(archive, info, stamp, spool))
             if trouble is None and members and not getattr(archive.tarinfo, "saw_end", True):
@@ -172,6 +200,8 @@ def _walk_tar(path: Path, scratch: Path | None) -> tuple[list[Member], str | Non
 
 
 def _describe_tar_member(archive: tarfile.TarFile, info: tarfile.TarInfo, stamp: str, spool: Spool) -> Member:
+    if len(info.name) > MAX_PATH_CHARS:
+        return _refuse_member(info.name[: MAX_PATH_CHARS + 1], "path", TOO_LONG)
     if info.issym() or info.islnk():
         return _refuse_member(info.name, "symlink", "links are not followed")
     if not info.isreg():
@@ -184,8 +214,8 @@ def _describe_tar_member(archive: tarfile.TarFile, info: tarfile.TarInfo, stamp:
 
 
 def _open_tar(path: Path) -> tarfile.TarFile:
-    kind = type("_TarInfo", (_BoundedTarInfo,), {})
+    kind = type("_TarInfo", (_TarMember,), {})
     if path.name.lower().endswith((".zst", ".tzst")):
         stream = pa.input_stream(str(path), compression="zstd")
-        return tarfile.open(fileobj=stream, mode="r|", tarinfo=kind)
-    return tarfile.open(path, mode="r|*", tarinfo=kind)
+        return _Tar.open(fileobj=stream, mode="r|", tarinfo=kind)
+    return _Tar.open(path, mode="r|*", tarinfo=kind)

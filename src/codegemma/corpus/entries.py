@@ -24,6 +24,10 @@ FOREIGN_FOLDERS = {
 # A folder with this file is a virtual environment, whatever its name. The name `venv` alone says nothing: the standard
 # library has a package of that name.
 ENVIRONMENT_MARK = "pyvenv.cfg"
+# No system opens a longer path; some loops go through all folders of one.
+MAX_PATH_CHARS = 4_096
+TOO_LONG = f"more than {MAX_PATH_CHARS} characters; its beginning is shown"
+_SHOWN_CHARS = 100
 _NO_CONTENT = NoContent()
 
 # Where a file's bytes may be. All are plain data: an entry travels to a cluster as JSON.
@@ -91,7 +95,9 @@ def escape_path(path: str) -> str:
 def make_entry(
     path: str, size_bytes: int, stamp: str, content: Content, refusal: tuple[str, str] | None = None
 ) -> Entry:
-    """Make an entry; a path that cannot be stored as it is gets refused and shown escaped."""
+    """Make an entry; a path that cannot be stored as it is gets refused and shown escaped or cut."""
+    if len(path) > MAX_PATH_CHARS:
+        path, refusal = path[:_SHOWN_CHARS], ("path", TOO_LONG)
     escaped = escape_path(path)
     if escaped != path:
         refusal = ("path", "not UTF-8, or with control characters; shown escaped")

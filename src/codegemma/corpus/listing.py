@@ -15,7 +15,17 @@ import pygit2
 
 from codegemma.corpus.archives import ARCHIVE_SUFFIXES, is_archive, list_archive
 from codegemma.corpus.contents import DiskFile, GitBlob
-from codegemma.corpus.entries import ENVIRONMENT_MARK, FOREIGN_FOLDERS, Entry, Listing, escape_path, make_entry, refuse
+from codegemma.corpus.entries import (
+    ENVIRONMENT_MARK,
+    FOREIGN_FOLDERS,
+    MAX_PATH_CHARS,
+    TOO_LONG,
+    Entry,
+    Listing,
+    escape_path,
+    make_entry,
+    refuse,
+)
 from codegemma.corpus.ignore import IsIgnored, ignore_by_files, ignore_by_git
 from codegemma.errors import DamagedError, InputError
 
@@ -186,6 +196,8 @@ def walk_git_tree(repository: pygit2.Repository, commit: str) -> Iterator[Entry]
 
 
 def _refuse_tree(path: str, tree: pygit2.Tree) -> Entry | None:
+    if len(path) >= MAX_PATH_CHARS:
+        return refuse(f"{path}/", "path", TOO_LONG)
     name = PurePosixPath(path).name
     if name in FOREIGN_FOLDERS:
         return refuse(f"{path}/", FOREIGN_FOLDERS[name], "a folder, not entered")

@@ -9,7 +9,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from codegemma.corpus.entries import ENVIRONMENT_MARK, FOREIGN_FOLDERS, Content, Entry, make_entry, refuse
+from codegemma.corpus.entries import (
+    ENVIRONMENT_MARK,
+    FOREIGN_FOLDERS,
+    MAX_PATH_CHARS,
+    Content,
+    Entry,
+    make_entry,
+    refuse,
+)
 
 
 class Member(NamedTuple):
@@ -35,7 +43,9 @@ def list_members(members: Sequence[Member], common: str = "") -> Iterator[Entry]
     for number, member in enumerate(members):
         cleaned = _clean_name(member.name)
         path = cleaned.removeprefix(common)
-        if _is_unsafe(member.name):
+        if len(path) > MAX_PATH_CHARS:
+            yield make_entry(path, member.size_bytes, member.stamp, member.content)
+        elif _is_unsafe(member.name):
             yield refuse(cleaned or ".", "unsafe_path", "leads out of the archive")
         elif (foreign := _find_foreign_folder(path, marked)) is not None:
             folder, reason, detail = foreign
