@@ -19,6 +19,7 @@ from codegemma.corpus.licenses import (
     identify_text,
     is_accepted,
     is_license_text,
+    join_stated,
     parse_expression,
     read_header,
     read_manifest,
@@ -155,6 +156,17 @@ def test_a_statement_made_to_hold_up_its_reader_is_read_to_its_end(
     folders = FolderLicenses()
     folders.add(path, (start + filling * MAX_STATEMENT_BYTES)[:MAX_STATEMENT_BYTES])
     assert folders.find("a.py") == license
+
+
+@pytest.mark.parametrize("depth", [390, 5_000])
+def test_an_expression_made_to_exhaust_the_stack_is_none(depth: int) -> None:
+    text = "(" * depth + "MIT" + " OR ISC)" * depth
+    assert parse_expression(text) is None
+    assert read_header(f"# SPDX-License-Identifier: {text}\n") is None
+    stated = join_stated((text,))
+    assert stated is not None
+    assert stated.startswith("LicenseRef-")
+    assert not is_accepted(stated, expand_accepted(("permissive",)))
 
 
 def test_accepted_licences() -> None:

@@ -216,13 +216,14 @@ def test_object_that_stays_out_of_reach_is_reported_and_picked_up_by_the_next_bu
 ) -> None:
     upload(make_form(tmp_path, "app.zip", FILES), out / "packed/app.zip")
     upload(make_form(tmp_path / "other", "lost.zip", {"lost.py": "lost = 1\n" * 9}), out / "packed/lost.zip")
-    upload(write(tmp_path / "loose", {f"l{n}.py": f"l{n} = {n}\n" * 9 for n in range(6)}), out / "loose")
+    loose = {f"l{n}.py": f"l{n} = {n}\n" * 9 for n in range(6)}
+    upload(write(tmp_path / "loose", {**loose, "LICENSE.txt": "Licensed under the MIT License\n"}), out / "loose")
     store = out.fs  # type: ignore[attr-defined]
     whole = {"get_file": store.get_file, "cat_file": store.cat_file}
     for name, real in whole.items():
 
         def act(key: str, *rest: object, real: Callable[..., object] = real, **options: object) -> object:
-            if "lost" in key or key.endswith("l3.py"):
+            if "lost" in key or key.endswith(("l3.py", "LICENSE.txt")):
                 raise ConnectionError("the line is dead")
             return real(key, *rest, **options)
 
@@ -233,9 +234,9 @@ def test_object_that_stays_out_of_reach_is_reported_and_picked_up_by_the_next_bu
     dropped = {
         drop.path: drop for drop in read_records(data / DROPPED_FILE, DroppedFile) if drop.reason == "unreachable"
     }
-    assert dropped.keys() == {"lost.zip", "l3.py"}
+    assert dropped.keys() == {"lost.zip", "l3.py", "LICENSE.txt"}
     assert "the line is dead" in dropped["l3.py"].detail
-    assert any("2 files or objects could not be reached" in note for note in report.notes)
+    assert any("3 files or objects could not be reached" in note for note in report.notes)
     for name, real in whole.items():
         monkeypatch.setattr(store, name, real)
     kept = {file.name for file in (data / STEPS).glob("texts-*")}
@@ -243,6 +244,8 @@ def test_object_that_stays_out_of_reach_is_reported_and_picked_up_by_the_next_bu
     assert not again.is_reused
     assert kept
     assert {"lost.py", "l3.py"} <= {file.path for file in read_all_texts(data)}
+    # What its store did not give must not pass for files without a licence.
+    assert {file.license for file in read_all_texts(data) if file.repo == "loose"} == {"MIT"}
     assert build_corpus(inputs, data, CHOICES).is_reused
 
 

@@ -29,6 +29,8 @@ HEADER_CHARS = 4096
 # Licence texts and manifests are shorter than this; the rest of a longer one is not looked at.
 MAX_STATEMENT_BYTES = 200_000
 _TAG = re.compile(r"SPDX-License-Identifier:[ \t]*([^\r\n*#<>\"']+)")
+# An expression with more brackets is made to exhaust the stack of whoever goes through it.
+_MAX_BRACKETS = 64
 # What SPDX leaves to whoever writes a licence of his own.
 _OWN = ("LicenseRef-", "DocumentRef-")
 # Not prose about tags, nor a template's `%s`.
@@ -110,6 +112,8 @@ def parse_expression(text: str) -> str | None:
     name = " ".join(_WORD.findall(text.lower()))
     if name in known.names:
         return known.names[name]
+    if text.count("(") > _MAX_BRACKETS:
+        return None
     from license_expression import ExpressionError
 
     licensing = _load_licensing()

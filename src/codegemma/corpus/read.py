@@ -2,12 +2,12 @@
 
 **In**: a folder: git working tree, bare repository or plain folder.
 **Out**: one `SourceFile` or `DroppedFile` (stage `read`) per entry of the listing, in its order, with its licence.
-**Not**: judgement of the text or the licence; that is `inspect.py`. At most `max_file_bytes` of a file are ever read.
+**Not**: judgement of text or licence (`intake.py`, `judge.py`). At most `max_file_bytes` of a file are ever read.
 """
 
-import contextlib
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from codegemma.corpus.choices import CorpusChoices, Notebooks
@@ -57,21 +57,28 @@ def read_listing(listing: Listing, choices: CorpusChoices) -> Iterator[SourceFil
 
 
 def attach_licenses(listings: Iterable[Listing]) -> Iterator[ListedFile]:
-    """Read the licence texts and manifests of each repository, and say of each of its entries what they state."""
+    """Read the licence texts and manifests of each repository, and say of each of its entries what they state.
+
+    One that a store does not give is refused: until it is read, nobody knows what the files beside it stand under.
+    """
     for listing in listings:
-        folders = _read_licenses(listing)
+        folders, unreached = _read_licenses(listing)
         for entry in listing.entries:
-            yield ListedFile(listing.repo, listing.commit, folders.find(entry.path), entry, listing.kind)
+            license = folders.find(entry.path)
+            yield ListedFile(listing.repo, listing.commit, license, unreached.get(entry.path, entry), listing.kind)
 
 
-def _read_licenses(listing: Listing) -> FolderLicenses:
-    folders = FolderLicenses()
+def _read_licenses(listing: Listing) -> tuple[FolderLicenses, dict[str, Entry]]:
+    folders, unreached = FolderLicenses(), {}
     for entry in listing.entries:
         if entry.refusal is None and speaks_of_license(entry.path):
-            # What cannot be read states nothing.
-            with contextlib.suppress(OSError):
+            try:
                 folders.add(entry.path, entry.read_bytes(MAX_STATEMENT_BYTES).decode("utf-8", "replace"))
-    return folders
+            except UnreachableError as error:
+                unreached[entry.path] = replace(entry, refusal=(UNREACHABLE, str(error)))
+            except OSError:
+                continue  # what cannot be read states nothing
+    return folders, unreached
 
 
 def read_file(listed: ListedFile, choices: CorpusChoices) -> SourceFile | DroppedFile:
