@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from codegemma.pack import unit_tests
 from codegemma.pack.unit_tests import pair_tests, place_tests
 
 
@@ -77,3 +78,31 @@ def test_tests_stand_right_behind_their_implementation_and_nothing_is_lost(order
         assert all(pairs.get(path) == implementation for path in between)
     untested = [path for path in order if path not in pairs]
     assert [path for path in placed if path not in pairs] == untested
+
+
+FOLDERS = st.lists(st.sampled_from("abcd"), max_size=4).map(lambda names: "".join(f"{name}/" for name in names))
+
+
+@given(st.lists(FOLDERS, min_size=1, unique=True), FOLDERS)
+def test_no_other_namesake_is_closer(folders: list[str], where: str) -> None:
+    def rank(path: str) -> tuple[int, int, str]:
+        return -len({*path.split("/")[:-1]} & {*where.split("/")[:-1]}), path.count("/"), path
+
+    paths = [f"{folder}io.py" for folder in folders]
+    test = f"{where}test_io.py"
+    assert pair_tests(dict.fromkeys([*paths, test], "python")) == {test: min(paths, key=rank)}
+
+
+def test_a_test_in_a_package_of_its_own_is_not_compared_with_those_of_all_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    compared, closeness = [], unit_tests._closeness
+
+    def count(test: str, implementation: str) -> tuple[int, int, str]:
+        compared.append(implementation)
+        return closeness(test, implementation)
+
+    monkeypatch.setattr(unit_tests, "_closeness", count)
+    paths = [f"src/p{n}/{name}.py" for n in range(200) for name in ("main", "tests/test_main")]
+    assert len(pair_tests(dict.fromkeys(paths, "python"))) == 200
+    assert len(compared) == 200

@@ -7,7 +7,8 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 
 from codegemma.text.languages import LANGUAGES, find_project, find_tested_stem, is_test_path, split_path
 
@@ -29,33 +30,71 @@ def pair_tests(languages: Mapping[str, str]) -> dict[str, str]:
     >>> pair_tests({"src/lib/app.py": "python", "tests/test_app.py": "python", "lib/web.py": "python"})
     {'tests/test_app.py': 'src/lib/app.py'}
     """
-    implementations = defaultdict(list)
+    paths_of: defaultdict[_Key, list[str]] = defaultdict(list)
     for path, language in languages.items():
         if not is_test_path(path, language):
-            implementations[LANGUAGES[language].family, _stem(path)].append(path)
+            paths_of[LANGUAGES[language].family, _stem(path)].append(path)
+    namesakes = _Namesakes(paths_of)
     pairs = {}
     for path, language in sorted(languages.items()):
         named = find_tested_stem(path, language)
-        namesakes = _find_namesakes(path, language, named, implementations) if named else []
-        if namesakes:
-            pairs[path] = min(namesakes, key=lambda namesake: _closeness(path, namesake))
+        tested = _find_tested(path, language, named, namesakes) if named else None
+        if tested is not None:
+            pairs[path] = tested
     return pairs
 
 
-def _find_namesakes(
-    test: str, language: str, stem: str, implementations: Mapping[tuple[str, str], Sequence[str]]
-) -> Sequence[str]:
+_Key = tuple[str, str]  # a family of languages and a stem
+
+
+class _Namesakes:
+    """Implementations by what they are named, and those of one name by the folders that they lie below."""
+
+    def __init__(self, paths_of: Mapping[_Key, Sequence[str]]) -> None:
+        self._paths_of = paths_of
+        self._below: dict[_Key, Mapping[str, Sequence[str]]] = {}
+
+    def find_closest(self, test: str, key: _Key, is_meant: Callable[[str], bool]) -> str | None:
+        """Find the closest of those that are meant; few are looked at where the folders of a test say whose it is."""
+        if key not in self._paths_of:
+            return None
+        below = self._below.get(key) or self._below.setdefault(key, _list_below(self._paths_of[key]))
+        rarest_first = sorted((below[name] for name in {*split_path(test)[0]} if name in below), key=len)
+        best = None
+        # Whoever lies below none of the first folders has no more in common than the number of the others.
+        for others, paths in zip(range(len(rarest_first) - 1, -1, -1), rarest_first, strict=True):
+            found = (_closeness(test, path) for path in paths if is_meant(path))
+            best = min(found if best is None else chain([best], found), default=None)
+            if best is not None and -best[0] > others:
+                break
+        if best is None:
+            best = min((_closeness(test, path) for path in self._paths_of[key] if is_meant(path)), default=None)
+        return best and best[2]
+
+
+def _list_below(paths: Iterable[str]) -> Mapping[str, Sequence[str]]:
+    below: defaultdict[str, list[str]] = defaultdict(list)
+    for path in paths:
+        for folder in {*split_path(path)[0]}:
+            below[folder].append(path)
+    return below
+
+
+def _find_tested(test: str, language: str, stem: str, namesakes: _Namesakes) -> str | None:
     family = LANGUAGES[language].family
     if stem == _stem(test):  # only its folder says that it is a test, and only its name whose
         project = find_project(test, language)
         inside = f"{project}/" if project else ""
-        namesakes = () if stem in COMMON_STEMS else implementations.get((family, stem), ())
-        return [path for path in namesakes if path.startswith(inside)]
-    namesakes = implementations.get((family, stem), ())
-    while not namesakes and (shorter := LAST_WORD.sub("", stem)) != stem:
+        return None if stem in COMMON_STEMS else namesakes.find_closest(test, (family, stem), _begins_with(inside))
+    found = namesakes.find_closest(test, (family, stem), _begins_with(""))
+    while found is None and (shorter := LAST_WORD.sub("", stem)) != stem:
         stem = shorter
-        namesakes = [path for path in implementations.get((family, stem), ()) if _shares_folder(test, path)]
-    return namesakes
+        found = namesakes.find_closest(test, (family, stem), lambda path: _shares_folder(test, path))
+    return found
+
+
+def _begins_with(start: str) -> Callable[[str], bool]:
+    return lambda path: path.startswith(start)
 
 
 def _shares_folder(test: str, implementation: str) -> bool:
