@@ -68,6 +68,7 @@ def test_domains_and_those_below_them_are_found_in_addresses(tmp_path: Path) -> 
         "https://bad.example/path",
         "see http://user:pw@a.b.BAD.example:8080/?q",
         "'ftp://bad.example'",
+        '"https:\\/\\/bad.example\\/path"',
         "<https://bad.example.>",
         "https://xn--bcher-kva.example",
         "https://Bücher.example/",

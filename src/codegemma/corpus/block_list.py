@@ -44,7 +44,8 @@ _WORD = re.compile(r"\w+")
 # ASCII letters in lower case, digits, and blanks for the rest.
 _ASCII_WORDS = bytes(ord(chr(i).lower()) if i < 128 and chr(i).isalnum() else 32 for i in range(256))
 _SIEVE_BITS = 20
-_ADDRESS = re2.compile(rb"(?i)\b(?:https?|ftp|wss?)://(?:[^\s/@\"'<>]{0,200}@)?([^\s/@:\"'<>?#\\)\]}]{1,253})")
+# JSON may spell a slash with a backslash before it.
+_ADDRESS = re2.compile(rb"(?i)\b(?:https?|ftp|wss?):(?:\\?/){2}(?:[^\s/@\"'<>]{0,200}@)?([^\s/@:\"'<>?#\\)\]}]{1,253})")
 _MULTIPLIER = 0x9E3779B97F4A7C15  # odd, so that no word is lost: 2**64 over the golden ratio
 
 
@@ -121,7 +122,7 @@ def _is_listed_file(content: bytes, files: frozenset[bytes]) -> bool:
 
 
 def _count_domains(content: bytes, block_list: BlockList) -> int:
-    if b"://" not in content:
+    if b"://" not in content and b":\\/" not in content:
         return 0
     hosts = Counter(match.group(1).decode("utf-8", "replace") for match in _ADDRESS.finditer(content))
     return sum(count for host, count in hosts.items() if _is_listed_host(host, block_list))
