@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codegemma.corpus.dedup import Shingles, hash_shingles
-from codegemma.corpus.leaks import MAX_OWNERS, LeakIndex
+from codegemma.corpus.leaks import MAX_OWNERS, LeakIndex, Likeness
 
 SETS = st.sets(st.integers(0, 30), min_size=1)
 
@@ -13,12 +13,16 @@ def as_shingles(numbers: set[int]) -> Shingles:
     return np.array(sorted(numbers), np.uint64)
 
 
+def tell_all(index: LeakIndex) -> list[Likeness]:
+    return [likeness for _, likeness in index.find_alike(0.0, 0.0)]
+
+
 @given(heldout=st.lists(SETS, min_size=1, max_size=5), train=st.lists(SETS, max_size=5))
 def test_measures_are_those_of_plain_set_arithmetic(heldout: list[set[int]], train: list[set[int]]) -> None:
     index = LeakIndex([as_shingles(numbers) for numbers in heldout])
     for number, numbers in enumerate(train):
         index.compare(f"{number}.py", as_shingles(numbers))
-    for mine, likeness in zip(heldout, index.nearest(), strict=True):
+    for mine, likeness in zip(heldout, tell_all(index), strict=True):
         assert likeness.jaccard == pytest.approx(max([len(mine & other) / len(mine | other) for other in train] + [0]))
         assert likeness.containment == pytest.approx(max([len(mine & other) / len(mine) for other in train] + [0]))
         if likeness.jaccard:
@@ -40,7 +44,7 @@ def test_small_file_inside_a_large_one_is_contained_though_hardly_alike() -> Non
     large = "".join(f"class Other{n}:\n    number = {n}\n" for n in range(200))
     index = LeakIndex([hash_shingles(small)])
     index.compare("large.py", hash_shingles(large + small))
-    [likeness] = index.nearest()
+    [likeness] = tell_all(index)
     assert likeness.containment == 1.0
     assert likeness.jaccard < 0.1
 
@@ -50,7 +54,7 @@ def test_licence_header_of_many_files_does_not_make_them_alike() -> None:
     texts = [header + f"def f{n}(a{n}, b{n}):\n    return a{n} + b{n}\n" for n in range(MAX_OWNERS + 1)]
     index = LeakIndex([*map(hash_shingles, texts), hash_shingles(header)])
     index.compare("train.py", hash_shingles(header + "import sys\nprint(sys.argv[1:])\n"))
-    *others, bare = index.nearest()
+    *others, bare = tell_all(index)
     assert all(likeness.containment < 0.5 for likeness in others)
     assert (bare.containment, bare.containment_path) == (1.0, "boilerplate")
 
@@ -58,4 +62,4 @@ def test_licence_header_of_many_files_does_not_make_them_alike() -> None:
 def test_nothing_held_out_is_nothing_to_find() -> None:
     index = LeakIndex([])
     index.compare("a.py", hash_shingles("x = 1"))
-    assert index.nearest() == []
+    assert tell_all(index) == []

@@ -156,10 +156,6 @@ class LeakIndex:
         for number in higher:
             paths[number] = train_path
 
-    def nearest(self) -> list[Likeness]:
-        """Give each held-out file's highest measures, in the order in which the files were given."""
-        return [self._tell(number) for number in range(len(self._sizes))]
-
     def find_alike(self, min_jaccard: float, min_containment: float) -> Iterator[tuple[int, Likeness]]:
         """Yield the number and the measures of each held-out file that one of the measures puts at its border."""
         is_alike = (self._jaccard >= min_jaccard) | (self._containment >= min_containment)
