@@ -118,6 +118,12 @@ def test_uncommitted_files_are_the_newest() -> None:
     assert held == Heldout(frozenset({"b.py"}), "1 files not committed yet")
 
 
+@pytest.mark.parametrize("time_s", [10**15, -(10**15)])
+def test_commit_of_no_year_that_a_calendar_has_is_a_time_like_others(time_s: int) -> None:
+    held = hold_out_newest({"a.py": 90, "b.py": 10}, {"a.py": time_s - 1, "b.py": time_s}, 0.1, "repo")
+    assert held == Heldout(frozenset({"b.py"}), f"1 files first added at {time_s} s after 1970 or later")
+
+
 def test_repository_added_at_once_cannot_be_divided_by_time() -> None:
     with pytest.raises(InputError, match="heldout_by=directory"):
         hold_out_newest({"a.py": 50, "b.py": 50}, {"a.py": 1, "b.py": 1}, 0.1, "repo")

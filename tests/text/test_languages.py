@@ -42,6 +42,7 @@ def test_language_is_told_by_path_then_by_first_line(path: str, first_line: str,
         ("Makefile", ""),
         ("py", ""),
         (".py", ""),
+        ("tool", "#!" + "a/" * 300_000 + "!"),  # the square of its length would be hours
     ],
 )
 def test_unknown_language_is_none(path: str, first_line: str) -> None:

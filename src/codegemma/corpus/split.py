@@ -159,12 +159,20 @@ def hold_out_newest(sizes: Mapping[str, int], births_s: Mapping[str, int], share
             f"{repo}: more than {2 * share:.0%} of it was added last and at once, so no date divides it; "
             "use heldout_by=directory or a larger heldout_share"
         )
-    when = (
-        "not committed yet"
-        if math.isinf(cut_s)
-        else f"first added at {datetime.fromtimestamp(cut_s, UTC).isoformat()} or later"
-    )
+    when = "not committed yet" if math.isinf(cut_s) else f"first added at {_spell_time(int(cut_s))} or later"
     return Heldout(frozenset(paths), f"{len(paths)} files {when}")
+
+
+def _spell_time(time_s: int) -> str:
+    """Spell a commit's time, which may be any number that somebody wrote into it.
+
+    >>> _spell_time(0), _spell_time(10**15)
+    ('1970-01-01T00:00:00+00:00', '1000000000000000 s after 1970')
+    """
+    try:
+        return datetime.fromtimestamp(time_s, UTC).isoformat()
+    except (ValueError, OverflowError, OSError):
+        return f"{time_s} s after 1970"
 
 
 def keep_sides(

@@ -24,8 +24,8 @@ MODE = re.compile(
     r"""-\*-[ \t]*+(?:[^\n]{0,200}?\bmode:[ \t]*+)?([\w+#]++)[ \t]*+(?:;|-\*-)"""
     r"""|\bvim?:[^\n]{0,200}?\b(?:ft|filetype)=(\w++)"""
 )
-# A mode line is for people to read; data in one line of megabytes is not looked through for one.
-_MAX_MODE_CHARS = 2_000
+# A first line that says the language is for people to read; data in one line of megabytes is not looked through.
+_MAX_FIRST_CHARS = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def detect_language(path: str, first_line: str) -> Language | None:
         return BY_FILE_NAME[pure.name]
     if pure.suffix:
         return BY_EXTENSION.get(pure.suffix.lower())
-    match = INTERPRETER.match(first_line)
+    match = INTERPRETER.match(first_line[:_MAX_FIRST_CHARS])
     by_program = BY_INTERPRETER.get(match.group(1)) if match else None
     return by_program or read_mode_line(first_line)
 
@@ -98,7 +98,7 @@ def read_mode_line(first_line: str) -> Language | None:
     >>> read_mode_line("/* vim: set sw=4 ft=c : */").name
     'c'
     """
-    match = MODE.search(first_line[:_MAX_MODE_CHARS])
+    match = MODE.search(first_line[:_MAX_FIRST_CHARS])
     return BY_MODE.get((match[1] or match[2]).lower()) if match else None
 
 
