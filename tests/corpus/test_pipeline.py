@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.corpus.repositories import commit, write
 
+from codegemma.corpus.border import Dividing
 from codegemma.corpus.choices import CorpusChoices, HeldoutBy
 from codegemma.corpus.contents import NoContent
 from codegemma.corpus.entries import Listing, make_entry
@@ -214,6 +215,24 @@ def test_build_that_was_killed_leaves_nothing_after_the_next(repo: Path, tmp_pat
     build([repo], out)
     build([repo], other)
     assert read_all(out) == read_all(other)
+
+
+def test_build_that_was_cut_off_decides_no_side_and_the_next_is_as_if_it_had_not_been(
+    repo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def cut_off(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Dividing, "drop_leaks", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            build([repo], tmp_path / "out")
+    assert build([repo], tmp_path / "out").repos == build([repo], tmp_path / "other").repos
+    sides = (tmp_path / "out" / LEDGER_FILE).read_bytes()
+    monkeypatch.setattr(Dividing, "drop_leaks", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        build([repo], tmp_path / "out", dataclasses.replace(CHOICES, seed=1))
+    assert (tmp_path / "out" / LEDGER_FILE).read_bytes() == sides
 
 
 def test_unusable_arguments_are_errors_that_say_what_to_do(repo: Path, tmp_path: Path) -> None:

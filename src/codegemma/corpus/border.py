@@ -27,7 +27,7 @@ from codegemma.corpus.judge import (
     shingle_texts,
 )
 from codegemma.corpus.leaks import choose_sampling
-from codegemma.corpus.ledger import LEDGER_FILE, read_ledger, write_ledger
+from codegemma.corpus.ledger import LEDGER_FILE, Ledger, read_ledger, write_ledger
 from codegemma.corpus.split import Heldout
 from codegemma.corpus.stages import Judging
 from codegemma.errors import InputError
@@ -38,12 +38,14 @@ from codegemma.shards import read_records
 class Dividing(Judging):
     """The stages from the border on."""
 
+    ledger: Ledger
+
     def hold_out(self) -> None:
         """Divide each repository on its own, so that one more repository changes nothing in the others.
 
         What an earlier build into this folder has held out or trained on stays where it is, wherever it moves.
         """
-        ledger = read_ledger(self.out / LEDGER_FILE, self.choices)
+        ledger = self.ledger = read_ledger(self.out / LEDGER_FILE, self.choices)
         numbers_of = dict(self.census.list_values("repo"))
         for repo, _, root, _ in self.repositories:
             numbers = numbers_of.get(repo, self.census.find(np.zeros(0, np.bool_)))
@@ -57,7 +59,6 @@ class Dividing(Judging):
             self.census.is_heldout[numbers] = [path in held.paths for path, _, _ in seen]
             if sizes and self.choices.heldout_share > 0 and not held.paths:
                 self.notes.append(f"{repo}: nothing could be held out, it has too few files")
-        write_ledger(self.out / LEDGER_FILE, ledger)
 
     def _choose_heldout(
         self, root: str | None, repo: str, sizes: Mapping[str, int], was_heldout: Mapping[str, bool]
@@ -72,6 +73,10 @@ class Dividing(Judging):
                 raise InputError(f"{repo}: not a git repository; heldout_by=time needs its history, use directory")
             return split.hold_out_newest(sizes, find_birth_times_s(Path(root)), share, repo)
         return split.hold_out_directories(sizes, share, repo, self.choices.seed)
+
+    def remember_sides(self) -> None:
+        """Write down which side each file is on. Only a whole build binds later ones: nobody has learned from half."""
+        write_ledger(self.out / LEDGER_FILE, self.ledger)
 
     def drop_leaks(self, trained: Sequence[Path]) -> None:
         """Drop held-out files that a training file gives away, one of now or one of an earlier run's packs."""

@@ -124,6 +124,7 @@ def build_corpus(
         build.check_not_empty()
         report = build.report(key, build.write(), lists)
         report = replace(report, notes=(*damaged, *report.notes))
+    build.remember_sides()
     write_manifest(out, report)
     return report
 
