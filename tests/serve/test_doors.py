@@ -62,6 +62,28 @@ def test_streams_add_up_to_the_whole(running):
     assert json.loads(lines[-1])["done"] is True
 
 
+def test_a_stream_tells_of_every_token_also_of_one_whose_text_is_held_back(running):
+    """What a stop string may still cut off is told later, its log-probability with its token."""
+    body = {"temperature": 0, "max_tokens": 30, "stop": ["\n\nxx"]}
+    said = [{"role": "user", "content": SOURCE[: SOURCE.index("second):") + 8]}]
+    for path, prompt, read in (
+        ("/v1/completions", {"prompt": BEFORE, "logprobs": 1}, lambda c: c["logprobs"]["token_logprobs"]),
+        (
+            "/v1/chat/completions",
+            {"messages": said, "logprobs": True},
+            lambda c: (c["logprobs"] or {"content": []})["content"],
+        ),
+    ):
+        whole = read(running.post(path, **body, **prompt)["choices"][0])
+        events = running.stream(path, **body, **prompt)
+        assert len(whole) > 10
+        assert sum(len(read(event["choices"][0])) for event in events) == len(whole)
+    body = {"prompt": BEFORE, "n_probs": 1, "n_predict": 30, "stop": ["\n\nxx"], "temperature": 0}
+    rated = running.post("/completion", **body)["completion_probabilities"]
+    events = running.stream("/completion", **body)
+    assert [e for event in events for e in event.get("completion_probabilities", ())] == rated
+
+
 def test_chat_is_answered_by_every_protocol_that_has_it(running):
     whole = running.post("/v1/chat/completions", messages=CHAT, max_tokens=8)
     assert whole["choices"][0]["message"]["role"] == "assistant"

@@ -40,6 +40,15 @@ def test_the_same_question_is_answered_from_memory_unless_the_answer_is_drawn(ru
     assert [ask(running, temperature=1.0, seed=7)["why"]["source"] for _ in range(2)] == ["engine", "engine"]
 
 
+def test_a_remembered_answer_tells_its_tokens_and_a_rated_one_is_written_anew(running):
+    for source in ("engine", "typed"):
+        reply = ask(running, return_tokens=True)
+        assert reply["why"]["source"] == source
+        assert len(reply["tokens"]) == reply["tokens_predicted"] > 0
+    rated = [ask(running, n_probs=1) for _ in range(2)]
+    assert rated[0]["completion_probabilities"] == rated[1]["completion_probabilities"] != []
+
+
 def test_another_suffix_or_another_wish_is_another_question(running):
     ask(running)
     assert ask(running, suffix=AFTER + "x" * 50)["why"]["source"] == "engine"

@@ -141,7 +141,9 @@ class Service:
         session = self._sessions.find(ask, caller)
         layout = self._lay_out(session, ask)
         answers = self._answers.setdefault(session, Answers())
-        known = answers.find(layout.text, ask.suffix, ask.wishes) if ask.wishes.max_new_tokens else None
+        # Of what is remembered no log-probabilities are known.
+        may_repeat = ask.wishes.max_new_tokens > 0 and ask.wishes.top_logprobs is None
+        known = answers.find(layout.text, ask.suffix, ask.wishes) if may_repeat else None
         if known is not None:
             pieces = self._repeat(known, layout, ask.wishes)
         else:
@@ -235,7 +237,7 @@ class Service:
         async with contextlib.aclosing(stream):
             async for piece in stream:
                 pieces.append(piece)
-                if sum(p.report is not None for p in pieces) == ask.wishes.choices:
+                if piece.report is not None and sum(p.report is not None for p in pieces) == ask.wishes.choices:
                     _remember(pieces, ask, session, layout, answers)
                 yield piece
 
@@ -244,12 +246,13 @@ class Service:
         for choice in range(wishes.choices):
             index = choice % len(known.completions)
             text, tokens = known.completions[index], len(layout.prompt_ids)
+            ids = tuple(self.encode(text))
             report = Report(
-                tokens, cached_tokens=tokens, new_tokens=len(self.encode(text)), answer_id=self._writer.name_answer(),
+                tokens, cached_tokens=tokens, new_tokens=len(ids), answer_id=self._writer.name_answer(),
                 stop_reason=known.stop_reasons[index], source="typed", place=layout.place, mode=layout.mode.value,
                 parts=layout.parts, neighbors=layout.neighbors, dropped=layout.dropped, model=self.name_model(wishes),
             )  # fmt: skip
-            yield Piece(text, choice, report=report)
+            yield Piece(text, choice, ids, report=report)
 
     async def _count(
         self, pieces: AsyncGenerator[Piece, None], language: str, caller: Caller

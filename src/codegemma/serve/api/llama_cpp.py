@@ -11,7 +11,7 @@ decide), `id_slot` and `cache_prompt` (a session keeps its place by itself), and
 """
 
 import contextlib
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 from starlette.responses import Response
@@ -155,19 +155,22 @@ async def _stream(
     written = 0
     async with contextlib.aclosing(pieces):
         async for piece in pieces:
-            if piece.text:
-                yield _spell_piece(piece, written)
+            if piece.text or piece.logprobs:
+                yield _spell_piece(exchange, piece, written)
             if piece.report is not None:
                 whole = Whole("", [Piece("", piece.choice, report=piece.report)])
                 yield _pick(_spell_whole(exchange, wishes, piece.choice, whole), wanted)
             written += len(piece.token_ids)
 
 
-def _spell_piece(piece: Piece, predicted: int) -> dict[str, Any]:
-    return {
+def _spell_piece(exchange: Exchange, piece: Piece, predicted: int) -> dict[str, Any]:
+    spelled = {
         "index": piece.choice, "content": piece.text, "tokens": list(piece.token_ids), "stop": False, "id_slot": 0,
         "tokens_predicted": predicted + len(piece.token_ids), "tokens_evaluated": 0,
     }  # fmt: skip
+    if piece.logprobs:
+        spelled["completion_probabilities"] = _spell_probabilities(exchange, [piece])
+    return spelled
 
 
 def _spell_whole(exchange: Exchange, wishes: Wishes, index: int, answer: Whole) -> dict[str, Any]:
@@ -192,7 +195,7 @@ def _spell_whole(exchange: Exchange, wishes: Wishes, index: int, answer: Whole) 
         "why": spell_why(report),
     }
     if wishes.top_logprobs:
-        spelled["completion_probabilities"] = _spell_probabilities(exchange, answer)
+        spelled["completion_probabilities"] = _spell_probabilities(exchange, answer.pieces)
     return spelled
 
 
@@ -240,14 +243,14 @@ def _spell_settings(exchange: Exchange, wishes: Wishes) -> dict[str, Any]:
     }
 
 
-def _spell_probabilities(exchange: Exchange, answer: Whole) -> list[dict[str, Any]]:
+def _spell_probabilities(exchange: Exchange, pieces: Sequence[Piece]) -> list[dict[str, Any]]:
     def spell(token_id: int, logprob: float) -> dict[str, Any]:
         piece = exchange.service.tokenizer.decode_bytes([token_id])
         return {"id": token_id, "token": piece.decode("utf-8", "replace"), "bytes": list(piece), "logprob": logprob}
 
     return [
         {**spell(entry.token_id, entry.logprob), "top_logprobs": [spell(i, value) for i, value in entry.top]}
-        for piece in answer.pieces
+        for piece in pieces
         for entry in piece.logprobs
     ]
 

@@ -183,7 +183,7 @@ async def _stream_completions(
                 }
                 if piece.report is not None:
                     reports.append(piece.report)
-                if choice["text"] or piece.report is not None:
+                if choice["text"] or piece.logprobs or piece.report is not None:
                     yield {**head, "choices": [choice], **({"why": spell_why(piece.report)} if piece.report else {})}
     if exchange.fields.get("stream_options", {}).get("include_usage"):
         yield {**head, "choices": [], "usage": spell_usage(reports, choices)}
@@ -234,7 +234,7 @@ async def _stream_chat(exchange: Exchange, ask: PlainAsk) -> AsyncGenerator[dict
             if piece.choice not in begun:
                 begun.add(piece.choice)
                 yield spell(piece.choice, {"role": "assistant", "content": ""}, None)
-            if piece.text:
+            if piece.text or piece.logprobs:
                 logprobs = _spell_chat_logprobs(exchange, piece.logprobs)
                 yield spell(piece.choice, {"content": piece.text}, None, logprobs)
             if piece.report is not None:
