@@ -10,6 +10,7 @@ from tests.serve.parrot import Parrot
 from codegemma.errors import InputError, OutputError
 from codegemma.serve.bench import Bench
 from codegemma.serve.tutor.exercises import make_exercise
+from codegemma.serve.tutor.explain import explain_line
 from codegemma.serve.tutor.ledger import Ledger
 from codegemma.serve.tutor.policy import Policy, Task
 
@@ -190,6 +191,26 @@ def test_lines_errors_and_diffs_are_explained(open_tutor):
         assert any("signature changes" in fact for fact in running.post("/v1/tutor/explain", diff=diff)["facts"])
         assert running.client.post("/v1/tutor/explain", json={"code": "x"}).status_code == 400
         assert running.client.post("/v1/tutor/explain", json={"diff": "none"}).status_code == 400
+
+
+def test_what_is_said_of_a_line_is_true_of_that_line():
+    head = "@cache\ndef f(a,\n      b):\n    if (a and\n        b):\n        # note\n\n        return 1\n"
+    code = head + "    else:\n        return '''\n# text\n'''\n"
+    facts = [explain_line(code, number) for number in range(1, 13)]
+    assert all("defines the function `f`" in facts[place][0] for place in (0, 1, 2))
+    assert all(len(facts[place]) == 2 and "asks whether `a and b` holds" in facts[place][0] for place in (3, 4))
+    assert (facts[5], facts[6]) == (["a comment: Python does not read it"], ["an empty line, for whoever reads"])
+    assert "its other branch" in facts[8][1]
+    assert "ends the function" in facts[10][0]
+    assert explain_line("from .. import x\n", 1) == ["makes `x` of module `..` known here"]
+
+
+def test_what_is_too_deep_or_too_long_to_be_explained_is_no_defect_of_the_server(open_tutor):
+    with open_tutor() as running:
+        deep = {"code": "x = " + "+".join(["a"] * 2000), "line": 1}
+        assert running.client.post("/v1/tutor/explain", json=deep).status_code == 400
+        far = 'File "a.py", line ' + "9" * 5000 + "\nNameError: x"
+        assert running.post("/v1/tutor/explain", error=far)["facts"][0] == "NameError: x"
 
 
 def test_programs_run_within_limits_or_not_at_all(tokenizer):

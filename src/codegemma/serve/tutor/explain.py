@@ -19,7 +19,7 @@ from codegemma.text.python_source import parse_quietly
 _ERROR = re.compile(
     r"^[ \t]*(?:Uncaught[ \t]+)?(?:[\w.]+\.)?([A-Z]\w*(?:Error|Exception|Interrupt))\b:?[ \t]*(.*)$", re.MULTILINE
 )
-_PLACE = re.compile(r'File "([^"]+)", line (\d+)(?:, in (\S+))?')
+_PLACE = re.compile(r'File "([^"]+)", line (\d{1,9})\b(?:, in (\S+))?')
 _SUGGESTED = re.compile(r"Did you mean:? '?([\w.]+)'?")
 _HUNK = re.compile(r"@@ -\d+(?:,\d+)? \+\d+(?:,\d+)? @@\s*(.*)")
 _DEFINITION = re.compile(r"\s*(?:async\s+)?(?:def|class|function|fn|func)\s+(\w+)")
@@ -82,12 +82,15 @@ def explain_line(code: str, number: int) -> list[str]:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise InputError(f"the program does not parse ({error}); correct its syntax first") from error
     around = [node for node in ast.walk(tree) if _covers(node, number) and isinstance(node, ast.stmt)]
-    if not around:
-        text = lines[number - 1].strip()
+    statement = max(around, key=lambda node: (node.lineno, -(node.end_lineno or 0)), default=None)
+    text = lines[number - 1].strip()
+    if statement is None or (text[:1] in ("", "#") and not _has_inside(statement, number)):
         return ["a comment: Python does not read it" if text.startswith("#") else "an empty line, for whoever reads"]
-    statement = max(around, key=lambda node: (node.lineno, -(node.end_lineno or 0)))
-    facts = list(_describe(statement, number))
-    facts += [fact for node in reversed(around) if node is not statement for fact in _describe_around(node)]
+    try:
+        facts = list(_describe(statement, number))
+        facts += [fact for node in reversed(around) if node is not statement for fact in _describe_around(node)]
+    except RecursionError as error:
+        raise InputError(f"line {number} is nested too deeply to be explained; divide it first") from error
     return facts + list(_describe_names(tree, statement, number))
 
 
@@ -107,7 +110,13 @@ def explain_diff(diff: str) -> list[str]:
 
 
 def _covers(node: ast.AST, number: int) -> bool:
-    return getattr(node, "lineno", 10**9) <= number <= (getattr(node, "end_lineno", 0) or 0)
+    first = min(getattr(part, "lineno", 10**9) for part in (node, *getattr(node, "decorator_list", ())))
+    return first <= number <= (getattr(node, "end_lineno", 0) or 0)
+
+
+def _has_inside(statement: ast.stmt, number: int) -> bool:
+    """Tell whether a part of a statement reaches over a line: of a text of several lines, none is a comment."""
+    return any(isinstance(node, ast.expr) and _covers(node, number) for node in ast.walk(statement))
 
 
 def _show(node: ast.AST, most: int = 60) -> str:
@@ -143,7 +152,7 @@ def _describe(node: ast.stmt, number: int) -> Iterator[str]:  # noqa: PLR0912 (o
         case ast.ClassDef(name=name):
             yield f"defines the class `{name}`: what its objects have and can do"
         case ast.Import(names=names) | ast.ImportFrom(names=names):
-            origin = f" of module `{node.module}`" if isinstance(node, ast.ImportFrom) else ""
+            origin = f" of module `{_spell_module(node)}`" if isinstance(node, ast.ImportFrom) else ""
             yield f"makes {', '.join(f'`{n.asname or n.name}`' for n in names)}{origin} known here"
         case ast.With(items=items):
             yield f"opens {_show(items[0].context_expr)}, and closes it after the lines below, whatever happens"
@@ -165,8 +174,12 @@ def _describe(node: ast.stmt, number: int) -> Iterator[str]:  # noqa: PLR0912 (o
             yield f"does {_show(value)}; what it gives is not kept"
         case _:
             yield f"a statement of kind {type(node).__name__}"
-    if isinstance(node, (ast.If, ast.For, ast.While, ast.Try)) and number > node.lineno:
+    if isinstance(node, (ast.If, ast.For, ast.While, ast.Try)) and number > (node.body[-1].end_lineno or 0):
         yield "this line belongs to its other branch, which is done where the first one is not"
+
+
+def _spell_module(node: ast.ImportFrom) -> str:
+    return "." * node.level + (node.module or "")
 
 
 def _describe_around(node: ast.stmt) -> Iterator[str]:
