@@ -96,14 +96,15 @@ def test_what_cannot_be_helped_is_not_tried_again(tmp_path: Path, code: int) -> 
     assert count_starts(tmp_path) == 1
 
 
-def run_supervisor(tmp_path: Path, program: str) -> "subprocess.Popen[bytes]":
+def run_supervisor(tmp_path: Path, program: str, stdout: int | None = None) -> "subprocess.Popen[bytes]":
     script = (
         "import sys; from pathlib import Path; from codegemma.train.supervisor import *\n"
         "program, out = sys.argv[1], Path(sys.argv[2])\n"
         "start = lambda number, address: [sys.executable, '-c', program, str(number), str(out)]\n"
         "sys.exit(supervise(start, 2, out, Limits(), print))\n"
     )
-    return subprocess.Popen([sys.executable, "-c", script, PROLOGUE + program, str(tmp_path)])
+    command = [sys.executable, "-u", "-c", script, PROLOGUE + program, str(tmp_path)]
+    return subprocess.Popen(command, stdout=stdout)
 
 
 def wait_until(is_true: Callable[[], object]) -> None:
@@ -125,6 +126,18 @@ def test_order_to_stop_reaches_every_process_and_ends_with_their_code(tmp_path: 
         process.terminate()
     assert process.returncode == 0
     assert (tmp_path / "checkpoints/9").exists()
+
+
+def test_order_to_stop_that_comes_between_two_starts_is_heard(tmp_path: Path) -> None:
+    program = "sys.exit(1) if starts == 0 else wait_for_the_other()\n"
+    with run_supervisor(tmp_path, program, subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert b"begin again" in process.stdout.readline()
+        process.terminate()
+        try:
+            assert process.wait(60) == 128 + signal.SIGTERM
+        finally:
+            process.kill()
 
 
 def test_processes_end_with_a_supervisor_that_is_killed(tmp_path: Path) -> None:

@@ -83,11 +83,9 @@ def supervise(start: StartCommand, processes: int, out: Path, limits: Limits, te
     with _forward_signals() as signals:
         while True:
             children = _start_all(start, processes)
-            signals.children = children
             try:
                 failure, code = _watch(children, limits, signals)
             finally:
-                signals.children = []
                 for child in children:
                     child.end()
             if failure is None or code in limits.final_codes or signals.came:
@@ -102,21 +100,28 @@ def supervise(start: StartCommand, processes: int, out: Path, limits: Limits, te
                 )
             tell(f"{failure}; all processes begin again from step {reached}")
             time.sleep(_PAUSE_S)
+            if signals.came:
+                return 128 + signals.came
 
 
 class _Signals:
-    """What was asked of the supervisor, passed on to the processes."""
+    """What was asked of the supervisor, to be passed on to the processes: also what came before they were there."""
 
     def __init__(self) -> None:
-        self.children: list[_Child] = []
+        self._waiting: list[int] = []
         self.came: int = 0
         self.came_at = 0.0
 
     def take(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
         self.came, self.came_at = number, time.monotonic()
-        for child in self.children:
-            with contextlib.suppress(ProcessLookupError):
-                child.process.send_signal(number)
+        self._waiting.append(number)
+
+    def pass_on(self, children: Sequence[_Child]) -> None:
+        while self._waiting:
+            number = self._waiting.pop(0)
+            for child in children:
+                with contextlib.suppress(ProcessLookupError):
+                    child.process.send_signal(number)
 
 
 @contextlib.contextmanager
@@ -163,6 +168,7 @@ def _find_port() -> int:
 def _watch(children: Sequence[_Child], limits: Limits, signals: _Signals) -> tuple[str | None, int]:
     """Wait until all are done, or one has failed: say how, and with which code."""
     while True:
+        signals.pass_on(children)
         select.select([child.line for child in children if child.process.poll() is None], [], [], 0.2)
         for child in children:
             child.listen()
