@@ -84,6 +84,13 @@ def test_a_header_tells_what_was_written(tmp_path):
 HEAD = b"GGUF" + struct.pack("<IQQ", 3, 0, 1)
 
 
+def test_lists_within_lists_without_end_are_refused(tmp_path):
+    file = tmp_path / "a.gguf"
+    file.write_bytes(HEAD + struct.pack("<Qc", 1, b"k") + struct.pack("<I", 9) + struct.pack("<IQ", 9, 1) * 5000)
+    with pytest.raises(InputError, match="no whole GGUF file"):
+        read_gguf_header(file)
+
+
 @given(st.binary(max_size=60))
 def test_hostile_headers_are_refused_in_one_line(tmp_path_factory, tail):
     file = tmp_path_factory.mktemp("hostile") / "a.gguf"

@@ -32,6 +32,7 @@ class Hub:
         self.cut_after: int | None = None  # bytes after which the next large answer breaks off
         self.cuts = 1
         self.damage = False
+        self.hangs_up = False  # when it is asked of a file, without its content
         self.ranges: list[str] = []
 
 
@@ -40,6 +41,9 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_HEAD(self) -> None:
+        if self.hub.hangs_up:
+            self.close_connection = True
+            return
         self._answer(with_body=False)
 
     def do_GET(self) -> None:
@@ -174,6 +178,13 @@ def test_a_killed_download_goes_on_in_another_process(hub: Hub, large_files: dic
 
 def test_a_connection_that_brings_nothing_is_named(hub: Hub, large_files: dict[str, bytes], tmp_path: Path) -> None:
     hub.files, hub.cut_after, hub.cuts = large_files, 0, 100
+    done = convert(hub, tmp_path)
+    assert done.returncode == 3
+    assert "run the same command again: it goes on where it was" in done.stderr
+
+
+def test_a_hub_that_hangs_up_is_named(hub: Hub, large_files: dict[str, bytes], tmp_path: Path) -> None:
+    hub.files, hub.hangs_up = large_files, True
     done = convert(hub, tmp_path)
     assert done.returncode == 3
     assert "run the same command again: it goes on where it was" in done.stderr

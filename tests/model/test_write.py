@@ -114,6 +114,24 @@ def test_a_model_that_was_moved_away_when_its_writer_died_comes_back(tmp_path: P
     assert sorted(path.name for path in tmp_path.iterdir()) == [mine.name, "out"]
 
 
+def test_a_model_that_cannot_take_the_place_of_another_leaves_it_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = write_drawn(tmp_path / "out", "hf", MQA)
+    rename = Path.rename
+
+    def fail(path: Path, target: Path) -> Path:
+        if "partial" in path.name:
+            raise OSError(5, "Input/output error")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OutputError, match="Input/output error"):
+        write_drawn(tmp_path / "out", "hf", MHA)
+    assert_same_bits(open_weights(tmp_path / "out"), drawn)
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
 def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path) -> None:
     write_drawn(tmp_path / "hf", "hf", MQA, is_finite=True)
     for name, content in {"package.json": "{}", "config.json": '{"port": 80}', "notes.txt": "mine"}.items():

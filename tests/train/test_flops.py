@@ -47,6 +47,15 @@ def test_collective_in_a_loop_counts_as_often_as_it_turns_and_once_a_channel() -
     assert add_up_by_kind([reduce, gather]) == {"all-reduce": 2 * 7 / 8 * 4096, "all-gather": 0.75 * 8192 * 18}
 
 
+def test_what_a_chip_scatters_is_more_than_it_keeps() -> None:
+    """The program names the part that is kept, or beside it, where the collective is asynchronous, the whole."""
+    head = "ENTRY %main (p: f32[1024]) -> f32[256] {\n"
+    rest = "(%p), channel_id=1, replica_groups={{0,1,2,3}}, dimensions={0}, to_apply=%add\n}\n"
+    for line in ("  %r = f32[256]{0} reduce-scatter", "  %r = (f32[1024]{0}, f32[256]{0}) reduce-scatter-start"):
+        (found,) = list_collectives(head + line + rest)
+        assert (found.array_bytes, found.moved_bytes) == (4096, 0.75 * 4096)
+
+
 def test_products_in_loops_and_gradients_are_counted() -> None:
     weights, x = jnp.zeros((5, 4, 4)), jnp.zeros((3, 4))
 

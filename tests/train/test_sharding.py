@@ -102,6 +102,15 @@ def test_splash_equals_dense_attention_with_its_gradients(heads: int, kv_heads: 
         np.testing.assert_allclose(ours, expected, atol=1e-5 * float(jnp.max(jnp.abs(expected))) + 1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("tokens", [128, 640, 1152, 1536, 2560, 8192])
+def test_splash_takes_every_row_that_it_is_chosen_for(tokens: int) -> None:
+    q, k = (jax.ShapeDtypeStruct((1, tokens, heads, 128), jnp.float32) for heads in (2, 1))
+    segments = jax.ShapeDtypeStruct((1, tokens), jnp.int32)
+    execution = Execution(attention="splash", interpret=True)
+    slope = jax.grad(lambda q, k, segments: jnp.sum(attend(q, k, k, segments, execution)))
+    assert jax.eval_shape(slope, q, k, segments).shape == q.shape
+
+
 def attend_densely(q: jax.Array, k: jax.Array, v: jax.Array, segments: jax.Array) -> jax.Array:
     groups = q.shape[2] // k.shape[2]
     k, v = (jnp.repeat(x, groups, axis=2) for x in (k, v))

@@ -44,7 +44,7 @@ def read_gguf_header(path: Path) -> dict[str, Value]:
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
     # An empty file cannot be mapped; what is cut off ends a number or a name early.
-    except (ValueError, struct.error, IndexError, KeyError, OverflowError) as error:
+    except (ValueError, struct.error, IndexError, KeyError, OverflowError, RecursionError) as error:
         raise InputError(f"{path} is no whole GGUF file ({error}); copy it again") from error
 
 

@@ -108,7 +108,7 @@ def _fetch(hub: Any, name: str, revision: str | None, patterns: Iterable[str]) -
             "at the connection, HF_ENDPOINT and HF_HUB_OFFLINE, then run again: a download goes on where it was"
         ) from error
     # httpx's errors, a full disk, or the hub's "consistency check failed": each tells for itself.
-    except (errors.HfHubHTTPError, OSError, ValueError, RuntimeError) as error:
+    except (_name_transport_error(hub), OSError, ValueError, RuntimeError) as error:
         raise InputError(
             f"{name} could not be downloaded ({_shorten(error)}); run the same command again: it goes on where it was"
         ) from error

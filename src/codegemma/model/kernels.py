@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int
 from codegemma.model.attention import attend_in_blocks
 from codegemma.model.config import GemmaConfig
 from codegemma.model.execution import AttentionKernel, Execution
+from codegemma.model.formats.integers import find_divisor
 
 # Splash works on whole blocks of tokens; its lanes are 128 wide. Sizes of the study's compiled steps (training, A).
 _SPLASH_LANES = 128
@@ -83,6 +84,15 @@ def _attend_by_heads(kernel: Any, q: Array, k: Array, v: Array, segments: Array,
     return cast(Array, divided(q, k, v, segments))
 
 
+def _choose_block(tokens: int, most: int) -> int:
+    """Take the longest block of at most so many tokens, a multiple of the lanes, that divides a row or a block.
+
+    >>> _choose_block(8192, 1024), _choose_block(1536, 1024), _choose_block(768, 512)
+    (1024, 768, 384)
+    """
+    return _SPLASH_LANES * find_divisor(max(tokens // _SPLASH_LANES, 1), most // _SPLASH_LANES)
+
+
 def _attend_splash(q: Array, k: Array, v: Array, segments: Array, execution: Execution) -> Array:
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as splash
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_mask as masks
@@ -91,7 +101,8 @@ def _attend_splash(q: Array, k: Array, v: Array, segments: Array, execution: Exe
     if k.shape[2] > 1 and groups > 1:
         k, v = jnp.repeat(k, groups, axis=2), jnp.repeat(v, groups, axis=2)
     is_shared = k.shape[2] == 1
-    block, compute = min(_SPLASH_BLOCK_TOKENS, tokens), min(_SPLASH_COMPUTE_TOKENS, tokens)
+    block = _choose_block(tokens, _SPLASH_BLOCK_TOKENS)
+    compute = _choose_block(block, _SPLASH_COMPUTE_TOKENS)
     sizes = splash.BlockSizes(
         block_q=block, block_kv=block, block_kv_compute=compute,
         block_q_dkv=block, block_kv_dkv=block, block_kv_dkv_compute=compute, use_fused_bwd_kernel=True,

@@ -176,7 +176,11 @@ def _make_folder(folder: Path) -> Iterator[Path]:
         raise OutputError(f"{folder}: the model could not be written ({error}); free space or name another") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-        shutil.rmtree(replaced, ignore_errors=True)
+        if not folder.exists():
+            with contextlib.suppress(OSError):  # there was none, or the next writer brings it back
+                replaced.rename(folder)
+        if folder.exists():
+            shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _clear_leftovers(folder: Path) -> None:

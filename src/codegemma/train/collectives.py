@@ -54,10 +54,13 @@ def list_collectives(text: str) -> list[Collective]:
         channel = re.search(r"channel_id=(\d+)", line)
         sizes = [_count_bytes(kind, dims) for kind, dims in _ARRAY.findall(match["shape"])]
         # What starts asynchronously names its operand beside its result.
-        size = max(sizes, default=0) if "-start(" in line else sum(sizes)
+        is_start, chips = "-start(" in line, _count_chips(line)
+        size = max(sizes, default=0) if is_start else sum(sizes)
+        # Of what is scattered the part is named that a chip keeps.
+        size *= chips if match["kind"] == "reduce-scatter" and not is_start else 1
         shape = re.sub(r"\{[^}]*\}", "", match["shape"])
         key = (match["kind"], channel[1] if channel else line, shape)
-        found[key] = Collective(match["kind"], shape, size, _count_chips(line), times)
+        found[key] = Collective(match["kind"], shape, size, chips, times)
     return sorted(found.values(), key=lambda collective: -collective.moved_bytes)
 
 
