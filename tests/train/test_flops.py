@@ -4,15 +4,19 @@ import jax
 import jax.numpy as jnp
 import pytest
 from jax import lax
+from jax.interpreters.partial_eval import dce_jaxpr
 
 from codegemma.errors import InputError
-from codegemma.model.config import codegemma_2b, codegemma_7b
+from codegemma.model.config import GemmaConfig, codegemma_2b, codegemma_7b
 from codegemma.model.gemma import init_params
 from codegemma.recipes import load_recipe
 from codegemma.train.chips import CHIPS, read_topology
-from codegemma.train.choices import TrainChoices
+from codegemma.train.choices import LoraChoices, TrainChoices
 from codegemma.train.collectives import add_up_by_kind, list_collectives
-from codegemma.train.flops import count_flops, count_model
+from codegemma.train.flops import _count, count_flops, count_model
+from codegemma.train.objective import Rows, put_batch
+from codegemma.train.step import describe_state, describe_trained, init_state, write_train_step
+from codegemma.train.usage import describe_usage
 
 PROGRAM = """HloModule jit_run
 
@@ -75,15 +79,27 @@ def test_step_of_the_published_model_needs_what_the_study_counted() -> None:
 def test_traced_gradient_needs_six_operations_for_each_parameter_and_token() -> None:
     from tests.train.test_step import CONFIG, draw_batch
 
-    from codegemma.train.objective import put_batch
-    from codegemma.train.step import init_state, write_train_step
-
     choices = TrainChoices(batch_rows=4, row_tokens=32, compute_dtype="float32")
     state = init_state(init_params(CONFIG, jax.random.key(0)), choices, 10)
     flops = count_flops(write_train_step(CONFIG, choices, 10), state, put_batch(draw_batch()))
     products = sum(value.size for name, value in state.params.items() if "norm" not in name)
     least = 6 * products * 4 * 32
     assert least <= flops <= 1.3 * least  # attention besides
+
+
+@pytest.mark.parametrize("rank", [None, 4])
+def test_model_is_said_to_need_what_the_step_computes_also_where_adapters_alone_are_trained(rank: int | None) -> None:
+    config = GemmaConfig(512, 256, 2, num_heads=4, num_kv_heads=1, head_dim=64, mlp_dim=1024)
+    choices = TrainChoices(batch_rows=2, row_tokens=64, compute_dtype="float32", lora=LoraChoices(rank=rank))
+    state = describe_state(describe_trained(config, choices.lora), config, choices, 10, None)
+    ids, weights = (jax.ShapeDtypeStruct((2, 64), dtype) for dtype in (jnp.int32, jnp.float32))
+    shapes = config.shape_params().items() if rank else ()
+    frozen = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes} or None
+    step = jax.make_jaxpr(write_train_step(config, choices, 10))(state, Rows(ids, weights, ids, ids), frozen).jaxpr
+    # As the compiler, which computes no gradient that nobody wants.
+    needed, _ = dce_jaxpr(step, [True] * len(step.outvars))
+    told = describe_usage(config, choices, 1).token_flops_full
+    assert _count(needed) / (2 * 64) == pytest.approx(told, rel=0.03)
 
 
 @pytest.mark.parametrize("name", CHIPS)

@@ -73,11 +73,17 @@ def count_attention(config: GemmaConfig, row_tokens: int, *, is_causal: bool = T
     return whole / 2 if is_causal else whole
 
 
-def count_model(config: GemmaConfig, row_tokens: int, *, is_causal: bool = True) -> float:
+def count_model(
+    config: GemmaConfig, row_tokens: int, *, is_causal: bool = True, adapter_parameters: int | None = None
+) -> float:
     """Count what a token of training needs, without recomputation: 6 for each parameter, and attention (2.4).
+
+    Where adapters of so many parameters are trained, the model's own get no gradient: 4 for each of these.
 
     >>> from codegemma.model.config import codegemma_2b
     >>> round(count_model(codegemma_2b(), 8192) / 1e10, 3)
     1.685
     """
-    return 6.0 * config.count_parameters() + count_attention(config, row_tokens, is_causal=is_causal)
+    own = config.count_parameters()
+    products = 6.0 * own if adapter_parameters is None else 4.0 * own + 6.0 * adapter_parameters
+    return products + count_attention(config, row_tokens, is_causal=is_causal)

@@ -176,7 +176,7 @@ class _Run:
         self.state: TrainState
         self.step_once: TrainStep
         self.meters = Meters()
-        self.usage = describe_usage(config, job.train.row_tokens, count_devices(mesh))
+        self.usage = describe_usage(config, job.train, count_devices(mesh))
         self.last_line: dict[str, int | float] = {}
         self.resumed_step: int | None = None
         self.journal: Journal = SilentJournal()

@@ -1,6 +1,6 @@
 """How well a run uses its devices: share of their peak (MFU), by both ways of counting, and memory.
 
-**In**: the shape of a model, tokens a second of the run, how many devices it has.
+**In**: the shape of a model, what is trained of it, tokens a second of the run, how many devices it has.
 **Out**: figures for a line of metrics; no MFU on a device whose peak is not known, such as a CPU.
 **Not**: a profile: `jax.profiler` tells where the time goes.
 """
@@ -14,7 +14,9 @@ import jax
 
 from codegemma.model.config import GemmaConfig
 from codegemma.train.chips import find_chip
+from codegemma.train.choices import TrainChoices
 from codegemma.train.flops import count_model
+from codegemma.train.step import describe_trained
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +43,15 @@ class Usage:
         return figures
 
 
-def describe_usage(config: GemmaConfig, row_tokens: int, devices: int) -> Usage:
+def describe_usage(config: GemmaConfig, choices: TrainChoices, devices: int) -> Usage:
     """Look up what so many devices of this kind can do, those of all processes of a run."""
     kind: Any = jax.local_devices()[0].device_kind
     chip = find_chip(kind)
+    trained = jax.tree.leaves(describe_trained(config, choices.lora))
+    adapters = None if choices.lora.rank is None else sum(leaf.size for leaf in trained)
     return Usage(
-        count_model(config, row_tokens),
-        count_model(config, row_tokens, is_causal=False),
+        count_model(config, choices.row_tokens, adapter_parameters=adapters),
+        count_model(config, choices.row_tokens, is_causal=False, adapter_parameters=adapters),
         None if chip is None else chip.bf16_flops * devices,
     )
 
