@@ -1,5 +1,7 @@
 """Operations and collectives are counted as often as they happen."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -92,7 +94,8 @@ def test_model_is_said_to_need_what_the_step_computes_also_where_adapters_alone_
     config = GemmaConfig(512, 256, 2, num_heads=4, num_kv_heads=1, head_dim=64, mlp_dim=1024)
     choices = TrainChoices(batch_rows=2, row_tokens=64, compute_dtype="float32", lora=LoraChoices(rank=rank))
     state = describe_state(describe_trained(config, choices.lora), config, choices, 10, None)
-    ids, weights = (jax.ShapeDtypeStruct((2, 64), dtype) for dtype in (jnp.int32, jnp.float32))
+    described: Any = [jax.ShapeDtypeStruct((2, 64), dtype) for dtype in (jnp.int32, jnp.float32)]
+    ids, weights = described
     shapes = config.shape_params().items() if rank else ()
     frozen = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes} or None
     step = jax.make_jaxpr(write_train_step(config, choices, 10))(state, Rows(ids, weights, ids, ids), frozen).jaxpr

@@ -82,6 +82,8 @@ def supervise(start: StartCommand, processes: int, out: Path, limits: Limits, te
     fruitless, reached = 0, _find_newest_step(out)
     with _forward_signals() as signals:
         while True:
+            if signals.came:
+                return 128 + signals.came
             children = _start_all(start, processes)
             try:
                 failure, code = _watch(children, limits, signals)
@@ -100,8 +102,6 @@ def supervise(start: StartCommand, processes: int, out: Path, limits: Limits, te
                 )
             tell(f"{failure}; all processes begin again from step {reached}")
             time.sleep(_PAUSE_S)
-            if signals.came:
-                return 128 + signals.came
 
 
 class _Signals:
