@@ -26,6 +26,9 @@ from codegemma.model.execution import Execution
 from codegemma.model.gemma import init_params
 from codegemma.model.score import score_tokens
 from codegemma.records import InfillMode
+from codegemma.train.choices import TrainChoices
+from codegemma.train.divergence import judge as judge_step
+from codegemma.train.divergence import start_watch
 from codegemma.train.objective import Rows, compute_held_loss, compute_loss
 
 CONFIG = GemmaConfig(64, 32, 2, num_heads=2, num_kv_heads=1, head_dim=16, mlp_dim=64, max_positions=64)
@@ -93,9 +96,29 @@ def test_code_is_held_where_the_reference_has_it_and_conversations_are_learned()
     assert float(told["loss"]) == pytest.approx(float(value), rel=1e-5)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-6), ours, plainly)
     plain = compute_loss(params, CONFIG, rows, chunk_tokens=16)[1]
-    for name in told.keys() - {"loss"}:
+    for name in told.keys() - {"loss", "judged_loss"}:
         np.testing.assert_allclose(told[name], plain[name], rtol=1e-5)
     # Where nothing was forgotten, nothing pulls: rows of code alone, as rehearsal has them.
     rows = rows._replace(groups=None)
     still = jax.grad(lambda p: compute_ours(p, params)[0])(params)
     assert max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(still)) < 1e-6
+
+
+def test_a_batch_of_more_conversation_than_usual_is_no_spike() -> None:
+    """Held code adds nothing to the loss: who judges by that skips the batches from which most is learned."""
+    params = init_params(CONFIG, jax.random.key(0))
+    code, talk = number_group("code", "python", InfillMode.PSM), number_group("conversation", "chat", None)
+    laid, places = lay_rows(WRITTEN), np.arange(len(WRITTEN))[:, None]
+
+    def compute(talks: int) -> Any:
+        groups = np.where(places < talks, talk, code) + np.zeros_like(laid.ids)
+        arrays: Any = [jnp.asarray(array) for array in (*laid, groups)]
+        return compute_held_loss(params, CONFIG, Rows(*arrays), reference=params, hold=1.0, chunk_tokens=16)[1]
+
+    choices, norm, watch = TrainChoices(), jnp.float32(1.0), start_watch()
+    usual, rich = compute(1), compute(len(WRITTEN))
+    assert rich["loss"] > choices.max_loss_ratio * usual["loss"] > 0
+    for _ in range(50):
+        _, watch = judge_step(watch, usual["judged_loss"], norm, choices)
+    assert not judge_step(watch, rich["judged_loss"], norm, choices)[0]
+    assert judge_step(watch, 4 * rich["judged_loss"], norm, choices)[0]

@@ -178,6 +178,8 @@ def compute_held_loss(  # noqa: PLR0913
     totals = {name: add_up(lax.stop_gradient(value)) for name, value in told.items()}
     return loss, {
         "loss": totals["loss"],
+        # What is held adds almost nothing: by the loss, a batch of more conversation than usual would be a spike.
+        "judged_loss": totals["weighted"] / weight,
         "cross_entropy": totals["weighted"] / weight,
         "plain_cross_entropy": totals["plain"] / jnp.maximum(totals["predicted"], 1.0),
         "predicted_tokens": totals["predicted"],

@@ -159,8 +159,8 @@ def write_train_step(
 ) -> Callable[..., tuple[TrainState, Metrics]]:
     """Write the step as a function of arrays, on one device or on a mesh, to be compiled by whoever needs it.
 
-    It takes the state, the rows, the base of adapters where these are trained, and a reference if any. A loss that may
-    be zero or less, as those of policies, is judged by a `judged_loss` among its metrics, which a usual step has at 1.
+    It takes the state, the rows, the base of adapters where these are trained, and a reference if any. Where the loss
+    does not tell a usual step, as those of policies, which may be zero or less, a `judged_loss` among the metrics does.
     """
     optimizer = make_optimizer(choices, total_steps)
     schedule = make_schedule(choices, total_steps)
