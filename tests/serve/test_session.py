@@ -166,6 +166,14 @@ def test_where_much_is_sent_the_end_of_the_suffix_may_be_the_edge_of_a_window():
     assert session.lay_out(InfillAsk(SOURCE + "(", suffix[:5] + suffix[6:]), list, ROOMY).place != IN_PLACE
 
 
+def test_of_a_suffix_without_end_a_session_keeps_what_it_may_show():
+    session, budgets = open_session(), Budgets(prefix=100, suffix=100, context=0)
+    suffix = "\n" + "x = 1\n" * 200_000
+    places = [session.lay_out(InfillAsk(prefix, suffix, "b.py"), list, budgets).place for prefix in ("a", "ab")]
+    assert places[1] == IN_PLACE
+    assert len(session.suffix) < len(suffix) // 2
+
+
 @given(TEXTS, TEXTS)
 def test_common_characters_are_counted(left, right):
     assert count_common(left, right) == common(left, right)

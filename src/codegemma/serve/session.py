@@ -153,7 +153,7 @@ class Session:
     def _enter(self, ask: InfillAsk, text: str, context: Sequence[Neighbor], budgets: Budgets) -> None:
         """Begin at a new place: everything is chosen anew."""
         self._is_fresh, self.path, self._written = False, ask.path or self.path, None
-        self.text, self.suffix, self._budgets = text, ask.suffix, budgets
+        self.text, self.suffix, self._budgets = text, ask.suffix[:_MAX_KNOWN_CHARS], budgets
         near = ask.suffix[: budgets.suffix * _CHARS_PER_TOKEN]
         shown = keep_start(near, self._tokenizer, budgets.suffix)
         self._suffix_ids = self._tokenizer.encode(shown)

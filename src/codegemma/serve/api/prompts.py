@@ -42,6 +42,8 @@ FORMS: Mapping[str, Schema] = {
 _PENALIZED_TOKENS = 64
 _MAX_BIASES = 4096
 _MAX_BIAS = 1e6
+# As clients of llama.cpp, -1 among them, ask for any seed.
+_NO_SEED = 2**32 - 1
 # At least so much of the window is the answer's, where it asks for it.
 _LEAST_ANSWER_SHARE = 0.125
 
@@ -137,7 +139,12 @@ def _read_pair(pair: Any) -> tuple[int, float]:
 
 
 def read_seed(value: int | None, temperature: float) -> int:
-    """Take the client's seed; without one, every sampled answer gets its own."""
-    if value is not None and 0 <= value < 2**32 - 1:
-        return value
+    """Take the client's seed, of which 32 bits count as in llama.cpp; without one, every sampled answer gets its own.
+
+    >>> read_seed(7, 1.0), read_seed(2**40 + 7, 1.0), read_seed(-1, 0.0)
+    (7, 7, 0)
+    """
+    seed = _NO_SEED if value is None else value % 2**32
+    if seed != _NO_SEED:
+        return seed
     return secrets.randbits(31) if temperature > 0 else 0
