@@ -1,10 +1,17 @@
 """Documents stay equal to the editor's, whatever is typed where, in every unit of columns."""
 
+from contextlib import closing
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.serve.conftest import SOURCE
+from tests.serve.parrot import Parrot
 
+from codegemma.serve.lsp import Protocol, make_server
 from codegemma.serve.open_documents import OpenDocument, OpenDocuments
+from codegemma.serve.service import Service
+from codegemma.serve.shown import Shown
 
 # Line ends, what Python takes for line ends and editors do not, and characters of one to four bytes.
 TEXT = st.text(st.sampled_from("ab é😋\n\r\t\x0b\x0c\x1c\x85\u2028\u2029\ud800"), max_size=30).map(
@@ -64,6 +71,18 @@ def test_the_document_in_use_is_the_last():
     documents.close("b")
     assert [d.uri for d in documents] == ["c", "a"]
     assert documents.find("b") is None
+
+
+def test_looking_back_at_what_was_accepted_is_no_use_of_its_document(tokenizer):
+    server, editor = make_server(lambda _: Service(Parrot(tokenizer, SOURCE)))
+    assert isinstance(server.protocol, Protocol)
+    documents = server.protocol.documents
+    for name in "ab":
+        documents.open(OpenDocument(name, "python", "x"))
+    with closing(Service(Parrot(tokenizer, SOURCE))) as editor.service:
+        editor._check_retained(Shown("answer", "a", 0, "x", "", accepted=1))
+        assert b'event="retained"' in editor.service.metrics.render()
+    assert [d.uri for d in documents] == ["a", "b"]
 
 
 @pytest.mark.parametrize("column", [5, 6])

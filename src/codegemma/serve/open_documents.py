@@ -87,6 +87,10 @@ class OpenDocuments:
             self._documents[uri] = document
         return document
 
+    def look_up(self, uri: str) -> OpenDocument | None:
+        """Find an open document for whoever does not use it: it keeps its place."""
+        return self._documents.get(uri)
+
     def close(self, uri: str) -> None:
         """Forget a document that was closed."""
         self._documents.pop(uri, None)
