@@ -3,12 +3,15 @@
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.corpus.repositories import write
 
+from codegemma.corpus import safety
 from codegemma.corpus.choices import CorpusChoices
 from codegemma.corpus.pipeline import build_corpus
 from codegemma.corpus.safety import find_secrets
-from codegemma.corpus.secret_rules import SecretRules, load_secret_rules
+from codegemma.corpus.secret_rules import Required, SecretRules, load_secret_rules
 from codegemma.errors import InputError
 from codegemma.records import DroppedFile
 from codegemma.shards import read_records
@@ -116,6 +119,21 @@ def test_a_multi_part_rule_asks_for_its_parts_nearby(tmp_path: Path) -> None:
     assert find(rules, "user-\n\n\ncode-1") == []
     assert find(rules, "user-\n\n      code-1") == []
     assert find(rules, "code-1") == []
+
+
+PLACES = st.tuples(st.integers(1, 6), st.integers(0, 9))
+WITHIN = st.none() | st.integers(0, 4)
+
+
+@given(PLACES, st.lists(PLACES, unique=True).map(sorted), WITHIN, WITHIN)
+def test_a_part_is_near_where_any_of_its_places_is(
+    place: tuple[int, int], others: list[tuple[int, int]], lines: int | None, columns: int | None
+) -> None:
+    def is_near(other: tuple[int, int]) -> bool:
+        apart = [abs(a - b) for a, b in zip(place, other, strict=True)]
+        return all(most is None or gap <= most for gap, most in zip(apart, (lines, columns), strict=True))
+
+    assert safety._has_near(place, others, Required("part", lines, columns)) is any(map(is_near, others))
 
 
 def test_extending_merges_as_in_gitleaks(tmp_path: Path) -> None:

@@ -7,8 +7,9 @@ What gitleaks does beside its rules is not done: encodings are not undone, and `
 """
 
 import math
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from codegemma.corpus.secret_rules import Hit, Required, SecretRule, SecretRules, load_secret_rules
@@ -95,24 +96,22 @@ class _Scan:
     def keep_complete(self, rule: SecretRule, matches: list[_Match]) -> Iterator[_Match]:
         """Keep the matches that have every required rule near them."""
         others = {
-            r.rule_id: list(self.match_rule(self.rules.rules[self.rules.positions[r.rule_id]])) for r in rule.required
+            r.rule_id: self.locate(list(self.match_rule(self.rules.rules[self.rules.positions[r.rule_id]])))
+            for r in rule.required
         }
-        for match in matches:
-            if all(any(self.is_near(match, other, r) for other in others[r.rule_id]) for r in rule.required):
+        for match, place in zip(matches, self.locate(matches), strict=True):
+            if all(_has_near(place, others[r.rule_id], r) for r in rule.required):
                 yield match
 
-    def is_near(self, match: _Match, other: _Match, required: Required) -> bool:
-        lines, columns = (abs(a - b) for a, b in zip(self.locate(match), self.locate(other), strict=True))
-        return (required.within_lines is None or lines <= required.within_lines) and (
-            required.within_columns is None or columns <= required.within_columns
-        )
-
-    def locate(self, match: _Match) -> tuple[int, int]:
-        start = max(match.start, 0)
-        return self.find_line(start), start - (self.content.rfind(b"\n", 0, start) + 1)
-
-    def find_line(self, start: int) -> int:
-        return self.content.count(b"\n", 0, start) + 1
+    def locate(self, matches: Sequence[_Match]) -> list[tuple[int, int]]:
+        """Tell line and column, in bytes, of matches in the order of the text, so that no line is counted twice."""
+        places, line, position = [], 1, 0
+        for match in matches:
+            start = max(match.start, 0)
+            line += self.content.count(b"\n", position, start)
+            position = start
+            places.append((line, start - (self.content.rfind(b"\n", 0, start) + 1)))
+        return places
 
     def cut_line(self, start: int, end: int) -> str:
         """Cut out the lines that a match stands in, so far as an allowlist looks."""
@@ -122,6 +121,24 @@ class _Scan:
         last = self.content.find(b"\n", end, end + LINE_REACH_BYTES)
         line = self.content[max(first, start - LINE_REACH_BYTES, 0) : last if last >= 0 else end + LINE_REACH_BYTES]
         return line.decode("utf-8", "replace")
+
+
+def _has_near(place: tuple[int, int], others: Sequence[tuple[int, int]], required: Required) -> bool:
+    """Say whether one of the other places, in their order, is as near as required."""
+    (line, column), within = place, required.within_columns
+    start, end = 0, len(others)
+    if required.within_lines is not None:
+        start = bisect_left(others, (line - required.within_lines, -1))
+        end = bisect_left(others, (line + required.within_lines + 1, -1))
+    if within is None or start == end:
+        return start < end
+    while start < end:  # from line to line: there may be very many on each
+        other_line = others[start][0]
+        start = bisect_left(others, (other_line, column - within), start, end)
+        if start < end and others[start][0] == other_line and others[start][1] <= column + within:
+            return True
+        start = bisect_left(others, (other_line + 1, -1), start, end)
+    return False
 
 
 def measure_entropy_bits(text: str) -> float:
