@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.corpus.repositories import commit, write
 
 from codegemma.corpus.border import Dividing
-from codegemma.corpus.choices import CorpusChoices, HeldoutBy
+from codegemma.corpus.choices import CorpusChoices, HeldoutBy, NearDuplicatePolicy
 from codegemma.corpus.contents import NoContent
 from codegemma.corpus.entries import Listing, make_entry
 from codegemma.corpus.intake import CHOICES as INTAKE_CHOICES
@@ -233,6 +233,18 @@ def test_build_that_was_cut_off_decides_no_side_and_the_next_is_as_if_it_had_not
     with pytest.raises(KeyboardInterrupt):
         build([repo], tmp_path / "out", dataclasses.replace(CHOICES, seed=1))
     assert (tmp_path / "out" / LEDGER_FILE).read_bytes() == sides
+
+
+def test_damaged_ledger_is_told_and_so_is_that_nothing_is_held_out_beside_other_notes(tmp_path: Path) -> None:
+    files = {f"d{d}/m{m}.py": module(f"w{d}q{m}") for d in range(12) for m in range(2)}
+    repos = [write(tmp_path / at, {path: f"{text}\nat = '{at}'\n" for path, text in files.items()}) for at in "ab"]
+    choices, out = dataclasses.replace(CHOICES, near_duplicates=NearDuplicatePolicy.NONE), tmp_path / "out"
+    (out / LEDGER_FILE).parent.mkdir()
+    (out / LEDGER_FILE).write_bytes(b"half of one")
+    notes = build(repos, out, choices).notes
+    assert [note.partition(": ")[0] for note in notes] == [
+        "b", "sides.parquet was damaged", "every held-out file was given away by a training file"
+    ]  # fmt: skip
 
 
 def test_unusable_arguments_are_errors_that_say_what_to_do(repo: Path, tmp_path: Path) -> None:

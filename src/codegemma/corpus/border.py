@@ -46,6 +46,8 @@ class Dividing(Judging):
         What an earlier build into this folder has held out or trained on stays where it is, wherever it moves.
         """
         ledger = self.ledger = read_ledger(self.out / LEDGER_FILE, self.choices)
+        if ledger.is_damaged:
+            self.notes.append(f"{LEDGER_FILE} was damaged: files that earlier builds held out may be trained on now")
         numbers_of = dict(self.census.list_values("repo"))
         for repo, _, root, _ in self.repositories:
             numbers = numbers_of.get(repo, self.census.find(np.zeros(0, np.bool_)))
@@ -100,6 +102,8 @@ class Dividing(Judging):
                 found[leak.heldout] = merge_leaks(found.get(leak.heldout), leak)
         leaks = sorted(found.items())
         self.census.drop(split.STAGE, (Drop(int(order[number]), *self._judge_leak(leak)) for number, leak in leaks))
+        if not self.census.is_heldout.any():
+            self.notes.append("every held-out file was given away by a training file: nothing is held out")
 
     def _list_gone(self, trained: Sequence[Path]) -> Iterator[PackedFile]:
         """List what earlier runs were trained on and this build is not: files that were edited, moved or removed."""

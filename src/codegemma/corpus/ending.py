@@ -90,8 +90,6 @@ class Build(Dividing):
         kept = census.find(census.is_kept)
         if stages[-1].files_kept != sum(count_records(self.out / name) for name in (TRAIN_FILE, HELDOUT_FILE)):
             raise AssertionError(f"files were lost: {stages}, but {len(kept)} were kept")
-        if not census.is_heldout.any() and self.how and self.choices.heldout_share > 0 and not self.notes:
-            self.notes.append("every held-out file was given away by a training file: nothing is held out")
         unreached = sum(drop.files for drop in dropped if drop.reason == UNREACHABLE)
         if unreached:
             self.notes.append(f"{unreached} files or objects could not be reached in their stores: build again")

@@ -37,13 +37,14 @@ class Ledger:
     """For each repository, which paths are held out and which are trained on, by one rule; and so for texts.
 
     `texts` hold the paths of a repository with what stood there; a digest is held out if no path that held it was
-    trained on.
+    trained on. With `is_damaged`, there was a file that could not be read.
     """
 
     rule: str
     sides: defaultdict[str, dict[str, bool]] = field(default_factory=lambda: defaultdict(dict))
     texts: defaultdict[str, dict[tuple[str, str], bool]] = field(default_factory=lambda: defaultdict(dict))
     digests: defaultdict[str, dict[str, bool]] = field(default_factory=lambda: defaultdict(dict))
+    is_damaged: bool = False
 
     def note(self, repo: str, digests: Mapping[str, str], heldout: Collection[str]) -> None:
         """Add what was decided of a repository's files: `digests` of their texts by path."""
@@ -80,7 +81,7 @@ def read_ledger(file: Path, choices: CorpusChoices) -> Ledger:
             if side.rule == ledger.rule:
                 ledger.add(side.repo, side.path, side.digest, side.is_heldout)
     except InputError:
-        return Ledger(ledger.rule)
+        return Ledger(ledger.rule, is_damaged=True)
     return ledger
 
 
