@@ -102,6 +102,7 @@ def start_peer(file: Path, threads: int) -> Iterator[http.client.HTTPConnection]
 
 def answer(connection: http.client.HTTPConnection, keystrokes: Sequence[Keystroke], new: int, note: Note) -> None:
     """Send every keystroke and note its times; what memory answers is told apart."""
+    connection.close()  # it has been idle for longer than a server keeps one; the first question opens it again
     for keystroke in keystrokes:
         reply, whole_ms = ask(connection, spell(keystroke, new))
         is_engine = reply.get("why", {}).get("source", "engine") == "engine"

@@ -12,8 +12,9 @@ from collections.abc import Awaitable, Callable
 from codegemma.errors import UserError
 from codegemma.serve.writing import Writer
 
-# Nothing else came for so long.
-_IDLE_S = 0.05
+# Nothing else came for so long. Writing gives way at a token; reading at the end of a part, for which whoever types on
+# would wait a second on a slow machine.
+WRITE_AFTER_S, READ_AFTER_S = 0.05, 1.5
 
 Deed = Callable[[], Awaitable[None]]
 
@@ -31,14 +32,14 @@ class Ahead:
             self._task.cancel()
             self._task = None
 
-    def start(self, *deeds: Deed) -> None:
-        """Begin once it is quiet."""
+    def start(self, *deeds: tuple[float, Deed]) -> None:
+        """Do one after the other, each once it has been quiet for its seconds."""
         self.cancel()
         self._task = asyncio.create_task(self._do(deeds))
 
-    async def _do(self, deeds: tuple[Deed, ...]) -> None:
-        await asyncio.sleep(_IDLE_S)
-        for deed in deeds:
+    async def _do(self, deeds: tuple[tuple[float, Deed], ...]) -> None:
+        for quiet_s, deed in deeds:
+            await asyncio.sleep(quiet_s)
             if self._writer.running:
                 return
             with contextlib.suppress(UserError):  # nobody asked for it; who asks for the same is told

@@ -17,7 +17,7 @@ import numpy as np
 
 from codegemma.records import Generation, Generator, Priority, StopRules
 from codegemma.serve.adapter_folders import AdapterFolders
-from codegemma.serve.ahead import Ahead
+from codegemma.serve.ahead import READ_AFTER_S, WRITE_AFTER_S, Ahead
 from codegemma.serve.answers import Answer, Answers, make_answer
 from codegemma.serve.asks import Caller, InfillAsk, Piece, PlainAsk, Report, Wishes
 from codegemma.serve.bench import Bench
@@ -156,7 +156,8 @@ class Service:
             idle = replace(ask.wishes, priority=Priority.BATCH, prompt_budget_s=None, new_budget_s=None)
             later = replace(ask, wishes=idle)
             self._ahead.start(
-                lambda: self._write_ahead(later, session, answers), lambda: self._read_wider(later, session)
+                (WRITE_AFTER_S, lambda: self._write_ahead(later, session, answers)),
+                (READ_AFTER_S, lambda: self._read_wider(later, session)),
             )
 
     async def plain(self, ask: PlainAsk, caller: Caller) -> AsyncGenerator[Piece, None]:
