@@ -108,6 +108,7 @@ def answer(connection: http.client.HTTPConnection, keystrokes: Sequence[Keystrok
         is_engine = reply.get("why", {}).get("source", "engine") == "engine"
         kind = ("cold" if keystroke.kind in COLD else "in place") if is_engine else "from memory"
         note({"kind": kind, **divide(reply, whole_ms)})
+    ask(connection, spell(keystrokes[-1], 0))  # ends what ours would read ahead while the other answers
 
 
 def find_shares(rows: Sequence[Row], phase: str) -> list[float]:

@@ -5,6 +5,7 @@
 **Not**: wire protocols (`api/`), keys and limits (`app.py`), or how the engine computes.
 """
 
+import asyncio
 import contextlib
 import math
 import re
@@ -38,6 +39,7 @@ from codegemma.serve.writing import Writer
 from codegemma.text.control_tokens import BOS_ID, CONTROL_TOKENS, RESERVED_IDS
 
 _WARM_TOKENS = 32
+_WATCH_S = 0.2
 _CONTROL_IDS = {spelled: token_id for token_id, spelled in CONTROL_TOKENS.items()}
 _CONTROLS = re.compile("(" + "|".join(map(re.escape, _CONTROL_IDS)) + ")")
 
@@ -109,7 +111,12 @@ class Service:
         return ids
 
     async def warm_up(self) -> None:
-        """Read a short prompt, so that the engine is warm and its speed known: one of which it has kept nothing."""
+        """Read a short prompt of which the engine has kept nothing, so that its speed is known; where somebody's request
+        is under way, or has told it, nobody waits for this."""
+        while self._writer.running:
+            await asyncio.sleep(_WATCH_S)
+        if self._speed.tokens_per_s is not None:
+            return
         drawn = np.random.default_rng().integers(RESERVED_IDS, self.generator.tokenizer.vocab_size, _WARM_TOKENS)
         ids = (BOS_ID, *drawn.tolist())
         generation = Generation(ids, max_new_tokens=1, priority=Priority.BATCH)  # who asks already does not wait
