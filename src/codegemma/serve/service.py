@@ -111,8 +111,8 @@ class Service:
         return ids
 
     async def warm_up(self) -> None:
-        """Read a short prompt of which the engine has kept nothing, so that its speed is known; where somebody's request
-        is under way, or has told it, nobody waits for this."""
+        """Read a short prompt of which the engine has kept nothing, so that its speed is known; but nobody waits for it
+        whose request is under way, and none is read where a request has told the speed."""
         while self._writer.running:
             await asyncio.sleep(_WATCH_S)
         if self._speed.tokens_per_s is not None:
