@@ -88,14 +88,11 @@ def serve(
     choices = choices or ServeChoices(prepares_next=False)
     gate = Gate(choices, keys or KeyRing())
     listener = open_socket("127.0.0.1", 0)
-    server = Server(make_app(gate, DOORS), gate, listener)
-    is_ready = threading.Event()
-    thread = threading.Thread(
-        target=server.run, args=(lambda: Service(generator, choices, **more), lambda _: is_ready.set())
-    )
+    server = Server(make_app(gate, DOORS), gate, listener, settle_s=0)
+    thread = threading.Thread(target=server.run, args=(lambda: Service(generator, choices, **more), lambda _: None))
     thread.start()
     try:
-        assert is_ready.wait(60)
+        assert server.has_settled.wait(60)
         running = Running(listener.getsockname()[1], gate)
         with running.client, closing(running.connection):
             yield running

@@ -107,8 +107,10 @@ class _Listening(uvicorn.Server):
 class Server:
     """One served model."""
 
-    def __init__(self, app: Any, gate: Gate, listener: socket.socket) -> None:
-        self._gate, self._listener = gate, listener
+    def __init__(self, app: Any, gate: Gate, listener: socket.socket, settle_s: float = _SETTLE_S) -> None:
+        """Bind an application to an address; its speed is learned so long after the start, unless by a request."""
+        self._gate, self._listener, self._settle_s = gate, listener, settle_s
+        self.has_settled = threading.Event()  # nothing of the start is left to do
         config = uvicorn.Config(
             app,
             http=PatientProtocol,
@@ -154,7 +156,7 @@ class Server:
             self._gate.service = await run_aside(open_service)
             tell("ready")
             # Who waited for the start comes first: what is read to learn the speed would hold them up.
-            await asyncio.sleep(_SETTLE_S)
+            await asyncio.sleep(self._settle_s)
             await self._gate.service.warm_up()
         except UserError as error:
             self.failure = error
@@ -167,3 +169,4 @@ class Server:
         finally:
             if self.failure is not None or self._gate.service is None:
                 self.stop()
+            self.has_settled.set()
