@@ -28,7 +28,6 @@ from codegemma.evals.verdicts import read_verdict, shorten_verdict, spell_verdic
 from codegemma.records import Completion, InfillMode, Request, Sampling, StopReason, Turn
 from codegemma.runner import prefix_stages
 from codegemma.sandbox.judge import Verdict
-from codegemma.text.chat_format import format_chat_prompt
 from codegemma.text.window import fit_request
 
 # Answers that wait for a verdict, for each box: a slow program does not hold up the boxes beside it.
@@ -132,16 +131,16 @@ class Answerer:
 
     def _fit(self, problem: Problem, asking: Asking) -> tuple[Request, bool, bool]:
         """Make the request, and say whether the window holds it at all, and whether only a part of it."""
-        tokenizer, window = self._exam.subject.tokenizer, self._exam.subject.max_context_tokens
-        most = min(asking.max_new_tokens, window // _ANSWER_SHARE)
+        subject = self._exam.subject
+        most = min(asking.max_new_tokens, subject.max_context_tokens // _ANSWER_SHARE)
         if problem.question:
             turns = (Turn("user", problem.question),)
-            fits = len(format_chat_prompt(tokenizer, turns)) + most <= window
-            return Request("", "", mode=None, max_new_tokens=most, turns=turns), fits, False
+            request = Request("", "", mode=None, max_new_tokens=most, turns=turns)
+            return request, subject.holds(turns, most), False
         prefix, suffix = asking.shots + problem.prefix, problem.suffix if asking.mode else ""
         request = Request(prefix, suffix, path=asking.path, mode=asking.mode, max_new_tokens=most)
         try:
-            fitted = fit_request(request, tokenizer, window - most)
+            fitted = fit_request(request, subject.tokenizer, subject.max_context_tokens - most)
         except InputError:
             return request, False, False
         return fitted, True, (fitted.prefix, fitted.suffix) != (prefix, suffix)

@@ -38,7 +38,6 @@ from codegemma.evals.statistics import count_share
 from codegemma.evals.verdicts import examine_kept
 from codegemma.records import Request, Sampling, Turn
 from codegemma.sandbox.judge import Outcome, PythonJudge, Verdict
-from codegemma.text.chat_format import format_chat_prompt
 from codegemma.text.python_source import parse_python
 
 MAX_TURNS = 3
@@ -181,7 +180,7 @@ def _write(exam: Examination, talks: Sequence[_Talk], turn: int) -> list[str]:
             "", "", mode=None, max_new_tokens=room, sampling=sampling, turns=tuple(talk.turns)
         )
         for talk in talks
-        if _fits(subject, talk, room)
+        if subject.holds(talk.turns, room)
     }
     answers, lacking = exam.ask(requests, f"turn {turn}")
     for talk in talks:
@@ -199,10 +198,6 @@ def _tell_window(subject: Subject, talks: Sequence[_Talk]) -> Iterator[str]:
             f"conversations {first:,} did not fit, and {later:,} only until a test was shown; those count as "
             "answered by nothing"
         )
-
-
-def _fits(subject: Subject, talk: _Talk, room: int) -> bool:
-    return len(format_chat_prompt(subject.tokenizer, talk.turns)) + room <= subject.max_context_tokens
 
 
 def _find_test(talk: _Talk, verdict: Verdict) -> str:

@@ -16,8 +16,9 @@ from rapidfuzz.distance import Levenshtein
 from codegemma.errors import InputError
 from codegemma.evals.choices import EvalChoices
 from codegemma.evals.heldout import Hole
-from codegemma.records import Completer, InfillMode, Request
+from codegemma.records import Completer, InfillMode, Request, Turn
 from codegemma.runner import Progress, ignore_progress
+from codegemma.text.chat_format import format_chat_prompt
 from codegemma.text.control_tokens import EOS_ID, FILE_SEPARATOR_ID
 from codegemma.text.infill_format import format_prompt
 from codegemma.text.tokenizer import Tokenizer
@@ -45,6 +46,10 @@ class Subject:
     def reserve_tokens(self, choices: EvalChoices) -> int:
         """Room kept for the middle: what was chosen, but never more than an eighth of a small window."""
         return min(choices.reserved_tokens, self.max_context_tokens // 8)
+
+    def holds(self, turns: Sequence[Turn], new_tokens: int) -> bool:
+        """Tell whether the window holds a conversation and an answer of so many tokens."""
+        return len(format_chat_prompt(self.tokenizer, turns)) + new_tokens <= self.max_context_tokens
 
 
 @dataclass(frozen=True, slots=True)

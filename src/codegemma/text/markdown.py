@@ -31,11 +31,20 @@ class Place(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line with its end; one of code without the depth of its fence. `language` is what an opening names."""
+    """A line as it is `written`, its end included; `text` is without the depth of the fence that it stands in.
+
+    `language` is what an opening names.
+    """
 
     place: Place
-    text: str
+    written: str
     language: str = ""
+    depth: int = 0
+
+    @property
+    def text(self) -> str:
+        """What a block holds of it."""
+        return self.written[self.depth :]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,20 +63,20 @@ def read_lines(markdown: str) -> Iterator[Line]:
     ['text', 'opening', 'code', 'closing']
     """
     opened: re.Match[str] | None = None
-    for text in _LINE.findall(markdown):
-        bare = text.rstrip("\r\n")
+    for written in _LINE.findall(markdown):
+        bare = written.rstrip("\r\n")
         if opened is None:
             opened = _OPEN.match(bare)
             if opened is None:
-                yield Line(Place.TEXT, text)
+                yield Line(Place.TEXT, written)
             else:
-                yield Line(Place.OPENING, text, opened["language"].lower())
+                yield Line(Place.OPENING, written, opened["language"].lower())
         elif _closes(bare, opened):
             opened = None
-            yield Line(Place.CLOSING, text)
+            yield Line(Place.CLOSING, written)
         else:
-            depth = min(len(opened["indent"]), len(text) - len(text.lstrip(" \t")))
-            yield Line(Place.CODE, text[depth:])
+            blanks = len(written) - len(written.lstrip(" \t"))
+            yield Line(Place.CODE, written, depth=min(len(opened["indent"]), blanks))
 
 
 def _closes(line: str, opened: re.Match[str]) -> bool:
@@ -118,10 +127,9 @@ def split_finished(markdown: str) -> tuple[str, str]:
     ('', '```py\na = 1\n\nb = 2\n')
     """
     at, end = 0, 0
-    places = iter(read_lines(markdown))
-    for written, line in zip(_LINE.findall(markdown), places, strict=True):
-        at += len(written)
-        is_end = line.place is Place.CLOSING or (line.place is Place.TEXT and not line.text.strip())
-        if is_end and written.endswith("\n"):
+    for line in read_lines(markdown):
+        at += len(line.written)
+        is_end = line.place is Place.CLOSING or (line.place is Place.TEXT and not line.written.strip())
+        if is_end and line.written.endswith("\n"):
             end = at
     return markdown[:end], markdown[end:]
